@@ -1,0 +1,56 @@
+//! The way of a token, in the order in which its bytes travel.
+//!
+//! Pure types, codec and VOPRF: no clock, no network, no database.
+//! | step | module |
+//! |---|---|
+//! | sizes and domain-separation strings | [`suite`] |
+//! | group elements and scalars that are valid once decoded | [`group`] |
+//! | proof that one key evaluated a whole batch | [`dleq`] |
+//! | blind, evaluate, finalize (RFC 9497) | [`voprf`] |
+//! | issuer keys and their ids | [`keys`] |
+//! | the file that issuer and relay share; epochs | [`pairing`] |
+//! | what a token is for (RFC 9577) | [`challenge`] |
+//! | asking for tokens and handing them out (RFC 9578, batched-tokens-07) | [`issuance`] |
+//! | the token itself | [`token`] |
+//! | spending it on one message | [`redemption`] |
+//! | the issuer's public keys | [`directory`] |
+//! | messages, receipts and the relay's info document | [`relay`] |
+//! | HTTP media types | [`media_type`] |
+//! | HTTP problem documents (RFC 9457) | [`problem`] |
+//! | reading and writing wire bytes | [`codec`] |
+//! | what can be wrong with received bytes | [`error`] |
+
+pub mod suite;
+
+pub mod group;
+
+pub mod dleq;
+
+pub mod voprf;
+
+pub mod keys;
+
+pub mod pairing;
+
+pub mod challenge;
+
+pub mod issuance;
+
+pub mod token;
+
+pub mod redemption;
+
+pub mod directory;
+
+pub mod relay;
+
+pub mod media_type;
+
+pub mod problem;
+
+pub mod codec;
+
+pub mod error;
+
+#[cfg(feature = "hazmat")]
+pub mod hazmat;

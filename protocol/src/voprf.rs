@@ -1,0 +1,116 @@
+//! Blind, BlindEvaluate, Finalize and Evaluate of RFC 9497 section 3.3.2, for batches.
+
+use curve25519_dalek::ristretto::RistrettoPoint;
+use curve25519_dalek::scalar::Scalar;
+use rand_core::CryptoRng;
+use sha2::{Digest, Sha512};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::dleq::{Proof, ProofInvalid, generate_proof, verify_proof};
+use crate::error::DecodeError;
+use crate::group::{Element, hash_to_group, scalar_from_bytes};
+use crate::keys::{KeyPair, PrivateKey, PublicKey};
+use crate::suite::{NE, NH, NS};
+
+/// The client's blind: what hides a token from the issuer. Wiped on drop.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Blind(Scalar);
+
+impl Blind {
+    /// A fresh random, non-zero blind.
+    pub fn random(rng: &mut impl CryptoRng) -> Self {
+        loop {
+            let scalar = Scalar::random(rng);
+            if scalar != Scalar::ZERO {
+                return Self(scalar);
+            }
+        }
+    }
+
+    /// Decodes a canonical, non-zero scalar of 32 bytes, as a wallet keeps it.
+    pub fn from_bytes(bytes: [u8; NS]) -> Result<Self, DecodeError> {
+        let scalar = scalar_from_bytes("blind", bytes)?;
+        if scalar == Scalar::ZERO {
+            return Err(DecodeError::Scalar("blind"));
+        }
+        Ok(Self(scalar))
+    }
+
+    /// The 32 bytes to keep.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; NS]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+}
+
+/// `Blind`: the element to send for `input`.
+///
+/// An input that hashes to the identity is as likely as guessing a key, so there is no error.
+pub fn blind(input: &[u8], blind: &Blind) -> Element {
+    Element::from_point(blind.0 * hash_to_group(input))
+}
+
+/// `BlindEvaluate` for a whole batch, with one proof. Constant time in the key.
+pub fn blind_evaluate(
+    key: &KeyPair,
+    blinded: &[Element],
+    rng: &mut impl CryptoRng,
+) -> (Vec<Element>, Proof) {
+    let evaluated = evaluate_elements(key.private(), blinded);
+    let proof = generate_proof(key, blinded, &evaluated, rng);
+    (evaluated, proof)
+}
+
+/// `k * blinded[i]`, encoded with one inversion for all: the batch encoder doubles its
+/// input, so the points are multiplied by k/2.
+pub(crate) fn evaluate_elements(key: &PrivateKey, blinded: &[Element]) -> Vec<Element> {
+    let half = Zeroizing::new(key.scalar().div_by_2());
+    let halves: Vec<RistrettoPoint> = blinded.iter().map(|e| *half * e.point()).collect();
+    Element::from_halves(&halves)
+}
+
+/// `Finalize` for a whole batch: the proof is checked before anything is unblinded.
+///
+/// `inputs`, `blinds`, `blinded` and `evaluated` have one entry for each token, in one order.
+pub fn finalize(
+    key: &PublicKey,
+    inputs: &[impl AsRef<[u8]>],
+    blinds: &[Blind],
+    blinded: &[Element],
+    evaluated: &[Element],
+    proof: &Proof,
+) -> Result<Vec<Zeroizing<[u8; NH]>>, ProofInvalid> {
+    assert!([inputs.len(), blinds.len(), evaluated.len()].iter().all(|&n| n == blinded.len()));
+    verify_proof(key, blinded, evaluated, proof)?;
+    let mut inverses: Zeroizing<Vec<Scalar>> =
+        Zeroizing::new(blinds.iter().map(|blind| blind.0 + blind.0).collect());
+    // 1/(2b) rather than 1/b, because the batch encoder doubles.
+    Scalar::invert_batch_alloc(&mut inverses);
+    let halves: Vec<RistrettoPoint> =
+        inverses.iter().zip(evaluated).map(|(inverse, e)| inverse * e.point()).collect();
+    Ok(inputs
+        .iter()
+        .zip(Element::from_halves(&halves))
+        .map(|(input, unblinded)| output(input.as_ref(), unblinded.as_bytes()))
+        .collect())
+}
+
+/// `Evaluate`: the PRF of `input` under the key. Constant time in the key.
+pub fn evaluate(key: &PrivateKey, input: &[u8]) -> Zeroizing<[u8; NH]> {
+    let point = key.scalar() * hash_to_group(input);
+    output(input, &point.compress().to_bytes())
+}
+
+/// The hash that ends both `Finalize` and `Evaluate`.
+fn output(input: &[u8], unblinded: &[u8; NE]) -> Zeroizing<[u8; NH]> {
+    let input_len = u16::try_from(input.len()).expect("inputs are short").to_be_bytes();
+    Zeroizing::new(
+        Sha512::new()
+            .chain_update(input_len)
+            .chain_update(input)
+            .chain_update((NE as u16).to_be_bytes())
+            .chain_update(unblinded)
+            .chain_update(b"Finalize")
+            .finalize()
+            .into(),
+    )
+}
