@@ -1,0 +1,318 @@
+//! The commands of `tocyn-issuer`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use serde_json::json;
+use tocyn_protocol::directory::TokenKey;
+use tocyn_protocol::pairing::Pairing;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, create, pairing_text};
+use crate::store::Store;
+use crate::voucher::VoucherCode;
+use crate::{listen, run, system_clock};
+
+type CliResult = Result<(), Box<dyn std::error::Error>>;
+
+/// Hands out blinded tokens against vouchers.
+#[derive(Parser)]
+#[command(name = "tocyn-issuer", version)]
+pub struct Cli {
+    /// Folder with config, pairing and database.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the data folder: config.toml, and pairing.toml to copy to the relay.
+    Init {
+        /// Name of this issuer, as clients see it.
+        #[arg(long)]
+        issuer_name: String,
+        /// Name of the relay that takes the tokens.
+        #[arg(long)]
+        relay_name: String,
+        /// How long a key is used; a token lives one to two epochs.
+        #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
+        epoch: Duration,
+    },
+    /// Answer token requests until SIGTERM.
+    Serve {
+        /// Address to listen on instead of the configured one; port 0 picks a free one.
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+        /// Database instead of the configured one: sqlite:///absolute/path.
+        #[arg(long, value_name = "URL")]
+        database: Option<String>,
+    },
+    /// Make, list and revoke vouchers.
+    #[command(subcommand)]
+    Voucher(VoucherCommand),
+    /// Show or renew the pairing with the relay.
+    #[command(subcommand)]
+    Pairing(PairingCommand),
+    /// The public keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+enum VoucherCommand {
+    /// Make vouchers and print their codes, one a line. They are not shown again.
+    Create {
+        /// Tokens on each voucher.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        tokens: u64,
+        /// How many vouchers.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        count: u32,
+        /// How long they can be used.
+        #[arg(long, default_value = "30d", value_parser = humantime::parse_duration)]
+        expires: Duration,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List vouchers with what is left on them. Codes are not kept, so they are not shown.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a voucher unusable, for good.
+    Revoke {
+        /// Its code; `-` reads it from standard input.
+        code: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum PairingCommand {
+    /// Show the pairing without its secret.
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replace the secret: every token that was handed out becomes worthless. Do this after a
+    /// leak, and after a restore from a backup.
+    Renew,
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// List the current and the next public key.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> CliResult {
+        let data = DataDir::new(self.data);
+        let runtime = tokio::runtime::Runtime::new()?;
+        match self.command {
+            Command::Init { issuer_name, relay_name, epoch } => {
+                init(&data, &issuer_name, &relay_name, epoch)
+            }
+            Command::Serve { listen, database } => runtime.block_on(serve(data, listen, database)),
+            Command::Voucher(command) => runtime.block_on(voucher(&data, command)),
+            Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json),
+            Command::Pairing(PairingCommand::Renew) => renew(&data),
+            Command::Key(KeyCommand::List { json }) => list_keys(&data, json),
+        }
+    }
+}
+
+fn init(data: &DataDir, issuer_name: &str, relay_name: &str, epoch: Duration) -> CliResult {
+    let now = (system_clock())();
+    let pairing = new_pairing(issuer_name, relay_name, now, epoch.as_secs())?;
+    data.create()?;
+    create(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
+    create(&data.config_path(), include_bytes!("../config.example.toml"))?;
+    println!("wrote {} and {}", data.config_path().display(), data.pairing_path().display());
+    println!("now copy the pairing file to the relay: tocyn-relay --data DIR init --pairing FILE");
+    Ok(())
+}
+
+fn new_pairing(
+    issuer_name: &str,
+    relay_name: &str,
+    genesis: u64,
+    epoch_seconds: u64,
+) -> Result<Pairing, Box<dyn std::error::Error>> {
+    let rng = &mut UnwrapErr(SysRng);
+    Ok(Pairing::generate(issuer_name, relay_name, genesis, epoch_seconds, rng)?)
+}
+
+async fn serve(data: DataDir, listen: Option<SocketAddr>, database: Option<String>) -> CliResult {
+    let mut config = data.config()?;
+    let pairing = data.pairing()?;
+    let _lock = data.lock()?;
+    if let Some(address) = listen {
+        config.listen = address;
+    }
+    if let Some(url) = database {
+        config.database.url = url;
+    }
+    let store = open_store(&data, &config).await?;
+    let shutdown = listen::stop_signal()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    announce(listener.local_addr()?)?;
+    run(&config, pairing, store, listener, system_clock(), shutdown).await;
+    Ok(())
+}
+
+/// The first line on stdout: scripts wait for it.
+fn announce(address: SocketAddr) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "listening on http://{address}")?;
+    stdout.flush()
+}
+
+async fn open_store(data: &DataDir, config: &Config) -> Result<Store, Box<dyn std::error::Error>> {
+    let url = config.database.url.as_str();
+    let path = match url.strip_prefix("sqlite://") {
+        _ if url.is_empty() => data.database_path(),
+        Some(path) if path.starts_with('/') => PathBuf::from(path),
+        _ => return Err(format!("database {url}: give sqlite:// and an absolute path").into()),
+    };
+    Ok(Store::open(&path).await?)
+}
+
+async fn voucher(data: &DataDir, command: VoucherCommand) -> CliResult {
+    let store = open_store(data, &data.config()?).await?;
+    let now = (system_clock())();
+    match command {
+        VoucherCommand::Create { tokens, count, expires, json } => {
+            let codes: Vec<VoucherCode> =
+                (0..count).map(|_| VoucherCode::random(&mut UnwrapErr(SysRng))).collect();
+            let hashes: Vec<[u8; 32]> = codes.iter().map(VoucherCode::hash).collect();
+            let expires_at = now.saturating_add(expires.as_secs()).min(i64::MAX as u64);
+            store.create_vouchers(&hashes, tokens, expires_at).await?;
+            for code in &codes {
+                let code = code.text();
+                match json {
+                    true => println!(
+                        "{}",
+                        json!({ "code": *code, "tokens": tokens, "expires_at": expires_at })
+                    ),
+                    false => println!("{}", *code),
+                }
+            }
+        }
+        VoucherCommand::List { json } => {
+            let rows = store.list_vouchers().await?;
+            if json {
+                println!("{}", serde_json::to_string(&rows)?);
+            } else {
+                println!(
+                    "{:<8}  {:>10}  {:>10}  {:<20}  state",
+                    "id", "granted", "left", "expires"
+                );
+                for row in rows {
+                    let state = match row.revoked_at {
+                        Some(_) => "revoked",
+                        None if row.expires_at <= now => "expired",
+                        None => "usable",
+                    };
+                    println!(
+                        "{:<8}  {:>10}  {:>10}  {:<20}  {state}",
+                        row.id,
+                        row.granted,
+                        row.balance,
+                        time_text(row.expires_at)
+                    );
+                }
+            }
+        }
+        VoucherCommand::Revoke { code } => {
+            let code = match code.as_str() {
+                "-" => std::io::read_to_string(std::io::stdin())?,
+                _ => code,
+            };
+            let hash = VoucherCode::parse(&code)?.hash();
+            if !store.revoke_voucher(&hash, now).await? {
+                return Err("this issuer has no such voucher; see `voucher list`".into());
+            }
+            println!("revoked {}", hex::encode(&hash[..4]));
+        }
+    }
+    store.close().await;
+    Ok(())
+}
+
+fn time_text(unix_seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(Duration::from_secs(unix_seconds));
+    // Years beyond 9999 have no text form.
+    match time.filter(|_| unix_seconds < 253_402_300_800) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => "never".to_owned(),
+    }
+}
+
+fn show_pairing(data: &DataDir, json: bool) -> CliResult {
+    let pairing = data.pairing()?;
+    let now = (system_clock())();
+    let epoch = pairing.epoch_at(now)?;
+    if json {
+        println!(
+            "{}",
+            json!({
+                "issuer_name": pairing.issuer_name(),
+                "relay_name": pairing.relay_name(),
+                "genesis": pairing.genesis(),
+                "epoch_seconds": pairing.epoch_seconds(),
+                "epoch": epoch,
+            })
+        );
+        return Ok(());
+    }
+    println!("issuer   {}", pairing.issuer_name());
+    println!("relay    {}", pairing.relay_name());
+    println!("genesis  {}", time_text(pairing.genesis()));
+    let length = humantime::format_duration(Duration::from_secs(pairing.epoch_seconds()));
+    println!("epoch    {epoch}, of {length}, until {}", time_text(pairing.epoch_end(epoch)));
+    println!("secret   not shown; it is in {}", data.pairing_path().display());
+    Ok(())
+}
+
+fn renew(data: &DataDir) -> CliResult {
+    let old = data.pairing()?;
+    let now = (system_clock())();
+    let fresh = new_pairing(old.issuer_name(), old.relay_name(), now, old.epoch_seconds())?;
+    let kept = data.replace_pairing(&fresh, now)?;
+    println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
+    println!("now copy it to the relay and start both again; tokens handed out so far are void");
+    Ok(())
+}
+
+fn list_keys(data: &DataDir, json: bool) -> CliResult {
+    let pairing = data.pairing()?;
+    let current = pairing.epoch_at((system_clock())())?;
+    let keys = [current, current + 1].map(|epoch| TokenKey::for_epoch(&pairing, epoch));
+    if json {
+        println!("{}", serde_json::to_string(&keys)?);
+        return Ok(());
+    }
+    for key in keys {
+        let (from, to) = (time_text(key.not_before), time_text(key.not_after));
+        println!("epoch {}  {}  from {from} to {to}", key.epoch, key.token_key);
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Routes of the issuer, and the one place where domain errors become problem documents.
+
+mod directory;
+mod health;
+mod token_request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tocyn_protocol::directory::DIRECTORY_PATH;
+use tocyn_protocol::media_type;
+use tocyn_protocol::pairing::PairingError;
+use tocyn_protocol::problem::{Problem, ProblemType};
+use tokio::sync::Semaphore;
+
+use crate::Clock;
+use crate::config::{Config, Limits};
+use crate::keyring::Keyring;
+use crate::store::{Store, StoreError};
+
+/// Where token requests are sent.
+pub const TOKEN_REQUEST_PATH: &str = "/token-request";
+/// Seconds after which a client may try again when the service is busy or its database down.
+const RETRY_AFTER_SECONDS: u64 = 2;
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct AppState {
+    limits: Limits,
+    keyring: Arc<Keyring>,
+    store: Store,
+    clock: Clock,
+    evaluations: Arc<Semaphore>,
+}
+
+impl AppState {
+    /// The state of a service that starts.
+    pub fn new(config: &Config, keyring: Keyring, store: Store, clock: Clock) -> Self {
+        Self {
+            limits: config.limits.clone(),
+            keyring: Arc::new(keyring),
+            store,
+            clock,
+            evaluations: Arc::new(Semaphore::new(config.limits.max_evaluations)),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        (self.clock)()
+    }
+}
+
+/// The routes.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route(DIRECTORY_PATH, get(directory::get))
+        .route(TOKEN_REQUEST_PATH, post(token_request::post))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(ProblemType::MethodNotAllowed, "this path takes another method")
+        })
+        .with_state(state)
+}
+
+/// Forgets the charges of closed epochs, once a minute.
+pub async fn prune_forever(state: AppState) {
+    loop {
+        tokio::time::sleep(PRUNE_INTERVAL).await;
+        let Ok(keys) = state.keyring.keys_at(state.now()) else { continue };
+        match state.store.prune(keys.oldest()).await {
+            Ok(0) => {}
+            Ok(charges) => tracing::info!(charges, "forgot the charges of closed epochs"),
+            Err(error) => tracing::warn!(%error, "cannot forget the charges of closed epochs"),
+        }
+    }
+}
+
+/// A refusal on its way to the client.
+pub(crate) struct ApiError {
+    problem: Box<Problem>,
+    retry_after_seconds: Option<u64>,
+}
+
+impl ApiError {
+    pub(crate) fn new(problem_type: ProblemType, detail: impl Into<String>) -> Self {
+        let retry = matches!(problem_type, ProblemType::Busy | ProblemType::DatabaseDown);
+        Self {
+            problem: Box::new(Problem::new(problem_type, detail)),
+            retry_after_seconds: retry.then_some(RETRY_AFTER_SECONDS),
+        }
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    fn limit(mut self, limit: usize) -> Self {
+        self.problem.limit = Some(limit as u64);
+        self
+    }
+
+    fn balance(mut self, balance: u64) -> Self {
+        self.problem.balance = Some(balance);
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.problem.status).expect("the table has real statuses");
+        let body = serde_json::to_vec(&self.problem).expect("a problem is plain data");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        let media_type = HeaderValue::from_static(media_type::PROBLEM);
+        headers.insert(header::CONTENT_TYPE, media_type);
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, source, "the store failed");
+        let (problem_type, detail) = match error {
+            StoreError::Full => (ProblemType::StorageFull, "the issuer's disk is full"),
+            StoreError::Busy => (ProblemType::Busy, "the issuer's database is busy"),
+            _ => (ProblemType::DatabaseDown, "the issuer's database failed"),
+        };
+        Self::new(problem_type, format!("{detail}; nothing was charged, send the request again"))
+    }
+}
+
+impl From<PairingError> for ApiError {
+    fn from(error: PairingError) -> Self {
+        tracing::error!(%error, "no epoch");
+        Self::new(ProblemType::Internal, "the issuer's clock or pairing is wrong")
+    }
+}

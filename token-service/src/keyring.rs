@@ -1,0 +1,116 @@
+//! The keys of the epochs under which the issuer answers now.
+
+use std::sync::{Arc, RwLock};
+
+use tocyn_protocol::directory::TokenKey;
+use tocyn_protocol::issuance::Issuer;
+use tocyn_protocol::pairing::{Epoch, Pairing, PairingError};
+
+/// Derives epoch keys from the pairing and keeps those that are in use.
+pub struct Keyring {
+    pairing: Pairing,
+    keys: RwLock<Vec<(Epoch, Arc<Issuer>)>>,
+}
+
+impl Keyring {
+    /// A keyring of this pairing.
+    pub fn new(pairing: Pairing) -> Self {
+        Self { pairing, keys: RwLock::default() }
+    }
+
+    /// The pairing.
+    pub fn pairing(&self) -> &Pairing {
+        &self.pairing
+    }
+
+    /// The epochs whose requests are answered at `now`, each with its key: those that tokens
+    /// are issued under first, then the last one, for repeats of what was charged in it.
+    pub fn keys_at(&self, now: u64) -> Result<EpochKeys, PairingError> {
+        let issuing = self.pairing.issuing_epochs(now)?;
+        let current = issuing[0];
+        let repeatable = current.checked_sub(1).filter(|epoch| !issuing.contains(epoch));
+        let keys = issuing.iter().copied().chain(repeatable).map(|e| (e, self.key(e))).collect();
+        self.keys.write().expect("no panic under the lock").retain(|(e, _)| *e + 1 >= current);
+        Ok(EpochKeys { keys, issuing: issuing.len() })
+    }
+
+    fn key(&self, epoch: Epoch) -> Arc<Issuer> {
+        let find = |keys: &[(Epoch, Arc<Issuer>)]| {
+            keys.iter().find(|(e, _)| *e == epoch).map(|(_, key)| key.clone())
+        };
+        if let Some(key) = find(&self.keys.read().expect("no panic under the lock")) {
+            return key;
+        }
+        let mut keys = self.keys.write().expect("no panic under the lock");
+        find(&keys).unwrap_or_else(|| {
+            let key = Arc::new(Issuer::new(self.pairing.key_pair(epoch)));
+            keys.push((epoch, key.clone()));
+            key
+        })
+    }
+
+    /// The directory's entries: the current key, then the next.
+    pub fn published(&self, now: u64) -> Result<[TokenKey; 2], PairingError> {
+        let current = self.pairing.epoch_at(now)?;
+        Ok([current, current + 1].map(|epoch| TokenKey::for_epoch(&self.pairing, epoch)))
+    }
+}
+
+/// The keys at one moment.
+pub struct EpochKeys {
+    keys: Vec<(Epoch, Arc<Issuer>)>,
+    issuing: usize,
+}
+
+impl EpochKeys {
+    /// The epoch to issue under for a request that names its key by `truncated` id. None where
+    /// no key fits, and where two do: a client that is refused buys again and loses nothing,
+    /// one that is answered under the wrong key has paid for nothing.
+    pub fn issuing(&self, truncated: u8) -> Option<Epoch> {
+        let mut fitting = self.keys[..self.issuing]
+            .iter()
+            .filter(|(_, key)| key.key_id().truncated() == truncated);
+        match (fitting.next(), fitting.next()) {
+            (Some((epoch, _)), None) => Some(*epoch),
+            _ => None,
+        }
+    }
+
+    /// The key of an epoch that requests are answered under, new ones or repeats.
+    pub fn of_epoch(&self, epoch: Epoch) -> Option<Arc<Issuer>> {
+        self.keys.iter().find(|(e, _)| *e == epoch).map(|(_, key)| key.clone())
+    }
+
+    /// The oldest epoch whose repeats are still answered.
+    pub fn oldest(&self) -> Epoch {
+        self.keys.iter().map(|(epoch, _)| *epoch).min().expect("there is a current epoch")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+
+    #[test]
+    fn a_key_serves_its_epoch_its_grace_and_its_repeats() {
+        let pairing = Pairing::generate("i", "r", 1000, 100, &mut UnwrapErr(SysRng)).unwrap();
+        let truncated = |epoch| pairing.key_pair(epoch).public().token_key_id().truncated();
+        let keyring = Keyring::new(pairing.clone());
+        assert!(keyring.keys_at(999).is_err());
+        let keys = keyring.keys_at(1150).unwrap(); // 50 s into epoch 1
+        if truncated(0) == truncated(1) {
+            assert_eq!(keys.issuing(truncated(0)), None);
+        } else {
+            assert_eq!(keys.issuing(truncated(0)), Some(0));
+            assert_eq!(keys.issuing(truncated(1)), Some(1));
+        }
+        let keys = keyring.keys_at(1160).unwrap(); // the grace is over
+        assert_eq!(keys.issuing(truncated(1)), Some(1));
+        assert!(keys.issuing(truncated(0)).is_none_or(|epoch| epoch == 1));
+        assert!(keys.of_epoch(0).is_some());
+        assert_eq!(keys.oldest(), 0);
+        assert!(keyring.keys_at(1200).unwrap().of_epoch(0).is_none());
+    }
+}
