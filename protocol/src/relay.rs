@@ -120,8 +120,6 @@ pub struct RetentionInfo {
 /// Limits on readers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The most messages that one read without `follow` gives; 0 is without bound.
-    pub max_page_messages: u64,
     /// The most readers that may follow at once.
     pub max_followers: u64,
 }

@@ -46,6 +46,9 @@ pub struct Limits {
     /// How long a client may take to send its body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
+    /// How long a client may take none of its answer before it is cut off.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
     /// How long requests in flight may take to end after a stop signal.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
@@ -71,6 +74,7 @@ impl Default for Limits {
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
         }
     }

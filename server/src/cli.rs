@@ -1,0 +1,121 @@
+//! The commands of `tocyn-relay`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, create, read_pairing};
+use crate::store::Store;
+use crate::{listen, run, system_clock};
+
+type CliResult = Result<(), Box<dyn std::error::Error>>;
+
+/// Redeems one token for each posted message, and serves every message to everyone.
+#[derive(Parser)]
+#[command(name = "tocyn-relay", version)]
+pub struct Cli {
+    /// Folder with config, pairing and database.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the data folder from the issuer's pairing file.
+    Init {
+        /// The pairing file that `tocyn-issuer init` wrote.
+        #[arg(long, value_name = "FILE")]
+        pairing: PathBuf,
+    },
+    /// Take posts and serve reads until SIGTERM.
+    Serve {
+        /// Address to listen on instead of the configured one; port 0 picks a free one.
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+        /// Database instead of the configured one: sqlite:///absolute/path.
+        #[arg(long, value_name = "URL")]
+        database: Option<String>,
+    },
+    /// Change the pairing.
+    #[command(subcommand)]
+    Pairing(PairingCommand),
+}
+
+#[derive(Subcommand)]
+enum PairingCommand {
+    /// Put the issuer's renewed pairing file in place of the old one. The messages stay.
+    Install {
+        /// The file that `tocyn-issuer pairing renew` wrote.
+        file: PathBuf,
+    },
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> CliResult {
+        let data = DataDir::new(self.data);
+        match self.command {
+            Command::Init { pairing } => init(&data, &pairing),
+            Command::Serve { listen, database } => {
+                tokio::runtime::Runtime::new()?.block_on(serve(data, listen, database))
+            }
+            Command::Pairing(PairingCommand::Install { file }) => {
+                let _lock = data.lock()?;
+                data.install_pairing(&file)?;
+                println!("installed {}; start the relay again", data.pairing_path().display());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn init(data: &DataDir, pairing: &std::path::Path) -> CliResult {
+    read_pairing(pairing)?;
+    data.create()?;
+    create(&data.config_path(), include_bytes!("../config.example.toml"))?;
+    data.install_pairing(pairing)?;
+    println!("wrote {} and {}", data.config_path().display(), data.pairing_path().display());
+    Ok(())
+}
+
+async fn serve(data: DataDir, listen: Option<SocketAddr>, database: Option<String>) -> CliResult {
+    let mut config = data.config()?;
+    let pairing = data.pairing()?;
+    let _lock = data.lock()?;
+    if let Some(address) = listen {
+        config.listen = address;
+    }
+    if let Some(url) = database {
+        config.database.url = url;
+    }
+    let store = Store::open(&database_path(&data, &config)?, &pairing, config.cell_bytes).await?;
+    let shutdown = listen::stop_signal()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    announce(listener.local_addr()?)?;
+    run(&config, pairing, store, listener, system_clock(), shutdown).await;
+    Ok(())
+}
+
+/// The first line on stdout: scripts wait for it.
+fn announce(address: SocketAddr) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "listening on http://{address}")?;
+    stdout.flush()
+}
+
+fn database_path(data: &DataDir, config: &Config) -> Result<PathBuf, String> {
+    let url = config.database.url.as_str();
+    match url.strip_prefix("sqlite://") {
+        _ if url.is_empty() => Ok(data.database_path()),
+        Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        _ => Err(format!("database {url}: give sqlite:// and an absolute path")),
+    }
+}

@@ -1,0 +1,144 @@
+//! `config.toml`. Every key has a default; an unknown key is an error.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tocyn_protocol::relay::DEFAULT_CELL_BYTES;
+
+/// The smallest and the largest cell in bytes.
+const CELL_BYTES: std::ops::RangeInclusive<usize> = 64..=1 << 20;
+
+/// The relay's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address to listen on; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The exact size of a message in bytes; it cannot change once messages are stored.
+    pub cell_bytes: usize,
+    /// Whether the bearer form of a token is taken beside the bound form.
+    pub bearer: bool,
+    /// The database.
+    pub database: Database,
+    /// How long messages are kept.
+    pub retention: Retention,
+    /// Limits on requests.
+    pub limits: Limits,
+}
+
+/// Where messages and spent tokens are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// `sqlite:///absolute/path`; empty is `relay.sqlite` in the data folder.
+    pub url: String,
+}
+
+/// How long messages are kept: whichever bound is reached first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Messages older than this go; "0s" is without bound.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// The oldest messages go while all cells together have more bytes; 0 is without bound.
+    pub max_bytes: u64,
+}
+
+/// Limits on requests and connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Posts in work at once; more are answered 503.
+    pub max_posts: usize,
+    /// Readers that follow at once; more are answered 503.
+    pub max_followers: usize,
+    /// Open connections; more wait until one closes.
+    pub max_connections: usize,
+    /// How long a client may take to send its headers.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// How long a client may take to send its body.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// How long a client may take none of its answer before it is cut off.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// How long requests in flight may take to end after a stop signal.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7802)),
+            cell_bytes: DEFAULT_CELL_BYTES,
+            bearer: true,
+            database: Database::default(),
+            retention: Retention::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(90 * 86_400), max_bytes: 10_000_000_000 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_posts: 256,
+            max_followers: 512,
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses values that would stop the service from working.
+    pub fn validate(&self) -> Result<(), String> {
+        if !CELL_BYTES.contains(&self.cell_bytes) {
+            let (min, max) = (CELL_BYTES.start(), CELL_BYTES.end());
+            return Err(format!("cell_bytes must be from {min} to {max}"));
+        }
+        let limits = &self.limits;
+        if [limits.max_posts, limits.max_followers, limits.max_connections].contains(&0) {
+            return Err(
+                "limits.max_posts, .max_followers and .max_connections must be above 0".into()
+            );
+        }
+        if (1..self.cell_bytes as u64).contains(&self.retention.max_bytes) {
+            return Err("retention.max_bytes must be 0 or hold at least one cell".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_default() {
+        let example: Config = toml::from_str(include_str!("../config.example.toml")).unwrap();
+        assert_eq!(example, Config::default());
+        example.validate().unwrap();
+    }
+
+    #[test]
+    fn unusable_values_are_refused() {
+        assert!(toml::from_str::<Config>("cell_byte = 3\n").is_err());
+        for text in ["cell_bytes = 63", "[limits]\nmax_posts = 0", "[retention]\nmax_bytes = 1"] {
+            assert!(toml::from_str::<Config>(text).unwrap().validate().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The data folder: its files, all at mode 0600, and errors that name file, line and key.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use tocyn_protocol::pairing::Pairing;
+
+use crate::config::Config;
+
+/// Why the data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataDirError {
+    /// A file operation failed.
+    #[error("{path}: {source}{hint}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A file does not say what it should.
+    #[error("{path}: {reason}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and what is wrong.
+        reason: String,
+    },
+    /// Another process serves this folder.
+    #[error("{0} is in use by another tocyn-relay; stop it first, or use another --data folder")]
+    InUse(PathBuf),
+}
+
+/// A data folder.
+#[derive(Clone, Debug)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// The folder at `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Makes the folder, mode 0700, if it is not there.
+    pub fn create(&self) -> Result<(), DataDirError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .map_err(|source| io(&self.0, source, ""))
+    }
+
+    /// `config.toml`.
+    pub fn config_path(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// `pairing.toml`.
+    pub fn pairing_path(&self) -> PathBuf {
+        self.0.join("pairing.toml")
+    }
+
+    /// `relay.sqlite`.
+    pub fn database_path(&self) -> PathBuf {
+        self.0.join("relay.sqlite")
+    }
+
+    /// Reads `config.toml`.
+    pub fn config(&self) -> Result<Config, DataDirError> {
+        let path = self.config_path();
+        let config: Config = read_toml(&path)?;
+        config.validate().map_err(|reason| DataDirError::Invalid { path, reason })?;
+        Ok(config)
+    }
+
+    /// Reads `pairing.toml`.
+    pub fn pairing(&self) -> Result<Pairing, DataDirError> {
+        read_pairing(&self.pairing_path())
+    }
+
+    /// Puts a copy of the pairing file at `from` in place of the one that is there, if any.
+    pub fn install_pairing(&self, from: &Path) -> Result<(), DataDirError> {
+        read_pairing(from)?;
+        let text = fs::read_to_string(from).map_err(|source| io(from, source, ""))?;
+        let text = zeroize::Zeroizing::new(text);
+        let (fresh, path) = (self.0.join("pairing.toml.new"), self.pairing_path());
+        let _ = fs::remove_file(&fresh); // left by a crash
+        create(&fresh, text.as_bytes())?;
+        fs::rename(&fresh, &path).map_err(|source| io(&path, source, ""))
+    }
+
+    /// Takes the folder for this process until the returned file is dropped.
+    pub fn lock(&self) -> Result<File, DataDirError> {
+        let path = self.0.join("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| io(&path, source, INIT_HINT))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(DataDirError::InUse(self.0.clone())),
+            Err(fs::TryLockError::Error(source)) => Err(io(&path, source, "")),
+        }
+    }
+}
+
+const INIT_HINT: &str =
+    "; make the data folder with `tocyn-relay --data DIR init --pairing FILE` first";
+
+/// Creates a file of mode 0600 with these bytes; refuses to overwrite.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
+    let write = |path: &Path| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write(path).map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => io(path, source, "; it is not overwritten, move it away first"),
+        _ => io(path, source, ""),
+    })
+}
+
+/// Reads and checks a pairing file.
+pub fn read_pairing(path: &Path) -> Result<Pairing, DataDirError> {
+    let pairing: Pairing = read_toml(path)?;
+    match pairing.validate() {
+        Ok(()) => Ok(pairing),
+        Err(error) => {
+            Err(DataDirError::Invalid { path: path.to_owned(), reason: error.to_string() })
+        }
+    }
+}
+
+fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, DataDirError> {
+    let text = fs::read_to_string(path).map_err(|source| {
+        let hint = if source.kind() == ErrorKind::NotFound { INIT_HINT } else { "" };
+        io(path, source, hint)
+    })?;
+    let text = zeroize::Zeroizing::new(text);
+    toml::from_str(&text).map_err(|error| {
+        // The line's number, but not its text: it may be the line of the secret.
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let reason = format!("line {line}: {}", error.message());
+        DataDirError::Invalid { path: path.to_owned(), reason }
+    })
+}
+
+fn io(path: &Path, source: std::io::Error, hint: &'static str) -> DataDirError {
+    DataDirError::Io { path: path.to_owned(), source, hint }
+}

@@ -1,0 +1,144 @@
+//! Routes of the relay, and the one place where domain errors become problem documents.
+
+mod health;
+mod info;
+mod post;
+mod read;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tocyn_protocol::challenge::www_authenticate;
+use tocyn_protocol::media_type;
+use tocyn_protocol::pairing::PairingError;
+use tocyn_protocol::problem::{Problem, ProblemType};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::Config;
+use crate::relay::{PostError, Relay};
+use crate::store::StoreError;
+
+/// Seconds after which a client may try again when the service is busy or its database down.
+const RETRY_AFTER_SECONDS: u64 = 2;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct AppState {
+    relay: Arc<Relay>,
+    followers: Arc<Semaphore>,
+    /// True once the service stops.
+    stopping: watch::Receiver<bool>,
+}
+
+impl AppState {
+    /// The state of a service that starts.
+    pub fn new(config: &Config, relay: Arc<Relay>, stopping: watch::Receiver<bool>) -> Self {
+        Self { relay, followers: Arc::new(Semaphore::new(config.limits.max_followers)), stopping }
+    }
+}
+
+/// The routes.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/v1/messages", get(read::get).post(post::post))
+        .route("/v1/info", get(info::get))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(ProblemType::MethodNotAllowed, "this path takes another method")
+        })
+        .with_state(state)
+}
+
+/// A refusal on its way to the client.
+pub(crate) struct ApiError {
+    problem: Box<Problem>,
+    www_authenticate: Option<HeaderValue>,
+}
+
+impl ApiError {
+    pub(crate) fn new(problem_type: ProblemType, detail: impl Into<String>) -> Self {
+        Self { problem: Box::new(Problem::new(problem_type, detail)), www_authenticate: None }
+    }
+
+    fn limit(mut self, limit: usize) -> Self {
+        self.problem.limit = Some(limit as u64);
+        self
+    }
+
+    fn oldest(mut self, oldest: u64) -> Self {
+        self.problem.oldest = Some(oldest);
+        self
+    }
+
+    /// Tells a client that was refused for its token which token to bring.
+    fn with_challenge(mut self, relay: &Relay) -> Self {
+        let pairing = relay.epochs.pairing();
+        if self.problem.status == 401
+            && let Ok(epoch) = pairing.epoch_at((relay.clock)())
+        {
+            let key = pairing.key_pair(epoch);
+            let value = www_authenticate(&pairing.challenge(), key.public());
+            self.www_authenticate = HeaderValue::from_str(&value).ok();
+        }
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.problem.status).expect("the table has real statuses");
+        let body = serde_json::to_vec(&self.problem).expect("a problem is plain data");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::PROBLEM));
+        if let Some(value) = self.www_authenticate {
+            headers.insert(header::WWW_AUTHENTICATE, value);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, source, "the store failed");
+        let problem_type = match error {
+            StoreError::Full => ProblemType::StorageFull,
+            StoreError::Busy => ProblemType::Busy,
+            _ => ProblemType::DatabaseDown,
+        };
+        Self::new(problem_type, error.to_string())
+    }
+}
+
+impl From<PairingError> for ApiError {
+    fn from(error: PairingError) -> Self {
+        tracing::error!(%error, "no epoch");
+        Self::new(ProblemType::Internal, "the relay's clock or pairing is wrong")
+    }
+}
+
+impl From<PostError> for ApiError {
+    fn from(error: PostError) -> Self {
+        let problem_type = match error {
+            PostError::Authorization(ref error) => error.problem_type(),
+            PostError::BearerOff => ProblemType::NoToken,
+            PostError::Redeem(error) => error.problem_type(),
+            PostError::Spent => ProblemType::TokenSpent,
+            PostError::Busy => ProblemType::Busy,
+            PostError::Internal => ProblemType::Internal,
+            PostError::Pairing(error) => return error.into(),
+            PostError::Store(error) => return error.into(),
+        };
+        Self::new(problem_type, error.to_string())
+    }
+}

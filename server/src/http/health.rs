@@ -1,0 +1,21 @@
+//! `/healthz`: the process answers. `/readyz`: it can take posts.
+
+use axum::extract::State;
+
+use super::{ApiError, AppState};
+use crate::relay::Relay;
+use tocyn_protocol::problem::ProblemType;
+
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiError> {
+    if *state.stopping.borrow() {
+        return Err(ApiError::new(ProblemType::Busy, "the relay is stopping"));
+    }
+    let relay: &Relay = &state.relay;
+    relay.epochs.redeemer((relay.clock)())?;
+    relay.store.range().await?;
+    Ok("ready\n")
+}

@@ -1,0 +1,36 @@
+//! `GET /v1/info`: all that a client needs to know before it buys, posts or reads.
+
+use axum::Json;
+use axum::extract::State;
+use tocyn_protocol::relay::{Limits, RelayInfo, RetentionInfo, Versions};
+
+use super::{ApiError, AppState};
+
+/// The version of this protocol.
+const PROTOCOL_VERSION: u32 = 1;
+
+pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>, ApiError> {
+    let relay = &state.relay;
+    let (epoch, token_keys) = relay.epochs.published((relay.clock)())?;
+    let range = relay.store.range().await?;
+    let (pairing, config) = (relay.epochs.pairing(), &relay.config);
+    Ok(Json(RelayInfo {
+        relay_name: pairing.relay_name().to_owned(),
+        issuer_name: pairing.issuer_name().to_owned(),
+        cell_bytes: config.cell_bytes as u64,
+        oldest: range.oldest,
+        head: range.head,
+        epoch,
+        token_keys: token_keys.to_vec(),
+        bearer: config.bearer,
+        retention: RetentionInfo {
+            max_age_seconds: config.retention.max_age.as_secs(),
+            max_bytes: config.retention.max_bytes,
+        },
+        limits: Limits { max_followers: config.limits.max_followers as u64 },
+        versions: Versions {
+            relay: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION,
+        },
+    }))
+}

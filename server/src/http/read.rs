@@ -1,0 +1,134 @@
+//! `GET /v1/messages`: everything, or everything since a given message, to anyone.
+//!
+//! A page is read only when the connection takes it, so a reader holds one page of memory.
+//! One that takes nothing for `limits.write_timeout` is cut off, and can go on from the last
+//! sequence it has.
+
+use std::io;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Deserialize;
+use tocyn_protocol::media_type;
+use tocyn_protocol::problem::ProblemType;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::{ApiError, AppState};
+use crate::store::{LogRange, Store, StoreError};
+
+/// Messages in one page.
+const PAGE_MESSAGES: u64 = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Query {
+    after: Option<u64>,
+    limit: Option<u64>,
+    #[serde(default)]
+    follow: bool,
+}
+
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    query: Result<axum::extract::Query<Query>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let axum::extract::Query(query) = query.map_err(|error| {
+        let detail = format!("{}; use after=SEQ, limit=N, follow=true", error.body_text());
+        ApiError::new(ProblemType::MalformedRequest, detail)
+    })?;
+    // Subscribed before the first look, so that nothing stored in between is missed.
+    let head = state.relay.subscribe();
+    let after = start(query.after, state.relay.store.range().await?)?;
+    let follow = match query.follow {
+        false => None,
+        true => Some(Follow {
+            head,
+            stopping: state.stopping.clone(),
+            _place: state.followers.clone().try_acquire_owned().map_err(|_| {
+                ApiError::new(ProblemType::Busy, "as many readers follow as this relay takes")
+            })?,
+        }),
+    };
+    let left = query.limit.unwrap_or(u64::MAX);
+    let reader = Reader { store: state.relay.store.clone(), after, left, follow };
+    let pages = stream::try_unfold(reader, |mut reader| async move {
+        let page = reader.next_page().await.map_err(io::Error::other)?;
+        Ok::<_, io::Error>(page.map(|page| (page, reader)))
+    });
+    let headers = [(header::CONTENT_TYPE, media_type::CELLS), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(pages)).into_response())
+}
+
+/// The sequence to start after. Without one asked for: everything that is kept.
+fn start(after: Option<u64>, range: LogRange) -> Result<u64, ApiError> {
+    let before_oldest = range.oldest - 1;
+    match after {
+        None => Ok(before_oldest),
+        Some(after) if after < before_oldest => {
+            let detail = format!(
+                "messages before {} are no longer kept; read on with after={before_oldest}",
+                range.oldest
+            );
+            Err(ApiError::new(ProblemType::CursorGone, detail).oldest(range.oldest))
+        }
+        Some(after) if after > range.head => {
+            let detail = format!(
+                "the newest message is {}; if you have seen a later one, this relay has lost it",
+                range.head
+            );
+            Err(ApiError::new(ProblemType::MalformedRequest, detail))
+        }
+        Some(after) => Ok(after),
+    }
+}
+
+struct Reader {
+    store: Store,
+    after: u64,
+    left: u64,
+    follow: Option<Follow>,
+}
+
+struct Follow {
+    head: watch::Receiver<u64>,
+    stopping: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    /// The next page; waits for it if the reader follows. None at the end.
+    async fn next_page(&mut self) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            if self.left == 0 {
+                return Ok(None);
+            }
+            if let Some(follow) = &mut self.follow {
+                follow.head.borrow_and_update();
+                if *follow.stopping.borrow() {
+                    return Ok(None);
+                }
+            }
+            let limit = self.left.min(PAGE_MESSAGES) as usize;
+            if let Some(page) = self.store.read_after(self.after, limit).await? {
+                // The log is dense: a jump means that retention has overtaken this reader.
+                // It is cut off, and told 410 when it asks again.
+                if page.last - self.after != page.messages as u64 {
+                    return Err(StoreError::Busy);
+                }
+                self.after = page.last;
+                self.left -= page.messages as u64;
+                return Ok(Some(page.bytes));
+            }
+            let Some(follow) = &mut self.follow else { return Ok(None) };
+            tokio::select! {
+                changed = follow.head.changed() => if changed.is_err() { return Ok(None) },
+                _ = follow.stopping.changed() => return Ok(None),
+            }
+        }
+    }
+}
