@@ -13,7 +13,7 @@ fn edges_between_members_point_one_way() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    assert_eq!(packages.len(), 4);
+    assert_eq!(packages.len(), 5);
     for package in packages {
         let name = package["name"].as_str().unwrap();
         let allowed: &[&str] = match name {

@@ -19,6 +19,9 @@ use crate::store::Store;
 use crate::voucher::VoucherCode;
 use crate::{listen, run, system_clock};
 
+/// The smallest batch that our client asks for.
+const SMALLEST_BATCH: u64 = 16;
+
 type CliResult = Result<(), Box<dyn std::error::Error>>;
 
 /// Hands out blinded tokens against vouchers.
@@ -200,6 +203,12 @@ async fn voucher(data: &DataDir, command: VoucherCommand) -> CliResult {
     let now = (system_clock())();
     match command {
         VoucherCommand::Create { tokens, count, expires, json } => {
+            if tokens % SMALLEST_BATCH != 0 {
+                eprintln!(
+                    "note: tocyn asks for {SMALLEST_BATCH} tokens at a time; it cannot draw the last {} of {tokens}",
+                    tokens % SMALLEST_BATCH
+                );
+            }
             let codes: Vec<VoucherCode> =
                 (0..count).map(|_| VoucherCode::random(&mut UnwrapErr(SysRng))).collect();
             let hashes: Vec<[u8; 32]> = codes.iter().map(VoucherCode::hash).collect();

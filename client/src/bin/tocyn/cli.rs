@@ -1,0 +1,109 @@
+//! The commands of `tocyn`.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Parser, Subcommand};
+use tocyn_client::relay::RelayClient;
+use tocyn_client::transport::{ServiceUrl, Transport};
+use tocyn_client::wallet::Wallet;
+
+use crate::cmd;
+
+pub(crate) type CliResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// Buys tokens, posts to a relay and reads it.
+#[derive(Parser)]
+#[command(name = "tocyn", version)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Globals {
+    /// Folder of the wallet [default: tocyn in the user's data folder].
+    #[arg(long, global = true, value_name = "DIR")]
+    wallet: Option<PathBuf>,
+    /// Reach issuer and relay through this SOCKS5 proxy, as Tor: socks5h://127.0.0.1:9050.
+    #[arg(long, global = true, value_name = "URL")]
+    proxy: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Buy tokens with a voucher.
+    Request(cmd::request::Args),
+    /// Show how many tokens the wallet has.
+    Balance,
+    /// Post a message; it costs one token.
+    Post(cmd::post::Args),
+    /// Read messages.
+    Read(cmd::read::Args),
+    /// Show what a relay says about itself.
+    Info(cmd::info::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> CliResult {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let globals = &self.globals;
+        runtime.block_on(async {
+            match self.command {
+                Command::Request(args) => cmd::request::run(globals, args).await,
+                Command::Balance => cmd::balance::run(globals).await,
+                Command::Post(args) => cmd::post::run(globals, args).await,
+                Command::Read(args) => cmd::read::run(globals, args).await,
+                Command::Info(args) => cmd::info::run(globals, args).await,
+            }
+        })
+    }
+}
+
+impl Globals {
+    pub(crate) fn transport(&self) -> CliResult<Transport> {
+        Ok(Transport::new(self.proxy.as_deref())?)
+    }
+
+    pub(crate) fn relay(&self, url: &ServiceUrl) -> CliResult<RelayClient> {
+        Ok(RelayClient::new(&self.transport()?, url.clone())?)
+    }
+
+    /// Opens the wallet, and drops and reports what has expired.
+    pub(crate) async fn wallet(&self, now: u64) -> CliResult<Wallet> {
+        let dir = match &self.wallet {
+            Some(dir) => dir.clone(),
+            None => dirs::data_dir()
+                .ok_or("there is no data folder for this user; give --wallet DIR")?
+                .join("tocyn"),
+        };
+        let wallet = Wallet::open(&dir).await?;
+        let expired = wallet.drop_expired(now).await?;
+        if expired.unspent > 0 {
+            eprintln!("tocyn: {} tokens expired unused and were dropped", expired.unspent);
+        }
+        if expired.pending > 0 {
+            eprintln!(
+                "tocyn: {} tokens were asked for but never received, and have expired",
+                expired.pending
+            );
+        }
+        for id in expired.messages {
+            eprintln!(
+                "tocyn: message {id} got no receipt before its token expired; read the relay to see whether it is there"
+            );
+        }
+        Ok(wallet)
+    }
+}
+
+/// Unix seconds by this machine's clock.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}

@@ -1,0 +1,7 @@
+//! One file for each verb.
+
+pub(crate) mod balance;
+pub(crate) mod info;
+pub(crate) mod post;
+pub(crate) mod read;
+pub(crate) mod request;

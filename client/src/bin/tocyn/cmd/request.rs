@@ -1,0 +1,115 @@
+//! `tocyn request`.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use getrandom::SysRng;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand_core::{Rng, UnwrapErr};
+use serde_json::json;
+use tocyn_client::issuer::IssuerClient;
+use tocyn_client::keys::{agree, check_unchanged};
+use tocyn_client::request::{BATCH_SIZES, request};
+use tocyn_client::transport::ServiceUrl;
+use zeroize::Zeroizing;
+
+use crate::cli::{CliResult, Globals, now};
+
+/// From this many tokens on a progress bar is shown.
+const PROGRESS_FROM: u64 = 1024;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The issuer.
+    #[arg(long, value_name = "URL")]
+    issuer: ServiceUrl,
+    /// The relay that the tokens are for.
+    #[arg(long, value_name = "URL")]
+    relay: ServiceUrl,
+    /// The voucher that pays; `-` reads it from standard input, where `ps` does not show it.
+    #[arg(long, value_name = "CODE")]
+    voucher: String,
+    /// How many tokens; rounded up to a multiple of 16.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    count: u64,
+    /// Do nothing if the wallet has at least this many unspent tokens for the relay.
+    #[arg(long, value_name = "N")]
+    low_water: Option<u64>,
+    /// First wait for a random time up to this, so that the hour of a refill says nothing.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    delay: Option<Duration>,
+}
+
+pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
+    let voucher = Zeroizing::new(match args.voucher.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin())?,
+        code => code.to_owned(),
+    });
+    if let Some(longest) = args.delay {
+        let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
+        tokio::time::sleep(longest.mul_f64(share)).await;
+    }
+    if args.issuer.is_readable_on_the_way() {
+        eprintln!(
+            "tocyn: {} is neither https nor an onion service: whoever is on the way can read your voucher",
+            args.issuer
+        );
+    }
+    let issuer = IssuerClient::new(&globals.transport()?, args.issuer)?;
+    let relay = globals.relay(&args.relay)?;
+    let agreed = agree(&issuer, &relay).await?;
+    let wallet = globals.wallet(now()).await?;
+    check_unchanged(&relay.info().await?, &wallet.keys(&agreed.pair).await?)?;
+    if let Some(low_water) = args.low_water {
+        let unspent = unspent(&wallet.balance().await?, &agreed.pair);
+        if unspent >= low_water {
+            eprintln!("tocyn: the wallet has {unspent} tokens for this relay; none are bought");
+            return Ok(());
+        }
+    }
+
+    let goal = args.count.next_multiple_of(*BATCH_SIZES.last().expect("three sizes"));
+    if goal != args.count {
+        eprintln!(
+            "tocyn: asking for {goal} tokens: batches are of 16, 64 or 256, so that their size tells nothing"
+        );
+    }
+    let bar = progress_bar(goal, globals.json);
+    let mut received = 0;
+    let result = request(&wallet, &issuer, &agreed, voucher.trim(), args.count, now(), |so_far| {
+        received = so_far;
+        bar.set_position(so_far);
+    })
+    .await;
+    bar.finish_and_clear();
+    let unspent = unspent(&wallet.balance().await?, &agreed.pair);
+    wallet.close().await;
+    if let Err(error) = result {
+        return Err(
+            format!("{error} ({received} of {goal} tokens came and are in the wallet)").into()
+        );
+    }
+    match globals.json {
+        true => println!("{}", json!({ "received": received, "unspent": unspent })),
+        false => {
+            println!("received {received} tokens; {unspent} unspent for {}", agreed.pair.relay_name)
+        }
+    }
+    Ok(())
+}
+
+fn unspent(balances: &[tocyn_client::wallet::Balance], pair: &tocyn_client::keys::Pair) -> u64 {
+    let of_pair = balances
+        .iter()
+        .filter(|b| b.issuer_name == pair.issuer_name && b.relay_name == pair.relay_name);
+    of_pair.map(|balance| balance.unspent).sum()
+}
+
+fn progress_bar(goal: u64, quiet: bool) -> ProgressBar {
+    if quiet || goal < PROGRESS_FROM || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tokens, {per_sec}, {eta} left")
+        .expect("the template is well formed");
+    ProgressBar::new(goal).with_style(style)
+}

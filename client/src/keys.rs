@@ -1,0 +1,189 @@
+//! Whose tokens, under which key. A key that is shown to one user only would tag that user's
+//! tokens, so issuer and relay are asked over separate connections and must show the same.
+
+use reqwest::Url;
+use tocyn_protocol::challenge::TokenChallenge;
+use tocyn_protocol::directory::TokenKey;
+use tocyn_protocol::error::DecodeError;
+use tocyn_protocol::keys::PublicKey;
+use tocyn_protocol::pairing::Epoch;
+use tocyn_protocol::relay::RelayInfo;
+
+use crate::issuer::IssuerClient;
+use crate::relay::RelayClient;
+use crate::transport::HttpError;
+
+/// Why no key can be trusted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// One of them did not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A key that is none.
+    #[error("{who} shows an unusable key: {error}")]
+    Key {
+        /// Issuer or relay.
+        who: &'static str,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// Names that no challenge can hold.
+    #[error("the relay shows an unusable name: {0}")]
+    Name(DecodeError),
+    /// Different keys for one epoch, or no epoch in common.
+    #[error(
+        "issuer and relay do not show the same keys (epoch {epoch}). Tokens bought now could be \
+         worthless, or could mark you. Check both addresses and tell the operators"
+    )]
+    Mismatch {
+        /// The first epoch that differs.
+        epoch: Epoch,
+    },
+    /// A relay that shows another key now than when the tokens were bought.
+    #[error(
+        "the relay now shows another key for epoch {epoch} than when your tokens were bought; \
+         spending one could mark you. Tell the operator"
+    )]
+    Changed {
+        /// The epoch that differs.
+        epoch: Epoch,
+    },
+}
+
+/// Which issuer's tokens, at which relay: both are in the tokens' challenge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// The issuer's name.
+    pub issuer_name: String,
+    /// The relay's name.
+    pub relay_name: String,
+}
+
+impl Pair {
+    /// The pair that a relay's info document names.
+    pub fn of(info: &RelayInfo) -> Self {
+        Self { issuer_name: info.issuer_name.clone(), relay_name: info.relay_name.clone() }
+    }
+
+    /// The challenge of all tokens of the pair.
+    pub fn challenge(&self) -> Result<TokenChallenge, KeysError> {
+        TokenChallenge::new(&self.issuer_name, None, &self.relay_name).map_err(KeysError::Name)
+    }
+}
+
+/// A decoded entry of a key list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochKey {
+    /// The public key.
+    pub key: PublicKey,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// First unix second of issuance.
+    pub not_before: u64,
+    /// First unix second at which the relay no longer takes its tokens.
+    pub not_after: u64,
+}
+
+fn decode(who: &'static str, keys: &[TokenKey]) -> Result<Vec<EpochKey>, KeysError> {
+    keys.iter()
+        .map(|entry| {
+            let key = entry.public_key().map_err(|error| KeysError::Key { who, error })?;
+            let TokenKey { epoch, not_before, not_after, .. } = *entry;
+            if [epoch, not_before, not_after].iter().any(|&number| number > i64::MAX as u64) {
+                let error = DecodeError::Text { what: "epoch or time", why: "it is out of range" };
+                return Err(KeysError::Key { who, error });
+            }
+            Ok(EpochKey { key, epoch, not_before, not_after })
+        })
+        .collect()
+}
+
+/// What issuer and relay agree on.
+#[derive(Debug)]
+pub struct Agreed {
+    /// Their names.
+    pub pair: Pair,
+    /// The key that tokens are issued under now.
+    pub key: EpochKey,
+    /// Where to ask for tokens.
+    pub request_url: Url,
+}
+
+/// Asks both. An epoch may end between the two answers, so a difference is looked at twice.
+pub async fn agree(issuer: &IssuerClient, relay: &RelayClient) -> Result<Agreed, KeysError> {
+    match ask_both(issuer, relay).await {
+        Err(KeysError::Mismatch { .. }) => ask_both(issuer, relay).await,
+        result => result,
+    }
+}
+
+async fn ask_both(issuer: &IssuerClient, relay: &RelayClient) -> Result<Agreed, KeysError> {
+    let directory = issuer.directory().await?;
+    let info = relay.info().await?;
+    let theirs = decode("the issuer", &directory.token_keys)?;
+    let ours = decode("the relay", &info.token_keys)?;
+    let key = compare(&theirs, &ours)?.clone();
+    Ok(Agreed { pair: Pair::of(&info), key, request_url: issuer.request_url(&directory)? })
+}
+
+/// The issuer's first key, if the relay shows the same for every epoch that both list.
+fn compare<'a>(issuer: &'a [EpochKey], relay: &[EpochKey]) -> Result<&'a EpochKey, KeysError> {
+    let current = issuer.first().ok_or(KeysError::Mismatch { epoch: 0 })?;
+    for entry in issuer {
+        match relay.iter().find(|other| other.epoch == entry.epoch) {
+            Some(other) if other != entry => {
+                return Err(KeysError::Mismatch { epoch: entry.epoch });
+            }
+            None if entry == current => return Err(KeysError::Mismatch { epoch: entry.epoch }),
+            _ => {}
+        }
+    }
+    Ok(current)
+}
+
+/// Before a token is spent: the relay must still show the keys that `bought` lists. A renewed
+/// pairing starts its epochs anew, so only entries of one start are compared.
+pub fn check_unchanged(info: &RelayInfo, bought: &[EpochKey]) -> Result<(), KeysError> {
+    for shown in decode("the relay", &info.token_keys)? {
+        let same_time = |b: &&EpochKey| b.epoch == shown.epoch && b.not_before == shown.not_before;
+        if bought.iter().find(same_time).is_some_and(|bought| *bought != shown) {
+            return Err(KeysError::Changed { epoch: shown.epoch });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tocyn_protocol::keys::KeyPair;
+
+    fn entry(seed: u8, epoch: Epoch) -> EpochKey {
+        let key = *KeyPair::derive(&[seed; 32], b"test").public();
+        EpochKey { key, epoch, not_before: epoch * 10, not_after: epoch * 10 + 20 }
+    }
+
+    #[test]
+    fn the_same_lists_agree_on_the_current_key() {
+        let list = [entry(1, 7), entry(2, 8)];
+        assert_eq!(compare(&list, &list).unwrap(), &list[0]);
+    }
+
+    #[test]
+    fn lists_one_epoch_apart_do_not_agree_yet() {
+        let (early, late) = ([entry(1, 7), entry(2, 8)], [entry(2, 8), entry(3, 9)]);
+        assert!(matches!(compare(&early, &late), Err(KeysError::Mismatch { epoch: 7 })));
+    }
+
+    #[test]
+    fn any_difference_in_a_common_epoch_is_refused() {
+        let issuer = [entry(1, 7), entry(2, 8)];
+        let other_key = [entry(1, 7), entry(9, 8)];
+        assert!(matches!(compare(&issuer, &other_key), Err(KeysError::Mismatch { epoch: 8 })));
+        let other_time = [EpochKey { not_after: 1, ..entry(1, 7) }, entry(2, 8)];
+        assert!(matches!(compare(&issuer, &other_time), Err(KeysError::Mismatch { epoch: 7 })));
+        assert!(compare(&[], &issuer).is_err());
+        assert!(compare(&issuer, &[]).is_err());
+    }
+}

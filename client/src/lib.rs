@@ -1,0 +1,23 @@
+//! The client, in the order in which a token passes through it.
+//!
+//! | step | module |
+//! |---|---|
+//! | connections that cannot be tied to each other | [`transport`] |
+//! | what an issuer answers | [`issuer`] |
+//! | what a relay answers | [`relay`] |
+//! | issuer and relay must show the same keys | [`keys`] |
+//! | tokens and the state that each is in | [`wallet`] |
+//! | buy tokens | [`request`] |
+//! | post a message with a token | [`post`] |
+//! | read messages | [`read`] |
+//! | text of strangers on its way to a terminal | [`printable`] |
+
+pub mod issuer;
+pub mod keys;
+pub mod post;
+pub mod printable;
+pub mod read;
+pub mod relay;
+pub mod request;
+pub mod transport;
+pub mod wallet;

@@ -1,0 +1,93 @@
+//! What a relay answers: its info document, receipts, and cells.
+
+use std::time::Duration;
+
+use reqwest::header;
+use reqwest::{Client, Response};
+use tocyn_protocol::media_type;
+use tocyn_protocol::redemption::BoundToken;
+use tocyn_protocol::relay::{PostReceipt, RelayInfo};
+
+use crate::transport::{
+    HttpError, MAX_DOCUMENT_BYTES, SILENCE, ServiceUrl, Transport, get_json, origin, read_bounded,
+    success, unreachable,
+};
+
+const INFO_PATH: &str = "/v1/info";
+const MESSAGES_PATH: &str = "/v1/messages";
+/// The largest cell that is believed, in bytes: no relay may make a client take more memory.
+const MAX_CELL_BYTES: u64 = 1 << 20;
+/// A reader that follows and hears nothing for this long asks again: through a proxy it would
+/// not notice that the connection died.
+const FOLLOW_SILENCE: Duration = Duration::from_secs(600);
+
+/// A relay.
+pub struct RelayClient {
+    url: ServiceUrl,
+    info: Client,
+    posts: Client,
+    reads: Client,
+    follows: Client,
+}
+
+impl RelayClient {
+    /// Connects nowhere yet.
+    pub fn new(transport: &Transport, url: ServiceUrl) -> Result<Self, HttpError> {
+        let client = || transport.client(&url, SILENCE);
+        let (info, posts, reads) = (client()?, client()?, client()?);
+        let follows = transport.client(&url, FOLLOW_SILENCE)?;
+        Ok(Self { url, info, posts, reads, follows })
+    }
+
+    /// The relay's address.
+    pub fn url(&self) -> &ServiceUrl {
+        &self.url
+    }
+
+    /// The info document.
+    pub async fn info(&self) -> Result<RelayInfo, HttpError> {
+        let url = self.url.at(INFO_PATH);
+        let info: RelayInfo = get_json(&self.info, url.clone()).await?;
+        if !(1..=MAX_CELL_BYTES).contains(&info.cell_bytes) {
+            let why = format!("it says that a cell has {} bytes", info.cell_bytes);
+            return Err(HttpError::Answer { url: origin(&url), why });
+        }
+        Ok(info)
+    }
+
+    /// Posts a cell. Safe to repeat with the same token: the relay stores it once.
+    pub async fn post(&self, token: &BoundToken, cell: Vec<u8>) -> Result<PostReceipt, HttpError> {
+        let url = self.url.at(MESSAGES_PATH);
+        let sent = self
+            .posts
+            .post(url.clone())
+            .header(header::CONTENT_TYPE, media_type::OCTET_STREAM)
+            .header(header::AUTHORIZATION, token.header_value())
+            .body(cell)
+            .send()
+            .await;
+        let response = success(sent.map_err(|e| unreachable(&url, &e))?).await?;
+        let body = read_bounded(response, MAX_DOCUMENT_BYTES).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| HttpError::Answer { url: origin(&url), why: error.to_string() })
+    }
+
+    /// Opens a stream of cells.
+    pub async fn read(
+        &self,
+        after: Option<u64>,
+        limit: Option<u64>,
+        follow: bool,
+    ) -> Result<Response, HttpError> {
+        let mut url = self.url.at(MESSAGES_PATH);
+        let numbers = [("after", after), ("limit", limit)];
+        let numbers =
+            numbers.iter().filter_map(|(name, value)| Some((*name, (*value)?.to_string())));
+        url.query_pairs_mut().extend_pairs(numbers);
+        if follow {
+            url.query_pairs_mut().append_pair("follow", "true");
+        }
+        let client = if follow { &self.follows } else { &self.reads };
+        success(client.get(url.clone()).send().await.map_err(|e| unreachable(&url, &e))?).await
+    }
+}

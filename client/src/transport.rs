@@ -1,0 +1,275 @@
+//! Connections. Each purpose (key directory, token requests, relay info, posts, reads) has a
+//! client of its own, so that no two share a connection, and through a SOCKS proxy each has
+//! credentials of its own, which Tor takes as the wish for a circuit of its own.
+
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use getrandom::SysRng;
+use rand_core::{Rng, UnwrapErr};
+use reqwest::header::{self, HeaderMap};
+use reqwest::{Client, Proxy, Response, Url, redirect};
+use tocyn_protocol::media_type;
+use tocyn_protocol::problem::Problem;
+
+use crate::printable::Printable;
+
+/// The most bytes of a JSON document that are read.
+pub(crate) const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
+/// Time to connect; circuits through Tor take long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The other side must send something within this time.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+
+/// Why there is no usable answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The URL cannot be used.
+    #[error("{url}: {why}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The proxy cannot be used.
+    #[error("--proxy {0}: give socks5h://HOST:PORT, as in socks5h://127.0.0.1:9050")]
+    Proxy(String),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS ({0}); is the package ca-certificates installed?")]
+    Tls(String),
+    /// No answer, or half of one.
+    #[error("{url} does not answer: {why}")]
+    Unreachable {
+        /// Where to.
+        url: String,
+        /// The innermost cause.
+        why: String,
+    },
+    /// A problem document.
+    #[error("{url} refuses: {detail}", detail = Printable(&problem.detail))]
+    Refused {
+        /// Who.
+        url: String,
+        /// Why.
+        problem: Box<Problem>,
+        /// From the `Retry-After` header, in seconds.
+        retry_after: Option<u64>,
+    },
+    /// A status without a problem document, a redirect for example.
+    #[error("{url} answers with HTTP status {status}; is this the right address?")]
+    Status {
+        /// Who.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+    /// An answer that this program cannot read.
+    #[error("{url} gives an answer that makes no sense: {}", Printable(why))]
+    Answer {
+        /// Who.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl HttpError {
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { problem, .. } => is_transient_status(problem.status),
+            Self::Status { status, .. } => is_transient_status(*status),
+            _ => false,
+        }
+    }
+}
+
+fn is_transient_status(status: u16) -> bool {
+    status >= 500 || status == 408 || status == 429
+}
+
+/// The address of an issuer or relay: `http` or `https`, host, and a path that ends in `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceUrl(Url);
+
+impl FromStr for ServiceUrl {
+    type Err = HttpError;
+
+    fn from_str(text: &str) -> Result<Self, HttpError> {
+        let refuse = |why| HttpError::Url { url: text.to_owned(), why };
+        let mut url =
+            Url::parse(text).map_err(|_| refuse("give http://HOST:PORT or https://HOST"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(refuse("give http://HOST:PORT or https://HOST"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refuse("leave user and password out"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(refuse("leave everything from '?' or '#' on out"));
+        }
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for ServiceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl ServiceUrl {
+    /// The address of a path of this service.
+    pub(crate) fn at(&self, path: &str) -> Url {
+        self.0.join(path.trim_start_matches('/')).expect("paths of the protocol are valid")
+    }
+
+    /// Where a link in a document of this service leads, if it stays with this service.
+    pub(crate) fn follow(&self, document: &str, link: &str) -> Option<Url> {
+        let url = self.at(document).join(link).ok()?;
+        (url.origin() == self.0.origin()).then_some(url)
+    }
+
+    /// Whether what is sent can be read on the way: not TLS, not an onion service, and not
+    /// this machine.
+    pub fn is_readable_on_the_way(&self) -> bool {
+        let host = self.0.host_str().unwrap_or_default();
+        let local = host == "localhost" || host == "[::1]" || host.starts_with("127.");
+        self.0.scheme() == "http" && !local && !host.ends_with(".onion")
+    }
+}
+
+/// How to reach services: directly, or through a SOCKS5 proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Transport {
+    proxy: Option<Url>,
+}
+
+impl Transport {
+    /// Through `proxy`, or directly. Environment variables such as `HTTP_PROXY` are not heeded.
+    pub fn new(proxy: Option<&str>) -> Result<Self, HttpError> {
+        let Some(text) = proxy else { return Ok(Self::default()) };
+        match Url::parse(text) {
+            // With plain socks5 this machine would look names up, in the clear.
+            Ok(url) if url.scheme() == "socks5h" && url.has_host() && url.username().is_empty() => {
+                Ok(Self { proxy: Some(url) })
+            }
+            _ => Err(HttpError::Proxy(text.to_owned())),
+        }
+    }
+
+    /// A client for one purpose. It shares no connection with any other, and gives up when
+    /// the service sends nothing for as long as `silence`.
+    pub(crate) fn client(
+        &self,
+        service: &ServiceUrl,
+        silence: Duration,
+    ) -> Result<Client, HttpError> {
+        // Fails only if one is installed already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(silence);
+        if service.0.scheme() == "http" {
+            builder = builder.tls_certs_only([]); // spares reading the system's certificates
+        }
+        if let Some(mut proxy) = self.proxy.clone() {
+            let set =
+                proxy.set_username(&random_text()).and(proxy.set_password(Some(&random_text())));
+            set.expect("a URL with a host takes them");
+            builder = builder.proxy(Proxy::all(proxy).map_err(|e| HttpError::Tls(cause(&e)))?);
+        }
+        builder.build().map_err(|error| HttpError::Tls(cause(&error)))
+    }
+}
+
+fn random_text() -> String {
+    let mut bytes = [0; 18];
+    UnwrapErr(SysRng).fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The innermost cause: the outer ones say only that something failed.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |e| (*e).source()).last().expect("at least one").to_string()
+}
+
+pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> HttpError {
+    let why = if error.is_timeout() { "it took too long".to_owned() } else { cause(error) };
+    HttpError::Unreachable { url: origin(url), why }
+}
+
+/// What errors name: where the other side is, without path and query.
+pub(crate) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// The answer if it is a success, else the refusal.
+pub(crate) async fn success(response: Response) -> Result<Response, HttpError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let (url, retry_after) = (response.url().clone(), retry_after(response.headers()));
+    let is_problem = content_type(response.headers()) == media_type::PROBLEM;
+    let body = read_bounded(response, MAX_DOCUMENT_BYTES).await?;
+    match serde_json::from_slice::<Problem>(&body) {
+        // The status on the wire decides; the one in the body is only a copy.
+        Ok(mut problem) if is_problem => {
+            problem.status = status.as_u16();
+            Err(HttpError::Refused { url: origin(&url), problem: Box::new(problem), retry_after })
+        }
+        _ => Err(HttpError::Status { url: origin(&url), status: status.as_u16() }),
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().split(';').next().unwrap_or_default().trim()
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+/// The body, if it has at most `limit` bytes.
+pub(crate) async fn read_bounded(
+    mut response: Response,
+    limit: usize,
+) -> Result<Vec<u8>, HttpError> {
+    let url = response.url().clone();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(&url, &e))? {
+        if body.len() + chunk.len() > limit {
+            let why = format!("it has more than {limit} bytes");
+            return Err(HttpError::Answer { url: origin(&url), why });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Fetches a JSON document.
+pub(crate) async fn get_json<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    url: Url,
+) -> Result<T, HttpError> {
+    let response = client.get(url.clone()).send().await.map_err(|e| unreachable(&url, &e))?;
+    let body = read_bounded(success(response).await?, MAX_DOCUMENT_BYTES).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| HttpError::Answer { url: origin(&url), why: error.to_string() })
+}

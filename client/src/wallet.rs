@@ -1,0 +1,501 @@
+//! The wallet: a SQLite file, mode 0600, in a folder of mode 0700. All SQL of this crate is
+//! here.
+//!
+//! A token is *pending* (its blind is saved before the request is sent), *unspent*, *reserved*
+//! for a message (saved before the post is sent) or *spent*. Both requests may be repeated, so
+//! a crash at any point loses nothing: what was begun is sent again.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Row, SqliteConnection};
+use tocyn_protocol::error::DecodeError;
+use tocyn_protocol::issuance::{PENDING_TOKEN_BYTES, PendingBatch};
+use tocyn_protocol::keys::PublicKey;
+use tocyn_protocol::relay::MessageId;
+use tocyn_protocol::token::Token;
+use zeroize::Zeroizing;
+
+use crate::keys::{EpochKey, Pair};
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// How long to wait for another command on the same wallet, and how often to look.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wallet cannot be used. Nothing was lost.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalletError {
+    /// A file cannot be made, opened or locked.
+    #[error("wallet {path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another command holds the wallet.
+    #[error("wallet {0} is in use by another tocyn command; try again when that has ended")]
+    InUse(PathBuf),
+    /// The file is no wallet of this version, or damaged.
+    #[error("wallet {path} cannot be opened: {why}; use another --wallet folder, or a backup")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A row that makes no sense.
+    #[error("the wallet is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    /// A statement failed.
+    #[error("the wallet cannot be read or written: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A batch that was asked for.
+pub struct SavedBatch {
+    id: i64,
+    /// The key that it was asked for under.
+    pub key: EpochKey,
+    /// What pays for it.
+    pub voucher: Zeroizing<String>,
+    /// What [`PendingBatch::to_bytes`] gave.
+    pub secrets: Zeroizing<Vec<u8>>,
+}
+
+impl SavedBatch {
+    /// Tokens in it.
+    pub fn tokens(&self) -> u64 {
+        (self.secrets.len() / PENDING_TOKEN_BYTES) as u64
+    }
+}
+
+/// A token that is reserved for a message.
+pub struct Reserved {
+    /// The token.
+    pub token: Token,
+    /// The key that it was issued under.
+    pub key: EpochKey,
+    /// The message's id.
+    pub message_id: MessageId,
+    /// The message.
+    pub cell: Vec<u8>,
+}
+
+/// Numbers of tokens of one pair, by state.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Balance {
+    /// The issuer's name.
+    pub issuer_name: String,
+    /// The relay's name.
+    pub relay_name: String,
+    /// Asked for, not received.
+    pub pending: u64,
+    /// Ready to use.
+    pub unspent: u64,
+    /// Tied to messages whose receipt has not come.
+    pub reserved: u64,
+    /// Used.
+    pub spent: u64,
+    /// Expired unused.
+    pub expired: u64,
+    /// Unix second at which the first of the unspent tokens expires.
+    pub next_expiry: Option<u64>,
+}
+
+/// What was dropped because its epoch is over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Unspent tokens.
+    pub unspent: u64,
+    /// Tokens that were asked for and never received.
+    pub pending: u64,
+    /// Messages whose receipt never came: they may or may not be at the relay.
+    pub messages: Vec<MessageId>,
+}
+
+/// An open wallet.
+#[derive(Clone)]
+pub struct Wallet {
+    pool: SqlitePool,
+    _lock: Arc<File>,
+}
+
+impl Wallet {
+    /// Opens the wallet in the folder `dir` for this process alone, or makes it.
+    pub async fn open(dir: &Path) -> Result<Self, WalletError> {
+        let io = |path: &Path, source| WalletError::Io { path: path.to_owned(), source };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| io(dir, error))?;
+        let file = |name: &str| {
+            let path = dir.join(name);
+            let mut options = OpenOptions::new();
+            let opened = options.create(true).truncate(false).write(true).mode(0o600).open(&path);
+            opened.map_err(|error| io(&path, error)).map(|file| (path, file))
+        };
+        let (lock_path, lock) = file("lock")?;
+        let give_up = Instant::now() + LOCK_PATIENCE;
+        while let Err(error) = lock.try_lock() {
+            match error {
+                TryLockError::WouldBlock if Instant::now() < give_up => {
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                TryLockError::WouldBlock => return Err(WalletError::InUse(dir.into())),
+                TryLockError::Error(error) => return Err(io(&lock_path, error)),
+            }
+        }
+        let (path, _) = file("wallet.sqlite")?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .pragma("secure_delete", "ON") // what is deleted is overwritten
+            .busy_timeout(BUSY_TIMEOUT);
+        let refuse = |why: String| WalletError::Open { path: path.clone(), why };
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let pool = pool.map_err(|error| refuse(error.to_string()))?;
+        MIGRATOR.run(&pool).await.map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { pool, _lock: Arc::new(lock) })
+    }
+
+    /// Writes what is in the log into the file, and closes it.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+
+    /// Saves a batch as pending. Do this before the request is sent.
+    pub async fn save_batch(
+        &self,
+        pair: &Pair,
+        key: &EpochKey,
+        voucher: &str,
+        batch: &PendingBatch,
+    ) -> Result<SavedBatch, WalletError> {
+        let secrets = batch.to_bytes();
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let key_id = key_id(&mut tx, pair, key).await?;
+        let done = sqlx::query(
+            "INSERT INTO batches (key_id, voucher, tokens, secrets) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .bind(key_id)
+        .bind(voucher)
+        .bind((secrets.len() / PENDING_TOKEN_BYTES) as i64)
+        .bind(secrets.as_slice())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let voucher = Zeroizing::new(voucher.to_owned());
+        Ok(SavedBatch { id: done.last_insert_rowid(), key: key.clone(), voucher, secrets })
+    }
+
+    /// The pending batches of a pair, the oldest first.
+    pub async fn pending(&self, pair: &Pair) -> Result<Vec<SavedBatch>, WalletError> {
+        let rows = sqlx::query(
+            "SELECT batches.id, voucher, secrets, token_key, epoch, not_before, not_after
+             FROM batches JOIN token_keys ON token_keys.id = key_id
+             WHERE issuer_name = ?1 AND relay_name = ?2 ORDER BY batches.id",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(SavedBatch {
+                    id: row.try_get("id")?,
+                    key: epoch_key(row)?,
+                    voucher: Zeroizing::new(row.try_get("voucher")?),
+                    secrets: Zeroizing::new(row.try_get("secrets")?),
+                })
+            })
+            .collect()
+    }
+
+    /// The tokens of a pending batch arrived: they become unspent, in one transaction.
+    pub async fn finish_batch(
+        &self,
+        batch: &SavedBatch,
+        tokens: &[Token],
+    ) -> Result<(), WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let key_id: Option<i64> =
+            sqlx::query_scalar("DELETE FROM batches WHERE id = ?1 RETURNING key_id")
+                .bind(batch.id)
+                .fetch_optional(&mut *tx)
+                .await?;
+        // Gone already: its tokens are here, and some of them may be spent.
+        let Some(key_id) = key_id else { return Ok(()) };
+        for token in tokens {
+            sqlx::query("INSERT INTO tokens (nonce, key_id, token) VALUES (?1, ?2, ?3)")
+                .bind(&token.nonce()[..])
+                .bind(key_id)
+                .bind(token.to_bytes().as_slice())
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Forgets a batch that the issuer refused for good.
+    pub async fn drop_batch(&self, batch: &SavedBatch) -> Result<(), WalletError> {
+        sqlx::query("DELETE FROM batches WHERE id = ?1").bind(batch.id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Reserves an unspent token of the pair for a message: one at random among those that
+    /// expire first, of none of the keys in `refused`. None if there is none. Do this before
+    /// the post is sent.
+    pub async fn reserve(
+        &self,
+        pair: &Pair,
+        refused: &[PublicKey],
+        cell: &[u8],
+        now: u64,
+    ) -> Result<Option<Reserved>, WalletError> {
+        let message_id = MessageId::of(cell);
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let keys = sqlx::query(
+            "SELECT id, token_key, epoch, not_before, not_after FROM token_keys
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND not_after > ?3 ORDER BY not_after",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .bind(now as i64)
+        .fetch_all(&mut *tx)
+        .await?;
+        for row in &keys {
+            let key = epoch_key(row)?;
+            if refused.contains(&key.key) {
+                continue;
+            }
+            let token: Option<Vec<u8>> = sqlx::query_scalar(
+                "UPDATE tokens SET message_id = ?2, cell = ?3 WHERE nonce =
+                     (SELECT nonce FROM tokens WHERE key_id = ?1 AND cell IS NULL
+                      ORDER BY random() LIMIT 1)
+                 RETURNING token",
+            )
+            .bind(row.try_get::<i64, _>("id")?)
+            .bind(&message_id.as_bytes()[..])
+            .bind(cell)
+            .fetch_optional(&mut *tx)
+            .await?;
+            if let Some(token) = token.map(Zeroizing::new) {
+                tx.commit().await?;
+                let token = Token::from_bytes(&token)?;
+                return Ok(Some(Reserved { token, key, message_id, cell: cell.to_vec() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The reserved tokens of a pair: messages whose receipt has not come.
+    pub async fn reserved(&self, pair: &Pair) -> Result<Vec<Reserved>, WalletError> {
+        let rows = sqlx::query(
+            "SELECT token, message_id, cell, token_key, epoch, not_before, not_after
+             FROM tokens JOIN token_keys ON token_keys.id = key_id
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND cell IS NOT NULL",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Reserved {
+                    token: Token::from_bytes(&Zeroizing::new(row.try_get::<Vec<u8>, _>("token")?))?,
+                    key: epoch_key(row)?,
+                    message_id: message_id(row)?,
+                    cell: row.try_get("cell")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The receipt came, or the relay says that the token was spent: deletes token and message.
+    pub async fn spend(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query("DELETE FROM tokens WHERE nonce = ?1")
+            .bind(&token.nonce()[..])
+            .execute(&mut *tx)
+            .await?;
+        count(&mut tx, pair, done.rows_affected(), 0).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The relay refused the message for good: the token is unspent again.
+    pub async fn release(&self, token: &Token) -> Result<(), WalletError> {
+        sqlx::query("UPDATE tokens SET message_id = NULL, cell = NULL WHERE nonce = ?1")
+            .bind(&token.nonce()[..])
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The keys of the pair's unspent and reserved tokens.
+    pub async fn keys(&self, pair: &Pair) -> Result<Vec<EpochKey>, WalletError> {
+        let rows = sqlx::query(
+            "SELECT token_key, epoch, not_before, not_after FROM token_keys
+             WHERE issuer_name = ?1 AND relay_name = ?2
+               AND id IN (SELECT key_id FROM tokens)",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(epoch_key).collect()
+    }
+
+    /// Drops all whose epoch is over at `now`, and says what it was.
+    pub async fn drop_expired(&self, now: u64) -> Result<Expired, WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let keys =
+            sqlx::query("SELECT id, issuer_name, relay_name FROM token_keys WHERE not_after <= ?1")
+                .bind(now as i64)
+                .fetch_all(&mut *tx)
+                .await?;
+        let mut expired = Expired::default();
+        for key in keys {
+            let id: i64 = key.try_get("id")?;
+            let pair = Pair {
+                issuer_name: key.try_get("issuer_name")?,
+                relay_name: key.try_get("relay_name")?,
+            };
+            let tokens = sqlx::query("DELETE FROM tokens WHERE key_id = ?1 RETURNING message_id")
+                .bind(id)
+                .fetch_all(&mut *tx)
+                .await?;
+            for row in &tokens {
+                match row.try_get::<Option<Vec<u8>>, _>("message_id")? {
+                    Some(_) => expired.messages.push(message_id(row)?),
+                    None => expired.unspent += 1,
+                }
+            }
+            let batches: Vec<i64> =
+                sqlx::query_scalar("DELETE FROM batches WHERE key_id = ?1 RETURNING tokens")
+                    .bind(id)
+                    .fetch_all(&mut *tx)
+                    .await?;
+            expired.pending += batches.iter().sum::<i64>() as u64;
+            count(&mut tx, &pair, 0, tokens.len() as u64).await?;
+            sqlx::query("DELETE FROM token_keys WHERE id = ?1").bind(id).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(expired)
+    }
+
+    /// Numbers of tokens for each pair that the wallet knows.
+    pub async fn balance(&self) -> Result<Vec<Balance>, WalletError> {
+        let rows = sqlx::query(
+            "WITH states AS (
+                 SELECT issuer_name, relay_name, tokens AS pending, 0 AS unspent, 0 AS reserved,
+                        0 AS spent, 0 AS expired, NULL AS expiry
+                 FROM batches JOIN token_keys ON token_keys.id = key_id
+                 UNION ALL
+                 SELECT issuer_name, relay_name, 0, cell IS NULL, cell IS NOT NULL, 0, 0,
+                        CASE WHEN cell IS NULL THEN not_after END
+                 FROM tokens JOIN token_keys ON token_keys.id = key_id
+                 UNION ALL
+                 SELECT issuer_name, relay_name, 0, 0, 0, spent, expired, NULL FROM totals)
+             SELECT issuer_name, relay_name, sum(pending) AS pending, sum(unspent) AS unspent,
+                    sum(reserved) AS reserved, sum(spent) AS spent, sum(expired) AS expired,
+                    min(expiry) AS next_expiry
+             FROM states GROUP BY issuer_name, relay_name ORDER BY relay_name, issuer_name",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let number = |name| Ok::<u64, sqlx::Error>(row.try_get::<i64, _>(name)? as u64);
+                Ok(Balance {
+                    issuer_name: row.try_get("issuer_name")?,
+                    relay_name: row.try_get("relay_name")?,
+                    pending: number("pending")?,
+                    unspent: number("unspent")?,
+                    reserved: number("reserved")?,
+                    spent: number("spent")?,
+                    expired: number("expired")?,
+                    next_expiry: row.try_get::<Option<i64>, _>("next_expiry")?.map(|at| at as u64),
+                })
+            })
+            .collect()
+    }
+}
+
+async fn key_id(
+    tx: &mut SqliteConnection,
+    pair: &Pair,
+    key: &EpochKey,
+) -> Result<i64, WalletError> {
+    sqlx::query(
+        "INSERT INTO token_keys (issuer_name, relay_name, token_key, epoch, not_before, not_after)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    )
+    .bind(&pair.issuer_name)
+    .bind(&pair.relay_name)
+    .bind(&key.key.to_bytes()[..])
+    .bind(key.epoch as i64)
+    .bind(key.not_before as i64)
+    .bind(key.not_after as i64)
+    .execute(&mut *tx)
+    .await?;
+    let id = sqlx::query_scalar(
+        "SELECT id FROM token_keys WHERE issuer_name = ?1 AND relay_name = ?2 AND token_key = ?3",
+    )
+    .bind(&pair.issuer_name)
+    .bind(&pair.relay_name)
+    .bind(&key.key.to_bytes()[..])
+    .fetch_one(tx)
+    .await?;
+    Ok(id)
+}
+
+/// Adds to the numbers of tokens that are gone.
+async fn count(
+    tx: &mut SqliteConnection,
+    pair: &Pair,
+    spent: u64,
+    expired: u64,
+) -> Result<(), WalletError> {
+    sqlx::query(
+        "INSERT INTO totals (issuer_name, relay_name, spent, expired) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET spent = spent + excluded.spent, expired = expired + excluded.expired",
+    )
+    .bind(&pair.issuer_name)
+    .bind(&pair.relay_name)
+    .bind(spent as i64)
+    .bind(expired as i64)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+fn epoch_key(row: &SqliteRow) -> Result<EpochKey, WalletError> {
+    Ok(EpochKey {
+        key: PublicKey::from_bytes(&row.try_get::<Vec<u8>, _>("token_key")?)?,
+        epoch: row.try_get::<i64, _>("epoch")? as u64,
+        not_before: row.try_get::<i64, _>("not_before")? as u64,
+        not_after: row.try_get::<i64, _>("not_after")? as u64,
+    })
+}
+
+fn message_id(row: &SqliteRow) -> Result<MessageId, WalletError> {
+    let bytes: Vec<u8> = row.try_get("message_id")?;
+    let bytes = bytes.as_slice().try_into();
+    let bytes = bytes
+        .map_err(|_| DecodeError::Text { what: "message id", why: "it must have 32 bytes" })?;
+    Ok(MessageId::from_bytes(bytes))
+}
