@@ -36,8 +36,9 @@ pub async fn run_once(relay: &Relay, now: u64) -> Result<Removed, StoreError> {
     Ok(removed)
 }
 
-/// A round at once, then one every 30 seconds.
+/// A round at once, then one every 30 seconds, or every epoch where that is shorter.
 pub async fn run_forever(relay: Arc<Relay>) {
+    let epoch = Duration::from_secs(relay.epochs.pairing().epoch_seconds());
     loop {
         match run_once(&relay, (relay.clock)()).await {
             Ok(removed) if removed == Removed::default() => {}
@@ -48,6 +49,6 @@ pub async fn run_forever(relay: Arc<Relay>) {
             ),
             Err(error) => tracing::warn!(%error, "cannot remove old messages"),
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(INTERVAL.min(epoch)).await;
     }
 }

@@ -1,1 +1,17 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests and the demo share: real programs on free loopback ports.
+//!
+//! | | module |
+//! |---|---|
+//! | the three programs, freshly built | [`programs`] |
+//! | a running issuer or relay | [`service`] |
+//! | folders of an issuer, its relay and a wallet | [`world`] |
+//! | tokens and posts without a wallet, for tests that misuse them | [`bearer`] |
+//! | a proxy that records bytes, or holds them back | [`tap`] |
+//! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
+
+pub mod bearer;
+pub mod programs;
+pub mod raw_http;
+pub mod service;
+pub mod tap;
+pub mod world;

@@ -1,0 +1,31 @@
+//! Builds the three programs in the profile that this one was built in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Path of a program of this workspace.
+///
+/// # Panics
+/// If it does not build.
+pub fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(build).join(name)
+}
+
+fn build() -> PathBuf {
+    let this = std::env::current_exe().expect("a program knows its path");
+    let folder = this.ancestors().skip(1).find(|dir| !dir.ends_with("deps"));
+    let folder = folder.expect("cargo puts programs into a folder").to_owned();
+    // What runs from a release build is the demo: its programs are as users have them. Tests
+    // share the features of `cargo test --all-features`, so that nothing is built twice.
+    let flag = if folder.ends_with("release") { "--release" } else { "--all-features" };
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--workspace", "--bins", "--locked", "--quiet", flag])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .env("CARGO_TARGET_DIR", folder.parent().expect("the target folder"))
+        .status()
+        .expect("cargo can be run");
+    assert!(status.success(), "the programs do not build");
+    folder
+}

@@ -1,0 +1,138 @@
+//! The client dies at each state of the wallet; the next run ends what was begun.
+
+use std::process::{Child, Command, Stdio};
+
+use tocyn_e2e::bearer::{cell, http_client, read_all};
+use tocyn_e2e::service::Service;
+use tocyn_e2e::tap::{Hold, Tap};
+use tocyn_e2e::world::{World, succeed};
+
+/// Services behind taps, and a voucher.
+struct Scene {
+    world: World,
+    issuer: Tap,
+    relay: Tap,
+    voucher: String,
+    services: [Service; 2],
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let world = World::default();
+        let services = [world.start_issuer(), world.start_relay()];
+        let issuer = Tap::new(services[0].address()).await;
+        let relay = Tap::new(services[1].address()).await;
+        let voucher = world.voucher(1000);
+        Self { world, issuer, relay, voucher, services }
+    }
+
+    fn request(&self, count: &str) -> Command {
+        let urls = ["request", "--issuer", self.issuer.url(), "--relay", self.relay.url()];
+        self.world.tocyn(&[&urls[..], &["--voucher", &self.voucher, "--count", count]].concat())
+    }
+
+    fn post(&self, text: &str) -> Command {
+        let file = self.world.path().join("message");
+        std::fs::write(&file, text).unwrap();
+        self.world.tocyn(&["post", "--relay", self.relay.url(), file.to_str().unwrap()])
+    }
+
+    fn resume(&self) -> String {
+        succeed(&mut self.world.tocyn(&["post", "--relay", self.relay.url(), "--resume", "--json"]))
+    }
+
+    fn numbers(&self) -> [u64; 4] {
+        let balance = self.world.balance();
+        ["pending", "unspent", "reserved", "spent"].map(|state| balance[state].as_u64().unwrap())
+    }
+
+    async fn messages(&self) -> Vec<(u64, Vec<u8>)> {
+        read_all(&http_client(), self.services[1].url()).await
+    }
+}
+
+/// Runs the client until the tap holds its traffic back, then kills it.
+async fn kill_when_held(command: &mut Command, tap: &Tap) {
+    let mut client: Child = command.stderr(Stdio::null()).spawn().unwrap();
+    tap.something_held().await;
+    client.kill().unwrap();
+    client.wait().unwrap();
+    tap.hold(Hold::Nothing);
+}
+
+const TOKEN_REQUEST: &str = "POST /token-request";
+const POST: &str = "POST /v1/messages";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pending_and_not_yet_asked_for() {
+    let scene = Scene::new().await;
+    scene.issuer.hold(Hold::Request(TOKEN_REQUEST));
+    kill_when_held(&mut scene.request("16"), &scene.issuer).await;
+    assert_eq!(scene.numbers(), [16, 0, 0, 0]);
+    assert_eq!(scene.world.vouchers_left(), 1000);
+    succeed(&mut scene.request("16"));
+    assert_eq!(scene.numbers(), [0, 16, 0, 0]);
+    assert_eq!(scene.world.vouchers_left(), 984);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pending_and_charged() {
+    let scene = Scene::new().await;
+    scene.issuer.hold(Hold::Answer(TOKEN_REQUEST));
+    kill_when_held(&mut scene.request("256"), &scene.issuer).await;
+    assert_eq!(scene.numbers(), [256, 0, 0, 0]);
+    assert_eq!(scene.world.vouchers_left(), 744);
+    succeed(&mut scene.request("256"));
+    assert_eq!(scene.numbers(), [0, 256, 0, 0]);
+    assert_eq!(scene.world.vouchers_left(), 744, "it was paid for before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn some_unspent_and_some_pending() {
+    let scene = Scene::new().await;
+    scene.issuer.hold_after(1, Hold::Answer(TOKEN_REQUEST));
+    kill_when_held(&mut scene.request("80"), &scene.issuer).await;
+    assert_eq!(scene.numbers(), [16, 64, 0, 0]);
+    assert_eq!(scene.world.vouchers_left(), 920);
+    succeed(&mut scene.request("16"));
+    assert_eq!(scene.numbers(), [0, 80, 0, 0]);
+    assert_eq!(scene.world.vouchers_left(), 920);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reserved_and_not_yet_posted() {
+    let scene = Scene::new().await;
+    succeed(&mut scene.request("16"));
+    scene.relay.hold(Hold::Request(POST));
+    kill_when_held(&mut scene.post("not lost"), &scene.relay).await;
+    assert_eq!(scene.numbers(), [0, 15, 1, 0]);
+    assert_eq!(scene.messages().await, []);
+    assert!(scene.resume().contains("\"seq\":1"));
+    assert_eq!(scene.numbers(), [0, 15, 0, 1]);
+    assert_eq!(scene.messages().await, [(1, cell("not lost"))]);
+    assert_eq!(scene.resume(), "", "nothing is left to do");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reserved_and_stored_at_the_relay() {
+    let scene = Scene::new().await;
+    succeed(&mut scene.request("16"));
+    scene.relay.hold(Hold::Answer(POST));
+    kill_when_held(&mut scene.post("not twice"), &scene.relay).await;
+    assert_eq!(scene.numbers(), [0, 15, 1, 0]);
+    assert_eq!(scene.messages().await, [(1, cell("not twice"))]);
+    assert!(scene.resume().contains("\"seq\":1"));
+    assert_eq!(scene.numbers(), [0, 15, 0, 1]);
+    assert_eq!(scene.messages().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_post_first_ends_the_one_that_was_interrupted() {
+    let scene = Scene::new().await;
+    succeed(&mut scene.request("16"));
+    scene.relay.hold(Hold::Request(POST));
+    kill_when_held(&mut scene.post("first"), &scene.relay).await;
+    succeed(&mut scene.post("second"));
+    assert_eq!(scene.messages().await, [(1, cell("first")), (2, cell("second"))]);
+    assert_eq!(scene.numbers(), [0, 14, 0, 2]);
+}
