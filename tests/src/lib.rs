@@ -7,11 +7,13 @@
 //! | folders of an issuer, its relay and a wallet | [`world`] |
 //! | tokens and posts without a wallet, for tests that misuse them | [`bearer`] |
 //! | a proxy that records bytes, or holds them back | [`tap`] |
+//! | a SOCKS5 proxy in Tor's place | [`socks`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
 
 pub mod bearer;
 pub mod programs;
 pub mod raw_http;
 pub mod service;
+pub mod socks;
 pub mod tap;
 pub mod world;

@@ -151,11 +151,21 @@ fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, DataDirError> {
     })?;
     let text = zeroize::Zeroizing::new(text);
     toml::from_str(&text).map_err(|error| {
-        // The line's number, but not its text: it may be the line of the secret.
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        let reason = format!("line {line}: {}", error.message());
+        let reason = format!("{}{}", place(&text, error.span()), error.message());
         DataDirError::Invalid { path: path.to_owned(), reason }
     })
+}
+
+/// The line's number and its key, but not its value: it may be the secret.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(span) = span else { return String::new() };
+    let number = text[..span.start].matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match line.split_once('=').map(|(key, _)| key.trim()).filter(|key| is_key(key)) {
+        Some(key) => format!("line {}, {key}: ", number + 1),
+        None => format!("line {}: ", number + 1),
+    }
 }
 
 fn io(path: &Path, source: std::io::Error, hint: &'static str) -> DataDirError {

@@ -46,7 +46,7 @@ const fn malformed(why: &'static str) -> DecodeError {
 pub fn auth_schemes(value: &str) -> Result<Vec<AuthScheme<'_>>, DecodeError> {
     let mut schemes: Vec<AuthScheme<'_>> = Vec::new();
     for item in split_outside_quotes(value)? {
-        // Either `name=value`, or `Scheme`, or `Scheme name=value`.
+        // `name=value`, `Scheme`, `Scheme name=value`, or `Scheme token68` as `Basic` has it.
         let (head, param) = match item.split_once([' ', '\t']) {
             Some((scheme, rest)) if is_token(scheme) && !rest.trim_start().starts_with('=') => {
                 (Some(scheme), rest.trim_start())
@@ -57,7 +57,7 @@ pub fn auth_schemes(value: &str) -> Result<Vec<AuthScheme<'_>>, DecodeError> {
         if let Some(name) = head {
             schemes.push(AuthScheme { name, params: Vec::new() });
         }
-        if param.is_empty() {
+        if param.is_empty() || (head.is_some() && is_token68(param)) {
             continue;
         }
         let scheme = schemes.last_mut().ok_or(malformed("it starts with no scheme name"))?;
@@ -99,6 +99,12 @@ fn split_outside_quotes(value: &str) -> Result<Vec<&str>, DecodeError> {
     }
     items.push(&value[start..]);
     Ok(items.into_iter().map(str::trim).filter(|item| !item.is_empty()).collect())
+}
+
+/// The other form of credentials: letters, digits and a few signs, then `=` only at the end.
+fn is_token68(text: &str) -> bool {
+    let text = text.trim_end_matches('=');
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
 
 /// An RFC 9110 token: a name without separators.

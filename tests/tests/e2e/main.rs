@@ -1,9 +1,16 @@
 //! Scenarios with the real programs over real HTTP.
 
+mod bad_input_issuer;
+mod bad_input_relay;
+mod client_cli;
 mod crash_client;
 mod crash_issuer;
 mod crash_relay;
 mod dependency_direction;
 mod double_spend;
+mod drain;
 mod epochs;
+mod folders;
 mod issuance;
+mod privacy;
+mod reading;

@@ -1,0 +1,163 @@
+//! Data folders: who may read them, who may open them, and what damaged files lead to.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tocyn_e2e::programs::program;
+use tocyn_e2e::service::serve;
+use tocyn_e2e::world::{World, output};
+
+/// The command fails with status 1; gives what it says.
+fn fails(command: &mut Command) -> String {
+    let output = output(command.stdin(Stdio::null()));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
+    stderr
+}
+
+fn fails_to_serve(program_name: &str, data: &Path) -> String {
+    fails(&mut serve(program_name, data, "127.0.0.1:0"))
+}
+
+/// What `serve` says when `file` holds `text`; the file is put back.
+fn with_text(program_name: &str, file: &Path, text: &str) -> String {
+    let good = fs::read(file).unwrap();
+    fs::write(file, text).unwrap();
+    let stderr = fails_to_serve(program_name, file.parent().unwrap());
+    fs::write(file, good).unwrap();
+    assert!(stderr.contains(file.to_str().unwrap()), "{stderr} does not name the file");
+    stderr
+}
+
+#[test]
+fn secrets_and_databases_are_for_their_owner_only() {
+    let world = World::default();
+    let _running = (world.start_issuer(), world.start_relay());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for folder in [world.issuer_data(), world.relay_data()] {
+        assert_eq!(mode(&folder), 0o700);
+        for file in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if !file.ends_with("log") {
+                assert_eq!(mode(&file), 0o600, "{}", file.display());
+            }
+        }
+    }
+    assert!(world.issuer_data().join("issuer.sqlite").exists());
+    assert!(world.relay_data().join("relay.sqlite").exists());
+}
+
+#[test]
+fn a_folder_is_served_by_one_process() {
+    let world = World::default();
+    let (mut issuer, mut relay) = (world.start_issuer(), world.start_relay());
+    for (name, data) in [("tocyn-issuer", world.issuer_data()), ("tocyn-relay", world.relay_data())]
+    {
+        let stderr = fails_to_serve(name, &data);
+        assert!(stderr.contains("in use by another"), "{stderr}");
+        assert!(stderr.contains(data.to_str().unwrap()), "{stderr}");
+    }
+    let install = ["pairing", "install", world.pairing_file().to_str().unwrap()].map(str::to_owned);
+    let mut install_command = Command::new(program("tocyn-relay"));
+    install_command.arg("--data").arg(world.relay_data()).args(install);
+    assert!(fails(&mut install_command).contains("in use by another"));
+    assert!(issuer.is_alive() && relay.is_alive());
+    // Vouchers can be made beside a running issuer.
+    assert!(world.voucher(16).starts_with("tv1-"));
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let (world, other) = (World::default(), World::default());
+    let relay = world.start_relay();
+    let stderr = fails(&mut serve("tocyn-relay", &other.relay_data(), relay.address()));
+    assert!(stderr.contains("cannot listen on") && stderr.contains(relay.address()), "{stderr}");
+}
+
+#[test]
+fn a_wrong_config_is_refused_with_file_line_and_key() {
+    let world = World::default();
+    for (name, data) in [("tocyn-issuer", world.issuer_data()), ("tocyn-relay", world.relay_data())]
+    {
+        let file = data.join("config.toml");
+        let good = fs::read_to_string(&file).unwrap();
+
+        let stderr = with_text(name, &file, &format!("colour = \"red\"\n{good}"));
+        assert!(stderr.contains("line 1") && stderr.contains("colour"), "{stderr}");
+
+        let wrong_type = good.replace("max_connections = 1024", "max_connections = \"many\"");
+        assert_ne!(wrong_type, good);
+        let line = 1 + good.lines().position(|line| line.starts_with("max_connections")).unwrap();
+        let stderr = with_text(name, &file, &wrong_type);
+        assert!(stderr.contains(&format!("line {line}")), "{stderr}");
+        assert!(stderr.contains("max_connections"), "{stderr}");
+
+        let stderr =
+            with_text(name, &file, &good.replace("max_connections = 1024", "max_connections 1024"));
+        assert!(stderr.contains(&format!("line {line}")), "{stderr}");
+    }
+}
+
+#[test]
+fn a_damaged_pairing_is_refused_without_showing_its_secret() {
+    let world = World::default();
+    for (name, data) in [("tocyn-issuer", world.issuer_data()), ("tocyn-relay", world.relay_data())]
+    {
+        let file = data.join("pairing.toml");
+        let good = fs::read_to_string(&file).unwrap();
+        let secret_line = good.lines().find(|line| line.starts_with("secret")).unwrap();
+        let secret = secret_line.split('"').nth(1).unwrap();
+        let number = |key: &str| 1 + good.lines().position(|line| line.starts_with(key)).unwrap();
+
+        for (text, expected) in [
+            (good.replace(secret, &secret[..62]), "secret"),
+            (good.replace(secret, &secret.replace(&secret[..1], "x")), "secret"),
+            (good.replace(secret_line, &format!("{secret_line} x")), "line"),
+            (format!("{good}colour = 1\n"), "colour"),
+            (good.replace(secret_line, ""), "secret"),
+            (good.replace("version = 1", "version = 2"), "version"),
+            (good.replace("epoch_seconds = 604800", "epoch_seconds = 0"), "epoch_seconds"),
+        ] {
+            assert_ne!(text, good);
+            let stderr = with_text(name, &file, &text);
+            assert!(stderr.contains(expected), "{stderr} does not say {expected}");
+            assert!(!stderr.contains(&secret[1..20]), "the secret is shown");
+        }
+        let stderr = with_text(name, &file, &good.replace(secret, "abc"));
+        assert!(stderr.contains(&format!("line {}", number("secret"))), "{stderr}");
+    }
+}
+
+#[test]
+fn damaged_databases_and_missing_folders_are_named() {
+    let world = World::default();
+    for (name, data, file) in [
+        ("tocyn-issuer", world.issuer_data(), "issuer.sqlite"),
+        ("tocyn-relay", world.relay_data(), "relay.sqlite"),
+    ] {
+        fs::write(data.join(file), "this is no database, it is a text of some length").unwrap();
+        assert!(fails_to_serve(name, &data).contains(file));
+        let stderr = fails_to_serve(name, &world.path().join("nowhere"));
+        assert!(stderr.contains("nowhere") && stderr.contains("init"), "{stderr}");
+    }
+}
+
+#[test]
+fn init_overwrites_nothing() {
+    let world = World::default();
+    let before = fs::read_to_string(world.pairing_file()).unwrap();
+    let mut init = Command::new(program("tocyn-issuer"));
+    init.arg("--data").arg(world.issuer_data());
+    init.args(["init", "--issuer-name", "a", "--relay-name", "b"]);
+    assert!(fails(&mut init).contains("not overwritten"));
+    assert_eq!(fs::read_to_string(world.pairing_file()).unwrap(), before);
+
+    let mut init = Command::new(program("tocyn-relay"));
+    init.arg("--data")
+        .arg(world.relay_data())
+        .arg("init")
+        .arg("--pairing")
+        .arg(world.pairing_file());
+    assert!(fails(&mut init).contains("not overwritten"));
+}
