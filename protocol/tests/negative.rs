@@ -6,6 +6,7 @@ use common::{DAY, GENESIS, pairing, rng, tokens};
 use curve25519_dalek::constants::RISTRETTO_BASEPOINT_POINT;
 use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::traits::Identity;
+use tocyn_protocol::challenge::{parse_www_authenticate, www_authenticate};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::issuance::{
     AmortizedBatchTokenRequest, AmortizedBatchTokenResponse, FinalizeError, Issuer, TokenRequest,
@@ -194,7 +195,8 @@ fn authorization_headers() {
     }
     for (bad, no_token) in [
         (String::new(), true),
-        ("Bearer abc".into(), false),
+        ("Bearer abc".into(), true),
+        ("Negotiate YWJj==".into(), true),
         ("Bearer token=abc".into(), true),
         ("PrivateToken".into(), false),
         (format!("PrivateToken token=\"{value}"), false),
@@ -206,6 +208,21 @@ fn authorization_headers() {
     ] {
         let error = Authorization::parse(&bad).unwrap_err();
         assert_eq!(error == AuthorizationError::NoToken, no_token, "{bad}: {error}");
+    }
+}
+
+#[test]
+fn other_schemes_beside_a_challenge_are_passed_over() {
+    let pairing = pairing("relay.example");
+    let ours = www_authenticate(&pairing.challenge(), pairing.key_pair(0).public());
+    for value in [
+        format!("Negotiate YWJj==, {ours}"),
+        format!("Basic realm=\"a, b\", {ours}"),
+        format!("{ours}, Digest"),
+    ] {
+        let found = parse_www_authenticate(&value).unwrap();
+        assert_eq!(found.len(), 1, "{value}");
+        assert_eq!(found[0].challenge, pairing.challenge());
     }
 }
 

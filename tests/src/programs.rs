@@ -20,7 +20,16 @@ fn build() -> PathBuf {
     // What runs from a release build is the demo: its programs are as users have them. Tests
     // share the features of `cargo test --all-features`, so that nothing is built twice.
     let flag = if folder.ends_with("release") { "--release" } else { "--all-features" };
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Cargo says about which package this program is of. Build scripts heed that, ring's for one,
+    // and would build it all again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo
         .args(["build", "--workspace", "--bins", "--locked", "--quiet", flag])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .env("CARGO_TARGET_DIR", folder.parent().expect("the target folder"))

@@ -24,23 +24,26 @@ impl Service {
     }
 
     /// Starts `serve` at an address.
+    pub fn start_at(program_name: &str, data: &Path, address: &str) -> Self {
+        Self::run(&mut serve(program_name, data, address), data)
+    }
+
+    /// Runs a command that [`serve`] made, with its log in the data folder, and waits until it
+    /// listens.
     ///
     /// # Panics
     /// If it does not come to listen; its log is in the message.
-    pub fn start_at(program_name: &str, data: &Path, address: &str) -> Self {
+    pub fn run(command: &mut Command, data: &Path) -> Self {
         let log = data.join("log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
-        let mut child = serve(program_name, data, address)
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .expect("the program starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("stdout is text");
         let Some(url) = line.trim().strip_prefix("listening on ").map(str::to_owned) else {
             let status = child.wait();
-            panic!("{program_name} does not serve ({status:?}): {line}{}", read(&log));
+            panic!("{command:?} does not serve ({status:?}): {line}{}", read(&log));
         };
         Self { child, url, log, _stdout: stdout }
     }
