@@ -1,6 +1,8 @@
 //! Elements and scalars of ristretto255. Decoding refuses what is not
 //! canonical, and the identity: a decoded [`Element`] is a valid one.
 
+use std::sync::LazyLock;
+
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::IsIdentity;
@@ -80,8 +82,9 @@ pub(crate) fn hash_to_scalar_with(parts: &[&[u8]], dst: &[u8]) -> Scalar {
 /// One output block is all that is needed, so the loop of the RFC is gone.
 fn expand_message(parts: &[&[u8]], dst: &[u8]) -> [u8; 64] {
     let dst_len = [u8::try_from(dst.len()).expect("every DST of this crate is short")];
-    let mut first = Sha512::new();
-    first.update([0u8; 128]); // Z_pad: one block of SHA-512
+    // Z_pad is one block of SHA-512, the same for every message.
+    static AFTER_Z_PAD: LazyLock<Sha512> = LazyLock::new(|| Sha512::new().chain_update([0; 128]));
+    let mut first = AFTER_Z_PAD.clone();
     for part in parts {
         first.update(part);
     }

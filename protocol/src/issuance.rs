@@ -319,11 +319,8 @@ impl Pending {
         let (inputs, blinds): (Vec<_>, Vec<_>) = secrets
             .map(|(nonce, blind)| (AuthenticatorInput::new(nonce, digest, key_id), blind))
             .unzip();
-        let blinded = inputs
-            .iter()
-            .zip(&blinds)
-            .map(|(input, blind)| voprf::blind(&input.to_bytes(), blind))
-            .collect();
+        let wire: Vec<_> = inputs.iter().map(AuthenticatorInput::to_bytes).collect();
+        let blinded = voprf::blind(&wire, &blinds);
         Self { key: *key, inputs, blinds, blinded }
     }
 

@@ -259,24 +259,56 @@ impl Redeemer {
         authorization: &Authorization,
         message_id: &MessageId,
     ) -> Result<Redeemed, RedeemError> {
-        let input = authorization.input();
-        let key = self.key_for(input)?;
-        let expected = voprf::evaluate(key.key.private(), &input.to_bytes());
+        self.redeem_batch(&[(authorization, *message_id)]).remove(0)
+    }
+
+    /// Verifies many tokens, each for its message; gives an answer for each. Cheaper than one by
+    /// one, because they share an inversion.
+    pub fn redeem_batch(
+        &self,
+        batch: &[(&Authorization, MessageId)],
+    ) -> Vec<Result<Redeemed, RedeemError>> {
+        let keys: Vec<_> = batch.iter().map(|(auth, _)| self.key_for(auth.input())).collect();
+        let inputs: Vec<_> = batch.iter().map(|(auth, _)| auth.input().to_bytes()).collect();
+        let known: Vec<_> = keys
+            .iter()
+            .zip(&inputs)
+            .filter_map(|(key, input)| Some((key.as_ref().ok()?.key.private(), &input[..])))
+            .collect();
+        let mut expected = voprf::evaluate_batch(&known).into_iter();
+        keys.iter()
+            .zip(batch)
+            .map(|(key, (authorization, message_id))| {
+                let key = (*key)?;
+                let expected = expected.next().expect("one for each known key");
+                self.verify(authorization, message_id, &expected)?;
+                let nonce = *authorization.input().nonce();
+                let spend_key = SpendKey { token_key_id: key.key_id, nonce };
+                Ok(Redeemed { epoch: key.epoch, spend_key, message_id: *message_id })
+            })
+            .collect()
+    }
+
+    /// Compares what was sent with what the authenticator should be, in constant time.
+    fn verify(
+        &self,
+        authorization: &Authorization,
+        message_id: &MessageId,
+        expected: &[u8; NK],
+    ) -> Result<(), RedeemError> {
         match authorization {
-            Authorization::Bearer(token) => {
-                if !bool::from(token.authenticator().ct_eq(&*expected)) {
-                    return Err(RedeemError::BadAuthenticator);
-                }
-            }
+            Authorization::Bearer(token) => match token.authenticator().ct_eq(expected).into() {
+                true => Ok(()),
+                false => Err(RedeemError::BadAuthenticator),
+            },
             Authorization::Bound(bound) => {
-                let wanted = binding(input, &expected, &self.relay_name, message_id);
-                if !bool::from(bound.binding.ct_eq(&wanted)) {
-                    return Err(RedeemError::BadBinding);
+                let wanted = binding(&bound.input, expected, &self.relay_name, message_id);
+                match bound.binding.ct_eq(&wanted).into() {
+                    true => Ok(()),
+                    false => Err(RedeemError::BadBinding),
                 }
             }
         }
-        let spend_key = SpendKey { token_key_id: key.key_id, nonce: *input.nonce() };
-        Ok(Redeemed { epoch: key.epoch, spend_key, message_id: *message_id })
     }
 
     fn key_for(&self, input: &AuthenticatorInput) -> Result<&EpochKey, RedeemError> {

@@ -42,11 +42,17 @@ impl Blind {
     }
 }
 
-/// `Blind`: the element to send for `input`.
+/// `Blind` for a whole batch: the element to send for each input.
 ///
 /// An input that hashes to the identity is as likely as guessing a key, so there is no error.
-pub fn blind(input: &[u8], blind: &Blind) -> Element {
-    Element::from_point(blind.0 * hash_to_group(input))
+pub fn blind(inputs: &[impl AsRef<[u8]>], blinds: &[Blind]) -> Vec<Element> {
+    assert_eq!(inputs.len(), blinds.len());
+    let halves: Vec<RistrettoPoint> = inputs
+        .iter()
+        .zip(blinds)
+        .map(|(input, blind)| *Zeroizing::new(blind.0.div_by_2()) * hash_to_group(input.as_ref()))
+        .collect();
+    Element::from_halves(&halves)
 }
 
 /// `BlindEvaluate` for a whole batch, with one proof. Constant time in the key.
@@ -85,19 +91,32 @@ pub fn finalize(
         Zeroizing::new(blinds.iter().map(|blind| blind.0 + blind.0).collect());
     // 1/(2b) rather than 1/b, because the batch encoder doubles.
     Scalar::invert_batch_alloc(&mut inverses);
-    let halves: Vec<RistrettoPoint> =
-        inverses.iter().zip(evaluated).map(|(inverse, e)| inverse * e.point()).collect();
+    let halves: Zeroizing<Vec<RistrettoPoint>> = Zeroizing::new(
+        inverses.iter().zip(evaluated).map(|(inverse, e)| inverse * e.point()).collect(),
+    );
+    let encoded = RistrettoPoint::double_and_compress_batch(halves.as_slice());
     Ok(inputs
         .iter()
-        .zip(Element::from_halves(&halves))
+        .zip(encoded)
         .map(|(input, unblinded)| output(input.as_ref(), unblinded.as_bytes()))
         .collect())
 }
 
 /// `Evaluate`: the PRF of `input` under the key. Constant time in the key.
 pub fn evaluate(key: &PrivateKey, input: &[u8]) -> Zeroizing<[u8; NH]> {
-    let point = key.scalar() * hash_to_group(input);
-    output(input, &point.compress().to_bytes())
+    evaluate_batch(&[(key, input)]).remove(0)
+}
+
+/// `Evaluate` for many inputs, each with its key. They share an inversion.
+pub fn evaluate_batch(inputs: &[(&PrivateKey, &[u8])]) -> Vec<Zeroizing<[u8; NH]>> {
+    let halves: Zeroizing<Vec<RistrettoPoint>> = Zeroizing::new(
+        inputs
+            .iter()
+            .map(|(key, input)| *Zeroizing::new(key.scalar().div_by_2()) * hash_to_group(input))
+            .collect(),
+    );
+    let encoded = RistrettoPoint::double_and_compress_batch(halves.as_slice());
+    inputs.iter().zip(encoded).map(|((_, input), point)| output(input, point.as_bytes())).collect()
 }
 
 /// The hash that ends both `Finalize` and `Evaluate`.

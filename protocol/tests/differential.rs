@@ -42,8 +42,7 @@ fn our_client_with_their_server() {
     for count in [1usize, 2, 17] {
         let inputs: Vec<Vec<u8>> = (0..count).map(|i| vec![i as u8; 98]).collect();
         let blinds: Vec<Blind> = inputs.iter().map(|_| Blind::random(&mut rng())).collect();
-        let blinded: Vec<Element> =
-            inputs.iter().zip(&blinds).map(|(input, b)| blind(input, b)).collect();
+        let blinded: Vec<Element> = blind(&inputs, &blinds);
         let for_them: Vec<BlindedElement<Ristretto255>> =
             blinded.iter().map(|e| BlindedElement::deserialize(e.as_bytes()).unwrap()).collect();
         let result = server.batch_blind_evaluate(&mut rand_core_06::OsRng, &for_them).unwrap();

@@ -38,8 +38,7 @@ fn voprf_mode_matches_byte_for_byte() {
             .into_iter()
             .map(|b| Blind::from_bytes(b.try_into().unwrap()).unwrap())
             .collect();
-        let blinded: Vec<Element> =
-            inputs.iter().zip(&blinds).map(|(input, b)| blind(input, b)).collect();
+        let blinded: Vec<Element> = blind(&inputs, &blinds);
         assert_eq!(as_bytes(&blinded), list(&vector["BlindedElement"]));
 
         let r = array(&vector["Proof"]["r"]);
