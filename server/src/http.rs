@@ -107,16 +107,21 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, source, "the store failed");
+impl From<&StoreError> for ApiError {
+    fn from(error: &StoreError) -> Self {
         let problem_type = match error {
             StoreError::Full => ProblemType::StorageFull,
             StoreError::Busy => ProblemType::Busy,
             _ => ProblemType::DatabaseDown,
         };
         Self::new(problem_type, error.to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        error.log();
+        Self::from(&error)
     }
 }
 
@@ -137,7 +142,7 @@ impl From<PostError> for ApiError {
             PostError::Busy => ProblemType::Busy,
             PostError::Internal => ProblemType::Internal,
             PostError::Pairing(error) => return error.into(),
-            PostError::Store(error) => return error.into(),
+            PostError::Store(error) => return Self::from(&*error),
         };
         Self::new(problem_type, error.to_string())
     }

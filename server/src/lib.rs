@@ -6,6 +6,7 @@
 //! | routes, and errors as problem documents | [`http`] |
 //! | decode, redeem, spend and append, receipt: the story on one screen | [`relay`] |
 //! | the keys of the live epochs | [`epochs`] |
+//! | batches on their way to the disk | [`pipeline`] |
 //! | spent tokens and messages, in one transaction | [`store`], [`spent`] |
 //! | old messages and closed epochs go | [`retention`] |
 //! | the folder and its files | [`config`], [`data_dir`] |
@@ -17,8 +18,10 @@ pub mod data_dir;
 pub mod epochs;
 pub mod http;
 pub mod listen;
+pub mod pipeline;
 pub mod relay;
 pub mod retention;
+mod rows;
 pub mod spent;
 pub mod store;
 

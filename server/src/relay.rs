@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tocyn_protocol::pairing::PairingError;
-use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError, Redeemer};
+use tocyn_protocol::pairing::{Pairing, PairingError};
+use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError};
 use tocyn_protocol::relay::PostReceipt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::Clock;
 use crate::config::Config;
 use crate::epochs::Epochs;
+use crate::pipeline::Pipeline;
 use crate::store::{Message, SpendOutcome, Store, StoreError};
 
 /// Why a post is refused. The token is untouched unless it was spent before.
@@ -37,7 +38,7 @@ pub enum PostError {
     Pairing(#[from] PairingError),
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Arc<StoreError>),
     /// A task died.
     #[error("the relay failed; send the same post again")]
     Internal,
@@ -52,43 +53,54 @@ pub enum Posted {
     Before(PostReceipt),
 }
 
-/// A token that passed the checks that cost nothing.
-pub struct Admitted {
-    authorization: Authorization,
-    redeemer: Arc<Redeemer>,
+impl From<SpendOutcome> for Result<Posted, PostError> {
+    fn from(outcome: SpendOutcome) -> Self {
+        match outcome {
+            SpendOutcome::Stored(receipt) => Ok(Posted::New(receipt)),
+            SpendOutcome::StoredBefore(receipt) => Ok(Posted::Before(receipt)),
+            SpendOutcome::SpentOnAnother => Err(PostError::Spent),
+            SpendOutcome::EpochClosed => Err(RedeemError::UnknownKey.into()),
+        }
+    }
 }
+
+/// A token that passed the checks that cost nothing.
+pub struct Admitted(Authorization);
 
 /// The relay's parts.
 pub struct Relay {
     /// The live epochs.
-    pub epochs: Epochs,
+    pub epochs: Arc<Epochs>,
     /// Spent tokens and messages.
     pub store: Store,
     /// Unix seconds.
     pub clock: Clock,
     /// The operator's settings.
     pub config: Config,
-    posts: Semaphore,
-    head: watch::Sender<u64>,
+    pipeline: Pipeline,
+    head: watch::Receiver<u64>,
 }
 
 impl Relay {
-    /// A relay on an open store.
-    pub fn new(
-        config: &Config,
-        pairing: tocyn_protocol::pairing::Pairing,
-        store: Store,
-        clock: Clock,
-    ) -> Self {
+    /// A relay on an open store. Starts its threads.
+    pub fn new(config: &Config, pairing: Pairing, store: Store, clock: Clock) -> Self {
         let config = config.clone();
-        let posts = Semaphore::new(config.limits.max_posts);
-        let (head, _) = watch::channel(0);
-        Self { epochs: Epochs::new(pairing), store, clock, config, posts, head }
+        let epochs = Arc::new(Epochs::new(pairing));
+        let (told, head) = watch::channel(0);
+        let pipeline = Pipeline::start(
+            config.limits.max_posts,
+            epochs.clone(),
+            store.clone(),
+            clock.clone(),
+            told,
+        );
+        Self { epochs, store, clock, config, pipeline, head }
     }
 
-    /// Wakes whenever messages were stored. The value is a hint; the store has the truth.
+    /// Wakes once for each commit that stored messages. The value is a hint; the store has the
+    /// truth.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.head.subscribe()
+        self.head.clone()
     }
 
     /// The checks that cost nothing, before the body is read: form, lengths, challenge, key id.
@@ -97,37 +109,13 @@ impl Relay {
         if matches!(authorization, Authorization::Bearer(_)) && !self.config.bearer {
             return Err(PostError::BearerOff);
         }
-        let redeemer = self.epochs.redeemer((self.clock)())?;
-        redeemer.check(&authorization)?;
-        Ok(Admitted { authorization, redeemer })
+        self.epochs.redeemer((self.clock)())?.check(&authorization)?;
+        Ok(Admitted(authorization))
     }
 
     /// Redeems the token for the cell, then spends it and stores the message in one
-    /// transaction. What this returns is durable.
+    /// transaction, both in batches with others. What this returns is durable.
     pub async fn post(&self, admitted: Admitted, cell: Bytes) -> Result<Posted, PostError> {
-        let _permit = self.posts.try_acquire().map_err(|_| PostError::Busy)?;
-        let message = Message::new(cell);
-        let id = message.id();
-        let redeemed = tokio::task::spawn_blocking(move || {
-            admitted.redeemer.redeem(&admitted.authorization, &id)
-        })
-        .await
-        .map_err(|_| PostError::Internal)??;
-
-        let (store, now) = (self.store.clone(), (self.clock)());
-        // A task of its own: a client that goes away does not stop a transaction half way.
-        let outcomes =
-            tokio::spawn(async move { store.spend_and_append(&[(redeemed, message)], now).await })
-                .await
-                .map_err(|_| PostError::Internal)??;
-        match outcomes[0] {
-            SpendOutcome::Stored(receipt) => {
-                self.head.send_modify(|head| *head = receipt.seq.max(*head));
-                Ok(Posted::New(receipt))
-            }
-            SpendOutcome::StoredBefore(receipt) => Ok(Posted::Before(receipt)),
-            SpendOutcome::SpentOnAnother => Err(PostError::Spent),
-            SpendOutcome::EpochClosed => Err(RedeemError::UnknownKey.into()),
-        }
+        self.pipeline.post(admitted.0, Message::new(cell)).await
     }
 }

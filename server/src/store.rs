@@ -1,5 +1,7 @@
 //! Messages and spent tokens in SQLite: one verb that spends and appends, one that reads.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,12 +15,15 @@ use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 
-use crate::spent;
+use crate::rows::{runs, statement};
+use crate::spent::{self, Nonce, Slot};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements that a connection keeps: seven sizes of each statement over many rows.
+const STATEMENTS: usize = 128;
 /// Messages that retention deletes in one transaction, so that posts get their turn.
 const TRIM_MESSAGES: u64 = 1000;
 
@@ -43,6 +48,14 @@ pub enum StoreError {
     /// Anything else.
     #[error("the relay's database failed; send the same post again")]
     Database(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Tells the operator, once for each failure.
+    pub fn log(&self) {
+        let source = std::error::Error::source(self).map(ToString::to_string);
+        tracing::error!(error = %self, source, "the store failed");
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -90,6 +103,16 @@ pub enum SpendOutcome {
     SpentOnAnother,
     /// The token's epoch was closed in between.
     EpochClosed,
+}
+
+impl SpendOutcome {
+    /// The sequence of a message that was stored now.
+    pub fn stored_seq(&self) -> Option<u64> {
+        match self {
+            Self::Stored(receipt) => Some(receipt.seq),
+            _ => None,
+        }
+    }
 }
 
 /// The range of the log that is kept.
@@ -141,6 +164,7 @@ impl Store {
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .statement_cache_capacity(STATEMENTS)
             .busy_timeout(BUSY_TIMEOUT);
         let unreadable = |error: sqlx::Error| {
             refuse(format!("{error}; if the file is damaged, restore it and renew the pairing"))
@@ -204,35 +228,28 @@ impl Store {
         now: u64,
     ) -> Result<Vec<SpendOutcome>, StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut head = log_head(&mut tx).await?;
+        let old_head = log_head(&mut tx).await?;
+        let mut slots = Slots::open(&mut tx, batch).await?;
+        let mut appended: Vec<(&Message, PostReceipt)> = Vec::new();
         let mut outcomes = Vec::with_capacity(batch.len());
         for (redeemed, message) in batch {
             assert_eq!(redeemed.message_id(), message.id, "a token pays for the message it names");
-            outcomes.push(match spent::open(&mut tx, redeemed.epoch()).await? {
-                None => SpendOutcome::EpochClosed,
-                Some(slot) => {
-                    let nonce = &redeemed.spend_key().nonce;
-                    let receipt =
-                        PostReceipt { seq: head + 1, message_id: message.id, received_at: now };
-                    if slot.insert(&mut tx, nonce, &receipt).await? {
-                        append(&mut tx, message, &receipt).await?;
-                        head = receipt.seq;
-                        SpendOutcome::Stored(receipt)
-                    } else {
-                        match slot.receipt(&mut tx, nonce).await? {
-                            first if first.message_id == message.id => {
-                                SpendOutcome::StoredBefore(first)
-                            }
-                            _ => SpendOutcome::SpentOnAnother,
-                        }
-                    }
-                }
-            });
+            let seq = old_head + appended.len() as u64 + 1;
+            let receipt = PostReceipt { seq, message_id: message.id, received_at: now };
+            let outcome = slots.spend(redeemed, receipt);
+            if let SpendOutcome::Stored(receipt) = outcome {
+                appended.push((message, receipt));
+            }
+            outcomes.push(outcome);
         }
-        sqlx::query("UPDATE log SET head = ?1 WHERE id = 1")
-            .bind(head as i64)
-            .execute(&mut *tx)
-            .await?;
+        if !appended.is_empty() {
+            slots.insert(&mut tx).await?;
+            append(&mut tx, &appended).await?;
+            sqlx::query("UPDATE log SET head = ?1 WHERE id = 1")
+                .bind((old_head + appended.len() as u64) as i64)
+                .execute(&mut *tx)
+                .await?;
+        }
         tx.commit().await?;
         Ok(outcomes)
     }
@@ -312,19 +329,83 @@ async fn log_head(tx: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     Ok(row.try_get::<i64, _>("head")? as u64)
 }
 
+/// What a batch needs of the spent set: for each of its epochs the table, the nonces that were
+/// spent before, and those that this batch spends.
+struct Slots(HashMap<Epoch, Option<OpenSlot>>);
+
+struct OpenSlot {
+    slot: Slot,
+    spent: HashMap<Nonce, PostReceipt>,
+    fresh: Vec<(Nonce, PostReceipt)>,
+}
+
+impl Slots {
+    async fn open(
+        tx: &mut SqliteConnection,
+        batch: &[(Redeemed, Message)],
+    ) -> Result<Self, sqlx::Error> {
+        let mut nonces: BTreeMap<Epoch, Vec<Nonce>> = BTreeMap::new();
+        for (redeemed, _) in batch {
+            nonces.entry(redeemed.epoch()).or_default().push(redeemed.spend_key().nonce);
+        }
+        let mut slots = HashMap::new();
+        // The highest first: opening it may close a lower one.
+        for (epoch, nonces) in nonces.into_iter().rev() {
+            slots.insert(
+                epoch,
+                match spent::open(tx, epoch).await? {
+                    None => None,
+                    Some(slot) => {
+                        let spent = slot.receipts(tx, &nonces).await?;
+                        Some(OpenSlot { slot, spent, fresh: Vec::new() })
+                    }
+                },
+            );
+        }
+        Ok(Self(slots))
+    }
+
+    /// What becomes of a token that would get this receipt.
+    fn spend(&mut self, redeemed: &Redeemed, receipt: PostReceipt) -> SpendOutcome {
+        let Some(Some(slot)) = self.0.get_mut(&redeemed.epoch()) else {
+            return SpendOutcome::EpochClosed;
+        };
+        match slot.spent.entry(redeemed.spend_key().nonce) {
+            Entry::Occupied(first) if first.get().message_id == receipt.message_id => {
+                SpendOutcome::StoredBefore(*first.get())
+            }
+            Entry::Occupied(_) => SpendOutcome::SpentOnAnother,
+            Entry::Vacant(place) => {
+                place.insert(receipt);
+                slot.fresh.push((redeemed.spend_key().nonce, receipt));
+                SpendOutcome::Stored(receipt)
+            }
+        }
+    }
+
+    async fn insert(self, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        for slot in self.0.into_values().flatten() {
+            slot.slot.insert(tx, slot.fresh).await?;
+        }
+        Ok(())
+    }
+}
+
 async fn append(
     tx: &mut SqliteConnection,
-    message: &Message,
-    receipt: &PostReceipt,
+    appended: &[(&Message, PostReceipt)],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO messages (seq, received_at, message_id, cell) VALUES (?1, ?2, ?3, ?4)",
-    )
-    .bind(receipt.seq as i64)
-    .bind(receipt.received_at as i64)
-    .bind(&message.id.as_bytes()[..])
-    .bind(&message.cell[..])
-    .execute(tx)
-    .await?;
+    for run in runs(appended) {
+        let insert = "INSERT INTO messages (seq, received_at, message_id, cell) VALUES";
+        let mut query = statement(insert, "(?, ?, ?, ?)", run.len(), "");
+        for (message, receipt) in run {
+            query = query
+                .bind(receipt.seq as i64)
+                .bind(receipt.received_at as i64)
+                .bind(&message.id.as_bytes()[..])
+                .bind(&message.cell[..]);
+        }
+        query.execute(&mut *tx).await?;
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@ use rand_core::UnwrapErr;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, Issuer};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
+use tocyn_protocol::relay::MessageId;
 use tocyn_protocol::token::Token;
 use tocyn_relay::store::{LogRange, Message, SpendOutcome, Store};
 
@@ -69,10 +70,7 @@ fn message(text: &str) -> Message {
 }
 
 fn seq(outcome: &SpendOutcome) -> Option<u64> {
-    match outcome {
-        SpendOutcome::Stored(receipt) => Some(receipt.seq),
-        _ => None,
-    }
+    outcome.stored_seq()
 }
 
 #[tokio::test]
@@ -91,6 +89,45 @@ async fn a_token_pays_once_within_a_batch_and_across_batches() {
     let again = f.spend(&batch[..1], 99).await;
     assert_eq!(again, [SpendOutcome::StoredBefore(first)]);
     assert_eq!(f.range().await, (1, 2));
+}
+
+#[tokio::test]
+async fn large_batches_mix_new_posts_repeats_and_epochs() {
+    let f = Fixture::new().await;
+    let posts: Vec<_> = (0..150)
+        .map(|n| {
+            let epoch = n % 2;
+            f.pay(&f.token(epoch), epoch, &format!("message {n}"))
+        })
+        .collect();
+    let first = f.spend(&posts[..100], 1).await;
+    assert_eq!(first.iter().map(seq).collect::<Vec<_>>(), (1..=100).map(Some).collect::<Vec<_>>());
+    let second = f.spend(&posts[50..], 2).await;
+    let before: Vec<_> = first[50..].iter().map(seq).collect();
+    for (outcome, seq) in second[..50].iter().zip(before) {
+        let SpendOutcome::StoredBefore(receipt) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((Some(receipt.seq), receipt.received_at), (seq, 1));
+    }
+    let fresh: Vec<_> = second[50..].iter().map(seq).collect();
+    assert_eq!(fresh, (101..=150).map(Some).collect::<Vec<_>>());
+    let page = f.store.read_after(0, 1000).await.unwrap().unwrap();
+    assert_eq!((page.messages, page.last), (150, 150));
+    for (i, (_, message)) in posts.iter().enumerate() {
+        let frame = &page.bytes[i * (8 + CELL_BYTES)..][..8 + CELL_BYTES];
+        assert_eq!(MessageId::of(&frame[8..]), message.id(), "message {i} is in its place");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_over_three_epochs_closes_the_one_that_makes_room() {
+    let f = Fixture::new().await;
+    let old = f.pay(&f.token(0), 0, "old");
+    assert_eq!(seq(&f.spend(std::slice::from_ref(&old), 1).await[0]), Some(1));
+    // Epoch 3 takes the table of epoch 0, whatever the order within the batch.
+    let batch = [old, f.pay(&f.token(3), 3, "new"), f.pay(&f.token(2), 2, "between")];
+    let done = f.spend(&batch, 2).await;
+    assert_eq!(done[0], SpendOutcome::EpochClosed);
+    assert_eq!((seq(&done[1]), seq(&done[2])), (Some(2), Some(3)));
 }
 
 #[tokio::test]
