@@ -37,8 +37,9 @@ impl IssuerClient {
         get_json(&self.directory, self.url.at(DIRECTORY_PATH)).await
     }
 
-    /// Where the directory says token requests go; it must be at the issuer itself, because
-    /// vouchers are sent there.
+    /// Where the directory says token requests go. It must be at the issuer itself, because
+    /// vouchers are sent there, and without a query, which could tie the voucher to this reader
+    /// of the directory.
     pub fn request_url(&self, directory: &IssuerDirectory) -> Result<Url, HttpError> {
         let link = &directory.issuer_request_uri;
         self.url.follow(DIRECTORY_PATH, link).ok_or_else(|| HttpError::Answer {

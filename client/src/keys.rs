@@ -40,6 +40,9 @@ pub enum KeysError {
         /// The first epoch that differs.
         epoch: Epoch,
     },
+    /// Numbers that no pairing gives.
+    #[error("{0} shows epochs whose times do not fit together; tell the operator")]
+    Times(&'static str),
     /// A relay that shows another key now than when the tokens were bought.
     #[error(
         "the relay now shows another key for epoch {epoch} than when your tokens were bought; \
@@ -51,19 +54,26 @@ pub enum KeysError {
     },
 }
 
-/// Which issuer's tokens, at which relay: both are in the tokens' challenge.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Which issuer's tokens, at which relay. The names are in the tokens' challenge; the address
+/// keeps a relay that borrows another one's names from being paid with that one's tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Pair {
     /// The issuer's name.
     pub issuer_name: String,
     /// The relay's name.
     pub relay_name: String,
+    /// The relay's address.
+    pub relay_url: String,
 }
 
 impl Pair {
     /// The pair that a relay's info document names.
-    pub fn of(info: &RelayInfo) -> Self {
-        Self { issuer_name: info.issuer_name.clone(), relay_name: info.relay_name.clone() }
+    pub fn of(relay: &RelayClient, info: &RelayInfo) -> Self {
+        Self {
+            issuer_name: info.issuer_name.clone(),
+            relay_name: info.relay_name.clone(),
+            relay_url: relay.url().to_string(),
+        }
     }
 
     /// The challenge of all tokens of the pair.
@@ -86,7 +96,8 @@ pub struct EpochKey {
 }
 
 fn decode(who: &'static str, keys: &[TokenKey]) -> Result<Vec<EpochKey>, KeysError> {
-    keys.iter()
+    let keys: Vec<EpochKey> = keys
+        .iter()
         .map(|entry| {
             let key = entry.public_key().map_err(|error| KeysError::Key { who, error })?;
             let TokenKey { epoch, not_before, not_after, .. } = *entry;
@@ -96,7 +107,25 @@ fn decode(who: &'static str, keys: &[TokenKey]) -> Result<Vec<EpochKey>, KeysErr
             }
             Ok(EpochKey { key, epoch, not_before, not_after })
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if fits_together(&keys) { Ok(keys) } else { Err(KeysError::Times(who)) }
+}
+
+/// Whether the times are those of epochs of one length from one start: a time of its own would
+/// mark those who were shown it. Tokens live for two epochs.
+fn fits_together(keys: &[EpochKey]) -> bool {
+    let start = |key: &EpochKey| {
+        let two_epochs = key.not_after.checked_sub(key.not_before).filter(|two| two % 2 == 0)?;
+        let start = key.not_before.checked_sub(key.epoch.checked_mul(two_epochs / 2)?)?;
+        (two_epochs > 0).then_some((start, two_epochs))
+    };
+    let starts: Vec<_> = keys.iter().map(start).collect();
+    starts.iter().all(|one| one.is_some() && *one == starts[0])
+}
+
+/// The keys that a relay shows.
+pub fn shown(info: &RelayInfo) -> Result<Vec<EpochKey>, KeysError> {
+    decode("the relay", &info.token_keys)
 }
 
 /// What issuer and relay agree on.
@@ -106,6 +135,8 @@ pub struct Agreed {
     pub pair: Pair,
     /// The key that tokens are issued under now.
     pub key: EpochKey,
+    /// What the relay says about itself.
+    pub info: RelayInfo,
     /// Where to ask for tokens.
     pub request_url: Url,
 }
@@ -122,9 +153,9 @@ async fn ask_both(issuer: &IssuerClient, relay: &RelayClient) -> Result<Agreed, 
     let directory = issuer.directory().await?;
     let info = relay.info().await?;
     let theirs = decode("the issuer", &directory.token_keys)?;
-    let ours = decode("the relay", &info.token_keys)?;
-    let key = compare(&theirs, &ours)?.clone();
-    Ok(Agreed { pair: Pair::of(&info), key, request_url: issuer.request_url(&directory)? })
+    let key = compare(&theirs, &shown(&info)?)?.clone();
+    let pair = Pair::of(relay, &info);
+    Ok(Agreed { pair, key, info, request_url: issuer.request_url(&directory)? })
 }
 
 /// The issuer's first key, if the relay shows the same for every epoch that both list.
@@ -142,16 +173,18 @@ fn compare<'a>(issuer: &'a [EpochKey], relay: &[EpochKey]) -> Result<&'a EpochKe
     Ok(current)
 }
 
-/// Before a token is spent: the relay must still show the keys that `bought` lists. A renewed
-/// pairing starts its epochs anew, so only entries of one start are compared.
-pub fn check_unchanged(info: &RelayInfo, bought: &[EpochKey]) -> Result<(), KeysError> {
-    for shown in decode("the relay", &info.token_keys)? {
+/// Before a token is spent: gives what the relay shows, unless it contradicts a key that was
+/// `bought`. Only tokens of a key that it shows may then be spent.
+pub fn check_unchanged(info: &RelayInfo, bought: &[EpochKey]) -> Result<Vec<EpochKey>, KeysError> {
+    let shows = shown(info)?;
+    for shown in &shows {
+        // A renewed pairing starts its epochs anew, so only entries of one start are compared.
         let same_time = |b: &&EpochKey| b.epoch == shown.epoch && b.not_before == shown.not_before;
-        if bought.iter().find(same_time).is_some_and(|bought| *bought != shown) {
+        if bought.iter().find(same_time).is_some_and(|bought| bought != shown) {
             return Err(KeysError::Changed { epoch: shown.epoch });
         }
     }
-    Ok(())
+    Ok(shows)
 }
 
 #[cfg(test)]
@@ -174,6 +207,18 @@ mod tests {
     fn lists_one_epoch_apart_do_not_agree_yet() {
         let (early, late) = ([entry(1, 7), entry(2, 8)], [entry(2, 8), entry(3, 9)]);
         assert!(matches!(compare(&early, &late), Err(KeysError::Mismatch { epoch: 7 })));
+    }
+
+    #[test]
+    fn times_of_their_own_are_refused() {
+        let list = [entry(1, 7), entry(2, 8)];
+        assert!(fits_together(&list) && fits_together(&[]));
+        let late = EpochKey { not_before: 71, ..entry(1, 7) };
+        assert!(!fits_together(&[late]));
+        let shifted = EpochKey { not_before: 71, not_after: 91, ..entry(1, 7) };
+        assert!(!fits_together(&[shifted, entry(2, 8)]));
+        let backwards = EpochKey { not_before: 9, not_after: 3, ..entry(1, 0) };
+        assert!(!fits_together(&[backwards]));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Posting. A token is reserved for the message before the post is sent, and the same bytes
 //! are sent until the outcome is known, so that a message is stored once and paid for once.
+//!
+//! A token that was sent stays with its message: with another one it would tell the relay that
+//! both come from one sender.
 
 use std::time::Duration;
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
-use tocyn_protocol::keys::PublicKey;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::redemption::BoundToken;
 use tocyn_protocol::relay::{MessageId, PostReceipt, RelayInfo};
 
 use crate::keys::{KeysError, Pair, check_unchanged};
-use crate::printable::Printable;
 use crate::relay::RelayClient;
 use crate::transport::HttpError;
 use crate::wallet::{Reserved, Wallet, WalletError};
@@ -27,12 +28,12 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 pub enum PostError {
     /// No token to pay with.
     #[error(
-        "the wallet has no token for relay {} that it takes now; buy some with `tocyn request`",
-        Printable(relay_name)
+        "the wallet has no token that relay {} at {} takes now; buy some with `tocyn request` \
+         (if the relay has moved, see `tocyn moved --help`)", pair.relay_name, pair.relay_url
     )]
     NoToken {
-        /// The relay's name.
-        relay_name: String,
+        /// Whose token is missing.
+        pair: Pair,
     },
     /// A cell of another size than the relay's.
     #[error("this relay takes cells of exactly {expected} bytes; this one has {got}")]
@@ -43,17 +44,32 @@ pub enum PostError {
         got: usize,
     },
     /// The outcome is not known. Message and token are in the wallet.
-    #[error("{cause}. The message is saved in the wallet; `tocyn post --resume` sends it again")]
-    Unknown {
-        /// Why the last attempt gave no outcome.
-        cause: HttpError,
-    },
-    /// The relay refused the message. The token is unspent again.
-    #[error("{0}. No token was spent")]
+    #[error("{0}. The message is saved in the wallet; `tocyn post --resume` sends it again")]
+    Unknown(HttpError),
+    /// The relay refused. Message and token are in the wallet, and stay together.
+    #[error(
+        "{0}. Message and token are kept together in the wallet: `tocyn post --resume` sends \
+         them again, `tocyn post --resume --give-up` drops both"
+    )]
     Refused(HttpError),
+    /// The relay says that the token paid for another message.
+    #[error(
+        "the relay says that the token paid for another message before: either a copy of this \
+         wallet is in use, or the relay lies. The message is kept: `tocyn post --resume --again` \
+         pays with another token, `--give-up` drops it"
+    )]
+    Disputed,
+    /// The token was sent, its receipt did not come, and its key is no longer taken.
+    #[error(
+        "the message may or may not be stored: its receipt never came, and the relay no longer \
+         takes its token. Look for its id in `tocyn read --json`; then `tocyn post --resume` with \
+         `--again` posts it with another token, with `--give-up` drops it"
+    )]
+    Unclear,
     /// The receipt is for another message: the relay is at fault.
     #[error(
-        "the relay gave a receipt for another message ({got}) than was posted ({posted}); tell the operator"
+        "the relay gave a receipt for another message ({got}) than was posted ({posted}); tell \
+         the operator"
     )]
     WrongReceipt {
         /// The message that was posted.
@@ -69,16 +85,8 @@ pub enum PostError {
     Wallet(#[from] WalletError),
 }
 
-/// What one token led to.
-enum Ended {
-    Stored(PostReceipt),
-    /// The token was spent before on another message: a copy of this wallet was in use.
-    SpentElsewhere,
-    /// The relay does not take tokens of this key (any more).
-    KeyRefused(HttpError),
-}
-
-/// Posts a cell with a token drawn at random, and gives the receipt.
+/// Posts a cell with a token drawn at random, and gives the receipt. One token is shown to the
+/// relay and no more, whatever it answers.
 pub async fn post(
     wallet: &Wallet,
     relay: &RelayClient,
@@ -89,43 +97,74 @@ pub async fn post(
     if cell.len() as u64 != info.cell_bytes {
         return Err(PostError::CellSize { expected: info.cell_bytes, got: cell.len() });
     }
-    let pair = Pair::of(info);
-    check_unchanged(info, &wallet.keys(&pair).await?)?;
-    let mut refused: Vec<PublicKey> = Vec::new();
-    let mut refusal = None;
-    while let Some(reserved) = wallet.reserve(&pair, &refused, cell, now).await? {
-        match pay(wallet, relay, &pair, &reserved).await? {
-            Ended::Stored(receipt) => return Ok(receipt),
-            Ended::SpentElsewhere => {}
-            Ended::KeyRefused(error) => {
-                refused.push(reserved.key.key);
-                refusal = Some(PostError::Refused(error));
-            }
-        }
+    let pair = Pair::of(relay, info);
+    let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
+    match wallet.reserve(&pair, &shows, cell, now).await? {
+        Some(reserved) => pay(wallet, relay, &pair, &reserved).await,
+        None => Err(PostError::NoToken { pair }),
     }
-    Err(refusal.unwrap_or(PostError::NoToken { relay_name: pair.relay_name }))
 }
 
-/// Sends again what an earlier run began and did not end. Gives the receipts.
+/// What to do with messages that cannot simply be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclear {
+    /// Keep them.
+    Keep,
+    /// Pay again, with another token.
+    PayAgain,
+    /// Drop message and token.
+    GiveUp,
+}
+
+/// What became of a message that an earlier run began.
+#[derive(Debug)]
+pub enum Resumed {
+    /// It has a receipt now.
+    Posted(PostReceipt),
+    /// It was dropped.
+    GivenUp(MessageId),
+    /// It is still without a receipt.
+    Open(MessageId, PostError),
+}
+
+/// Sends again what earlier runs began and did not end.
 pub async fn resume(
     wallet: &Wallet,
     relay: &RelayClient,
     info: &RelayInfo,
+    unclear: Unclear,
     now: u64,
-) -> Result<Vec<PostReceipt>, PostError> {
-    let pair = Pair::of(info);
-    check_unchanged(info, &wallet.keys(&pair).await?)?;
-    let mut receipts = Vec::new();
+) -> Result<Vec<Resumed>, PostError> {
+    let pair = Pair::of(relay, info);
+    let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
+    let mut resumed = Vec::new();
     for reserved in wallet.reserved(&pair).await? {
-        receipts.push(match pay(wallet, relay, &pair, &reserved).await? {
-            Ended::Stored(receipt) => receipt,
-            // Not stored with this token: it is a new post.
-            Ended::SpentElsewhere | Ended::KeyRefused(_) => {
-                post(wallet, relay, info, &reserved.cell, now).await?
+        let (id, is_shown) = (reserved.message_id, shows.contains(&reserved.key));
+        let result = match unclear {
+            Unclear::GiveUp => {
+                wallet.give_up(&pair, &reserved.token).await?;
+                resumed.push(Resumed::GivenUp(id));
+                continue;
             }
+            _ if is_shown && !reserved.disputed => pay(wallet, relay, &pair, &reserved).await,
+            Unclear::Keep if reserved.disputed => Err(PostError::Disputed),
+            Unclear::Keep => Err(PostError::Unclear),
+            Unclear::PayAgain => {
+                let result = post(wallet, relay, info, &reserved.cell, now).await;
+                // The message is with its new token now, whatever came of it.
+                if !matches!(result, Err(PostError::NoToken { .. } | PostError::CellSize { .. })) {
+                    wallet.give_up(&pair, &reserved.token).await?;
+                }
+                result
+            }
+        };
+        resumed.push(match result {
+            Ok(receipt) => Resumed::Posted(receipt),
+            Err(PostError::Wallet(error)) => return Err(error.into()),
+            Err(error) => Resumed::Open(id, error),
         });
     }
-    Ok(receipts)
+    Ok(resumed)
 }
 
 /// Sends a reserved token with its message until the outcome is known, and books it.
@@ -134,7 +173,7 @@ async fn pay(
     relay: &RelayClient,
     pair: &Pair,
     reserved: &Reserved,
-) -> Result<Ended, PostError> {
+) -> Result<PostReceipt, PostError> {
     let bound = BoundToken::new(&reserved.token, &pair.relay_name, &reserved.message_id);
     let mut attempt = 1;
     let error = loop {
@@ -147,7 +186,7 @@ async fn pay(
             }
             Ok(receipt) => {
                 wallet.spend(pair, &reserved.token).await?;
-                return Ok(Ended::Stored(receipt));
+                return Ok(receipt);
             }
             Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                 tokio::time::sleep(wait_after(&error, attempt)).await;
@@ -157,23 +196,15 @@ async fn pay(
         }
     };
     match &error {
-        HttpError::Refused { problem, .. } if !error.is_transient() => {
-            match problem.problem_type() {
-                Some(ProblemType::TokenSpent) => {
-                    wallet.spend(pair, &reserved.token).await?;
-                    Ok(Ended::SpentElsewhere)
-                }
-                Some(ProblemType::UnknownKey) => {
-                    wallet.release(&reserved.token).await?;
-                    Ok(Ended::KeyRefused(error))
-                }
-                _ => {
-                    wallet.release(&reserved.token).await?;
-                    Err(PostError::Refused(error))
-                }
-            }
+        _ if error.is_transient() => Err(PostError::Unknown(error)),
+        HttpError::Refused { problem, .. }
+            if problem.problem_type() == Some(ProblemType::TokenSpent) =>
+        {
+            wallet.dispute(&reserved.token).await?;
+            Err(PostError::Disputed)
         }
-        _ => Err(PostError::Unknown { cause: error }),
+        HttpError::Refused { .. } => Err(PostError::Refused(error)),
+        _ => Err(PostError::Unknown(error)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::header;
 use reqwest::{Client, Response};
 use tocyn_protocol::media_type;
+use tocyn_protocol::pairing::is_name;
 use tocyn_protocol::redemption::BoundToken;
 use tocyn_protocol::relay::{PostReceipt, RelayInfo};
 
@@ -50,6 +51,10 @@ impl RelayClient {
         let info: RelayInfo = get_json(&self.info, url.clone()).await?;
         if !(1..=MAX_CELL_BYTES).contains(&info.cell_bytes) {
             let why = format!("it says that a cell has {} bytes", info.cell_bytes);
+            return Err(HttpError::Answer { url: origin(&url), why });
+        }
+        if !is_name(&info.relay_name) || !is_name(&info.issuer_name) {
+            let why = "its names are not of letters, digits, '.', '-', '_' and ':'".to_owned();
             return Err(HttpError::Answer { url: origin(&url), why });
         }
         Ok(info)

@@ -4,13 +4,12 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use reqwest::Url;
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, FinalizeError, PendingBatch};
 use tocyn_protocol::problem::{Problem, ProblemType};
 
 use crate::issuer::IssuerClient;
-use crate::keys::{Agreed, KeysError};
+use crate::keys::{Agreed, KeysError, shown};
 use crate::transport::HttpError;
 use crate::wallet::{SavedBatch, Wallet, WalletError};
 
@@ -53,16 +52,18 @@ pub enum RequestError {
     },
 }
 
-/// How a batch ended.
-enum Ended {
-    Received(u64),
-    /// Refused for good, nothing charged.
-    Refused(HttpError),
+/// What came of a purchase.
+#[derive(Debug, Default)]
+pub struct Bought {
+    /// Tokens that came, those of earlier runs included.
+    pub received: u64,
+    /// Batches of earlier runs that are still pending: their tokens, and why.
+    pub stuck: Vec<(u64, String)>,
 }
 
 /// Buys tokens until the wallet has got `count` more, rounded up to whole batches. What an
-/// earlier run asked for and did not receive comes first and counts. `progress` is told the
-/// number so far. Gives how many came.
+/// earlier run asked for at this issuer and did not receive comes first and counts. `progress`
+/// is told the number so far.
 pub async fn request(
     wallet: &Wallet,
     issuer: &IssuerClient,
@@ -71,34 +72,64 @@ pub async fn request(
     count: u64,
     now: u64,
     mut progress: impl FnMut(u64),
-) -> Result<u64, RequestError> {
-    let mut received = 0;
-    for batch in wallet.pending(&agreed.pair).await? {
-        match ask(wallet, issuer, agreed, &batch).await? {
-            Ended::Received(tokens) => received += tokens,
-            // It was never charged: the tokens are asked for anew, below.
-            Ended::Refused(_) => {}
+) -> Result<Bought, RequestError> {
+    let issuer_url = issuer.url().to_string();
+    let mut bought = Bought::default();
+    let shows = shown(&agreed.info)?;
+    for batch in wallet.pending(&agreed.pair, &issuer_url).await? {
+        if !shows.contains(&batch.key) {
+            bought.stuck.push((batch.tokens(), "their key is no longer in use".to_owned()));
+            continue;
         }
-        progress(received);
+        match ask(wallet, issuer, agreed, &batch).await {
+            Ok(()) => bought.received += batch.tokens(),
+            // It may be paid for, so it is kept whatever the issuer says; others need not wait.
+            Err(error) if error.is_final() => {
+                bought.stuck.push((batch.tokens(), error.to_string()))
+            }
+            Err(error) => return Err(error),
+        }
+        progress(bought.received);
     }
     if agreed.key.not_after <= now {
         return Err(RequestError::Clock);
     }
     let mut largest = BATCH_SIZES[0];
-    while received < count {
-        let size = next_batch(count - received, largest);
+    while bought.received < count {
+        let size = next_batch(count - bought.received, largest);
         let rng = &mut UnwrapErr(SysRng);
         let challenge = agreed.pair.challenge()?;
         let (_, pending) =
             AmortizedBatchTokenRequest::new(&agreed.key.key, &challenge, size as usize, rng)?;
-        let batch = wallet.save_batch(&agreed.pair, &agreed.key, voucher, &pending).await?;
-        match ask(wallet, issuer, agreed, &batch).await? {
-            Ended::Received(tokens) => received += tokens,
-            Ended::Refused(error) => largest = smaller(error, size)?,
+        let (pair, key) = (&agreed.pair, &agreed.key);
+        let batch = wallet.save_batch(pair, key, &issuer_url, voucher, &pending).await?;
+        match ask(wallet, issuer, agreed, &batch).await {
+            Ok(()) => bought.received += batch.tokens(),
+            // It was sent once and refused: nothing can have been charged for it.
+            Err(RequestError::Http(error)) if refused_for_good(&error) => {
+                wallet.drop_batch(&batch).await?;
+                largest = smaller(error, size)?;
+            }
+            Err(error) => return Err(error),
         }
-        progress(received);
+        progress(bought.received);
     }
-    Ok(received)
+    Ok(bought)
+}
+
+impl RequestError {
+    /// Whether asking again now would end in the same way.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Http(error) => !error.is_transient() || is_too_many_replays(error),
+            Self::Finalize(_) => true,
+            _ => false,
+        }
+    }
+}
+
+fn is_too_many_replays(error: &HttpError) -> bool {
+    matches!(problem(error), Some((ProblemType::TooManyReplays, _)))
 }
 
 /// Sends a saved batch, and brings its tokens into the wallet.
@@ -107,22 +138,12 @@ async fn ask(
     issuer: &IssuerClient,
     agreed: &Agreed,
     batch: &SavedBatch,
-) -> Result<Ended, RequestError> {
+) -> Result<(), RequestError> {
     let challenge = agreed.pair.challenge()?;
     let (request, pending) = PendingBatch::from_bytes(&batch.key.key, &challenge, &batch.secrets)?;
-    let url: &Url = &agreed.request_url;
-    match issuer.send(url, &batch.voucher, &request).await {
-        Ok(response) => {
-            let tokens = pending.finalize(&response)?;
-            wallet.finish_batch(batch, &tokens).await?;
-            Ok(Ended::Received(batch.tokens()))
-        }
-        Err(error) if refused_for_good(&error) => {
-            wallet.drop_batch(batch).await?;
-            Ok(Ended::Refused(error))
-        }
-        Err(error) => Err(error.into()),
-    }
+    let response = issuer.send(&agreed.request_url, &batch.voucher, &request).await?;
+    let tokens = pending.finalize(&response)?;
+    Ok(wallet.finish_batch(batch, &tokens).await?)
 }
 
 fn problem(error: &HttpError) -> Option<(ProblemType, &Problem)> {
@@ -132,8 +153,7 @@ fn problem(error: &HttpError) -> Option<(ProblemType, &Problem)> {
     }
 }
 
-/// Refusals that an issuer gives before it charges: asking again with the same bytes is of no
-/// use, and nothing is lost when they are forgotten.
+/// Refusals that an issuer gives before it charges.
 fn refused_for_good(error: &HttpError) -> bool {
     use ProblemType::*;
     matches!(
@@ -144,7 +164,7 @@ fn refused_for_good(error: &HttpError) -> bool {
                 | VoucherExhausted
                 | VoucherExpired
                 | VoucherRevoked
-                | UnknownKey
+                | UnknownTokenKey
                 | MalformedTokenRequest
                 | BatchTooLarge,
             _

@@ -14,7 +14,7 @@ use rand_core::{Rng, UnwrapErr};
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Proxy, Response, Url, redirect};
 use tocyn_protocol::media_type;
-use tocyn_protocol::problem::Problem;
+use tocyn_protocol::problem::{Problem, ProblemType};
 
 use crate::printable::Printable;
 
@@ -38,7 +38,7 @@ pub enum HttpError {
         why: &'static str,
     },
     /// The proxy cannot be used.
-    #[error("--proxy {0}: give socks5h://HOST:PORT, as in socks5h://127.0.0.1:9050")]
+    #[error("{0}: give socks5h://HOST:PORT, as in socks5h://127.0.0.1:9050")]
     Proxy(String),
     /// TLS cannot be set up.
     #[error("cannot set up TLS ({0}); is the package ca-certificates installed?")]
@@ -62,7 +62,10 @@ pub enum HttpError {
         retry_after: Option<u64>,
     },
     /// A status without a problem document, a redirect for example.
-    #[error("{url} answers with HTTP status {status}; is this the right address?")]
+    #[error(
+        "{url} answers with HTTP status {status}: is this the right address, or are issuer and \
+         relay swapped?"
+    )]
     Status {
         /// Who.
         url: String,
@@ -135,10 +138,11 @@ impl ServiceUrl {
         self.0.join(path.trim_start_matches('/')).expect("paths of the protocol are valid")
     }
 
-    /// Where a link in a document of this service leads, if it stays with this service.
+    /// Where a link in a document of this service leads, if it stays with this service and has
+    /// no query.
     pub(crate) fn follow(&self, document: &str, link: &str) -> Option<Url> {
         let url = self.at(document).join(link).ok()?;
-        (url.origin() == self.0.origin()).then_some(url)
+        (url.origin() == self.0.origin() && url.query().is_none()).then_some(url)
     }
 
     /// Whether what is sent can be read on the way: not TLS, not an onion service, and not
@@ -150,16 +154,18 @@ impl ServiceUrl {
     }
 }
 
-/// How to reach services: directly, or through a SOCKS5 proxy.
+/// How to reach services: directly, or through a SOCKS5 proxy. Environment variables such as
+/// `HTTP_PROXY` are not heeded.
 #[derive(Clone, Debug, Default)]
 pub struct Transport {
     proxy: Option<Url>,
 }
 
-impl Transport {
-    /// Through `proxy`, or directly. Environment variables such as `HTTP_PROXY` are not heeded.
-    pub fn new(proxy: Option<&str>) -> Result<Self, HttpError> {
-        let Some(text) = proxy else { return Ok(Self::default()) };
+impl FromStr for Transport {
+    type Err = HttpError;
+
+    /// Through the proxy at this URL.
+    fn from_str(text: &str) -> Result<Self, HttpError> {
         match Url::parse(text) {
             // With plain socks5 this machine would look names up, in the clear.
             Ok(url) if url.scheme() == "socks5h" && url.has_host() && url.username().is_empty() => {
@@ -168,7 +174,9 @@ impl Transport {
             _ => Err(HttpError::Proxy(text.to_owned())),
         }
     }
+}
 
+impl Transport {
     /// A client for one purpose. It shares no connection with any other, and gives up when
     /// the service sends nothing for as long as `silence`.
     pub(crate) fn client(
@@ -209,7 +217,14 @@ fn cause(error: &(dyn Error + 'static)) -> String {
 }
 
 pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> HttpError {
-    let why = if error.is_timeout() { "it took too long".to_owned() } else { cause(error) };
+    let why = match cause(error) {
+        _ if error.is_timeout() => "it took too long".to_owned(),
+        why if why.starts_with("SOCKS") => format!("{why}; is the proxy, Tor for one, running?"),
+        why if why.contains("InvalidContentType") => {
+            "it does not speak TLS; try http://".to_owned()
+        }
+        why => why,
+    };
     HttpError::Unreachable { url: origin(url), why }
 }
 
@@ -229,7 +244,7 @@ pub(crate) async fn success(response: Response) -> Result<Response, HttpError> {
     let body = read_bounded(response, MAX_DOCUMENT_BYTES).await?;
     match serde_json::from_slice::<Problem>(&body) {
         // The status on the wire decides; the one in the body is only a copy.
-        Ok(mut problem) if is_problem => {
+        Ok(mut problem) if is_problem && problem.problem_type() != Some(ProblemType::NotFound) => {
             problem.status = status.as_u16();
             Err(HttpError::Refused { url: origin(&url), problem: Box::new(problem), retry_after })
         }

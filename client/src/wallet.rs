@@ -90,15 +90,16 @@ pub struct Reserved {
     pub message_id: MessageId,
     /// The message.
     pub cell: Vec<u8>,
+    /// The relay says that the token paid for another message.
+    pub disputed: bool,
 }
 
 /// Numbers of tokens of one pair, by state.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Balance {
-    /// The issuer's name.
-    pub issuer_name: String,
-    /// The relay's name.
-    pub relay_name: String,
+    /// Whose tokens, and where they are spent.
+    #[serde(flatten)]
+    pub pair: Pair,
     /// Asked for, not received.
     pub pending: u64,
     /// Ready to use.
@@ -107,21 +108,12 @@ pub struct Balance {
     pub reserved: u64,
     /// Used.
     pub spent: u64,
-    /// Expired unused.
+    /// Unused, and past their end by this machine's clock.
     pub expired: u64,
+    /// Gone without a message: expired, disputed, or given up.
+    pub given_up: u64,
     /// Unix second at which the first of the unspent tokens expires.
     pub next_expiry: Option<u64>,
-}
-
-/// What was dropped because its epoch is over.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Expired {
-    /// Unspent tokens.
-    pub unspent: u64,
-    /// Tokens that were asked for and never received.
-    pub pending: u64,
-    /// Messages whose receipt never came: they may or may not be at the relay.
-    pub messages: Vec<MessageId>,
 }
 
 /// An open wallet.
@@ -182,6 +174,7 @@ impl Wallet {
         &self,
         pair: &Pair,
         key: &EpochKey,
+        issuer_url: &str,
         voucher: &str,
         batch: &PendingBatch,
     ) -> Result<SavedBatch, WalletError> {
@@ -189,9 +182,11 @@ impl Wallet {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let key_id = key_id(&mut tx, pair, key).await?;
         let done = sqlx::query(
-            "INSERT INTO batches (key_id, voucher, tokens, secrets) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO batches (key_id, issuer_url, voucher, tokens, secrets)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )
         .bind(key_id)
+        .bind(issuer_url)
         .bind(voucher)
         .bind((secrets.len() / PENDING_TOKEN_BYTES) as i64)
         .bind(secrets.as_slice())
@@ -202,15 +197,22 @@ impl Wallet {
         Ok(SavedBatch { id: done.last_insert_rowid(), key: key.clone(), voucher, secrets })
     }
 
-    /// The pending batches of a pair, the oldest first.
-    pub async fn pending(&self, pair: &Pair) -> Result<Vec<SavedBatch>, WalletError> {
+    /// The pending batches that were asked for at this issuer for this pair, the oldest first.
+    pub async fn pending(
+        &self,
+        pair: &Pair,
+        issuer_url: &str,
+    ) -> Result<Vec<SavedBatch>, WalletError> {
         let rows = sqlx::query(
             "SELECT batches.id, voucher, secrets, token_key, epoch, not_before, not_after
              FROM batches JOIN token_keys ON token_keys.id = key_id
-             WHERE issuer_name = ?1 AND relay_name = ?2 ORDER BY batches.id",
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND issuer_url = ?4
+             ORDER BY batches.id",
         )
         .bind(&pair.issuer_name)
         .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
+        .bind(issuer_url)
         .fetch_all(&self.pool)
         .await?;
         rows.iter()
@@ -257,12 +259,12 @@ impl Wallet {
     }
 
     /// Reserves an unspent token of the pair for a message: one at random among those that
-    /// expire first, of none of the keys in `refused`. None if there is none. Do this before
-    /// the post is sent.
+    /// expire first. Only keys that the relay `shows` now are drawn from. None if there is none.
+    /// Do this before the post is sent.
     pub async fn reserve(
         &self,
         pair: &Pair,
-        refused: &[PublicKey],
+        shows: &[EpochKey],
         cell: &[u8],
         now: u64,
     ) -> Result<Option<Reserved>, WalletError> {
@@ -270,16 +272,18 @@ impl Wallet {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let keys = sqlx::query(
             "SELECT id, token_key, epoch, not_before, not_after FROM token_keys
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND not_after > ?3 ORDER BY not_after",
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND not_after > ?4
+             ORDER BY not_after",
         )
         .bind(&pair.issuer_name)
         .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
         .bind(now as i64)
         .fetch_all(&mut *tx)
         .await?;
         for row in &keys {
             let key = epoch_key(row)?;
-            if refused.contains(&key.key) {
+            if !shows.contains(&key) {
                 continue;
             }
             let token: Option<Vec<u8>> = sqlx::query_scalar(
@@ -295,8 +299,8 @@ impl Wallet {
             .await?;
             if let Some(token) = token.map(Zeroizing::new) {
                 tx.commit().await?;
-                let token = Token::from_bytes(&token)?;
-                return Ok(Some(Reserved { token, key, message_id, cell: cell.to_vec() }));
+                let (token, cell) = (Token::from_bytes(&token)?, cell.to_vec());
+                return Ok(Some(Reserved { token, key, message_id, cell, disputed: false }));
             }
         }
         Ok(None)
@@ -305,12 +309,13 @@ impl Wallet {
     /// The reserved tokens of a pair: messages whose receipt has not come.
     pub async fn reserved(&self, pair: &Pair) -> Result<Vec<Reserved>, WalletError> {
         let rows = sqlx::query(
-            "SELECT token, message_id, cell, token_key, epoch, not_before, not_after
+            "SELECT token, message_id, cell, disputed, token_key, epoch, not_before, not_after
              FROM tokens JOIN token_keys ON token_keys.id = key_id
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND cell IS NOT NULL",
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND cell IS NOT NULL",
         )
         .bind(&pair.issuer_name)
         .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
         .fetch_all(&self.pool)
         .await?;
         rows.iter()
@@ -320,25 +325,38 @@ impl Wallet {
                     key: epoch_key(row)?,
                     message_id: message_id(row)?,
                     cell: row.try_get("cell")?,
+                    disputed: row.try_get("disputed")?,
                 })
             })
             .collect()
     }
 
-    /// The receipt came, or the relay says that the token was spent: deletes token and message.
+    /// The receipt came: deletes token and message.
     pub async fn spend(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
+        self.remove(pair, token, true).await
+    }
+
+    /// Gives a token up with its message.
+    pub async fn give_up(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
+        self.remove(pair, token, false).await
+    }
+
+    async fn remove(&self, pair: &Pair, token: &Token, spent: bool) -> Result<(), WalletError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let done = sqlx::query("DELETE FROM tokens WHERE nonce = ?1")
             .bind(&token.nonce()[..])
             .execute(&mut *tx)
             .await?;
-        count(&mut tx, pair, done.rows_affected(), 0).await?;
+        let number = done.rows_affected();
+        let (spent, given_up) = if spent { (number, 0) } else { (0, number) };
+        count(&mut tx, pair, spent, given_up).await?;
         Ok(tx.commit().await?)
     }
 
-    /// The relay refused the message for good: the token is unspent again.
-    pub async fn release(&self, token: &Token) -> Result<(), WalletError> {
-        sqlx::query("UPDATE tokens SET message_id = NULL, cell = NULL WHERE nonce = ?1")
+    /// The relay says that the token paid for another message. It stays with its message, which
+    /// may be paid for with another token.
+    pub async fn dispute(&self, token: &Token) -> Result<(), WalletError> {
+        sqlx::query("UPDATE tokens SET disputed = 1 WHERE nonce = ?1")
             .bind(&token.nonce()[..])
             .execute(&self.pool)
             .await?;
@@ -349,85 +367,146 @@ impl Wallet {
     pub async fn keys(&self, pair: &Pair) -> Result<Vec<EpochKey>, WalletError> {
         let rows = sqlx::query(
             "SELECT token_key, epoch, not_before, not_after FROM token_keys
-             WHERE issuer_name = ?1 AND relay_name = ?2
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3
                AND id IN (SELECT key_id FROM tokens)",
         )
         .bind(&pair.issuer_name)
         .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(epoch_key).collect()
     }
 
-    /// Drops all whose epoch is over at `now`, and says what it was.
-    pub async fn drop_expired(&self, now: u64) -> Result<Expired, WalletError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let keys =
-            sqlx::query("SELECT id, issuer_name, relay_name FROM token_keys WHERE not_after <= ?1")
-                .bind(now as i64)
-                .fetch_all(&mut *tx)
-                .await?;
-        let mut expired = Expired::default();
-        for key in keys {
-            let id: i64 = key.try_get("id")?;
-            let pair = Pair {
-                issuer_name: key.try_get("issuer_name")?,
-                relay_name: key.try_get("relay_name")?,
-            };
-            let tokens = sqlx::query("DELETE FROM tokens WHERE key_id = ?1 RETURNING message_id")
-                .bind(id)
-                .fetch_all(&mut *tx)
-                .await?;
-            for row in &tokens {
-                match row.try_get::<Option<Vec<u8>>, _>("message_id")? {
-                    Some(_) => expired.messages.push(message_id(row)?),
-                    None => expired.unspent += 1,
-                }
+    /// How many unspent tokens of the pair the relay takes now.
+    pub async fn spendable(
+        &self,
+        pair: &Pair,
+        shows: &[EpochKey],
+        now: u64,
+    ) -> Result<u64, WalletError> {
+        let rows = sqlx::query(
+            "SELECT token_key, epoch, not_before, not_after, count(*) AS tokens
+             FROM tokens JOIN token_keys ON token_keys.id = key_id
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3
+               AND not_after > ?4 AND cell IS NULL GROUP BY key_id",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
+        .bind(now as i64)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut spendable = 0;
+        for row in &rows {
+            if shows.contains(&epoch_key(row)?) {
+                spendable += row.try_get::<i64, _>("tokens")? as u64;
             }
-            let batches: Vec<i64> =
+        }
+        Ok(spendable)
+    }
+
+    /// Drops unspent tokens and pending batches of the pair that are over both by this machine's
+    /// clock and by what the relay `shows`: a clock that is wrong once must not empty the wallet.
+    /// Messages stay. Gives how many tokens went.
+    pub async fn drop_expired(
+        &self,
+        pair: &Pair,
+        shows: &[EpochKey],
+        now: u64,
+    ) -> Result<u64, WalletError> {
+        let oldest = shows.iter().map(|key| key.not_before).min().unwrap_or(0);
+        let over = "SELECT id FROM token_keys WHERE issuer_name = ?1 AND relay_name = ?2
+                    AND relay_url = ?3 AND not_after <= ?4 AND not_before < ?5";
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let keys: Vec<i64> = sqlx::query_scalar(over)
+            .bind(&pair.issuer_name)
+            .bind(&pair.relay_name)
+            .bind(&pair.relay_url)
+            .bind(now as i64)
+            .bind(oldest as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut dropped = 0;
+        for id in keys {
+            dropped += sqlx::query("DELETE FROM tokens WHERE key_id = ?1 AND cell IS NULL")
+                .bind(id)
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            let pending: Vec<i64> =
                 sqlx::query_scalar("DELETE FROM batches WHERE key_id = ?1 RETURNING tokens")
                     .bind(id)
                     .fetch_all(&mut *tx)
                     .await?;
-            expired.pending += batches.iter().sum::<i64>() as u64;
-            count(&mut tx, &pair, 0, tokens.len() as u64).await?;
-            sqlx::query("DELETE FROM token_keys WHERE id = ?1").bind(id).execute(&mut *tx).await?;
+            dropped += pending.iter().sum::<i64>() as u64;
+        }
+        count(&mut tx, pair, 0, dropped).await?;
+        tx.commit().await?;
+        Ok(dropped)
+    }
+
+    /// The relay has moved: its tokens are spent at the new address from now on. Gives how many.
+    pub async fn move_relay(&self, from: &str, to: &str) -> Result<u64, WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let tokens: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM tokens JOIN token_keys ON token_keys.id = key_id
+             WHERE relay_url = ?1",
+        )
+        .bind(from)
+        .fetch_one(&mut *tx)
+        .await?;
+        for update in [
+            "UPDATE token_keys SET relay_url = ?2 WHERE relay_url = ?1",
+            "UPDATE totals SET relay_url = ?2 WHERE relay_url = ?1",
+        ] {
+            sqlx::query(update).bind(from).bind(to).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        Ok(expired)
+        Ok(tokens as u64)
     }
 
     /// Numbers of tokens for each pair that the wallet knows.
-    pub async fn balance(&self) -> Result<Vec<Balance>, WalletError> {
+    pub async fn balance(&self, now: u64) -> Result<Vec<Balance>, WalletError> {
         let rows = sqlx::query(
-            "WITH states AS (
-                 SELECT issuer_name, relay_name, tokens AS pending, 0 AS unspent, 0 AS reserved,
-                        0 AS spent, 0 AS expired, NULL AS expiry
+            "WITH held AS (
+                 SELECT token_keys.*, cell IS NULL AND not_after > ?1 AS usable,
+                        cell IS NULL AND not_after <= ?1 AS over, cell IS NOT NULL AS tied
+                 FROM tokens JOIN token_keys ON token_keys.id = key_id),
+             states AS (
+                 SELECT issuer_name, relay_name, relay_url, tokens AS pending, 0 AS unspent,
+                        0 AS reserved, 0 AS spent, 0 AS expired, 0 AS given_up, NULL AS expiry
                  FROM batches JOIN token_keys ON token_keys.id = key_id
                  UNION ALL
-                 SELECT issuer_name, relay_name, 0, cell IS NULL, cell IS NOT NULL, 0, 0,
-                        CASE WHEN cell IS NULL THEN not_after END
-                 FROM tokens JOIN token_keys ON token_keys.id = key_id
+                 SELECT issuer_name, relay_name, relay_url, 0, usable, tied, 0, over, 0,
+                        CASE WHEN usable THEN not_after END FROM held
                  UNION ALL
-                 SELECT issuer_name, relay_name, 0, 0, 0, spent, expired, NULL FROM totals)
-             SELECT issuer_name, relay_name, sum(pending) AS pending, sum(unspent) AS unspent,
-                    sum(reserved) AS reserved, sum(spent) AS spent, sum(expired) AS expired,
-                    min(expiry) AS next_expiry
-             FROM states GROUP BY issuer_name, relay_name ORDER BY relay_name, issuer_name",
+                 SELECT issuer_name, relay_name, relay_url, 0, 0, 0, spent, 0, given_up, NULL
+                 FROM totals)
+             SELECT issuer_name, relay_name, relay_url, sum(pending) AS pending,
+                    sum(unspent) AS unspent, sum(reserved) AS reserved, sum(spent) AS spent,
+                    sum(expired) AS expired, sum(given_up) AS given_up, min(expiry) AS next_expiry
+             FROM states GROUP BY issuer_name, relay_name, relay_url
+             ORDER BY relay_name, issuer_name, relay_url",
         )
+        .bind(now as i64)
         .fetch_all(&self.pool)
         .await?;
         rows.iter()
             .map(|row| {
                 let number = |name| Ok::<u64, sqlx::Error>(row.try_get::<i64, _>(name)? as u64);
                 Ok(Balance {
-                    issuer_name: row.try_get("issuer_name")?,
-                    relay_name: row.try_get("relay_name")?,
+                    pair: Pair {
+                        issuer_name: row.try_get("issuer_name")?,
+                        relay_name: row.try_get("relay_name")?,
+                        relay_url: row.try_get("relay_url")?,
+                    },
                     pending: number("pending")?,
                     unspent: number("unspent")?,
                     reserved: number("reserved")?,
                     spent: number("spent")?,
                     expired: number("expired")?,
+                    given_up: number("given_up")?,
                     next_expiry: row.try_get::<Option<i64>, _>("next_expiry")?.map(|at| at as u64),
                 })
             })
@@ -440,24 +519,20 @@ async fn key_id(
     pair: &Pair,
     key: &EpochKey,
 ) -> Result<i64, WalletError> {
-    sqlx::query(
-        "INSERT INTO token_keys (issuer_name, relay_name, token_key, epoch, not_before, not_after)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    // The update changes nothing; it makes the row that is there come back.
+    let id = sqlx::query_scalar(
+        "INSERT INTO token_keys
+             (issuer_name, relay_name, relay_url, token_key, epoch, not_before, not_after)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET epoch = excluded.epoch RETURNING id",
     )
     .bind(&pair.issuer_name)
     .bind(&pair.relay_name)
+    .bind(&pair.relay_url)
     .bind(&key.key.to_bytes()[..])
     .bind(key.epoch as i64)
     .bind(key.not_before as i64)
     .bind(key.not_after as i64)
-    .execute(&mut *tx)
-    .await?;
-    let id = sqlx::query_scalar(
-        "SELECT id FROM token_keys WHERE issuer_name = ?1 AND relay_name = ?2 AND token_key = ?3",
-    )
-    .bind(&pair.issuer_name)
-    .bind(&pair.relay_name)
-    .bind(&key.key.to_bytes()[..])
     .fetch_one(tx)
     .await?;
     Ok(id)
@@ -468,16 +543,19 @@ async fn count(
     tx: &mut SqliteConnection,
     pair: &Pair,
     spent: u64,
-    expired: u64,
+    given_up: u64,
 ) -> Result<(), WalletError> {
     sqlx::query(
-        "INSERT INTO totals (issuer_name, relay_name, spent, expired) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET spent = spent + excluded.spent, expired = expired + excluded.expired",
+        "INSERT INTO totals (issuer_name, relay_name, relay_url, spent, given_up)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET
+             spent = spent + excluded.spent, given_up = given_up + excluded.given_up",
     )
     .bind(&pair.issuer_name)
     .bind(&pair.relay_name)
+    .bind(&pair.relay_url)
     .bind(spent as i64)
-    .bind(expired as i64)
+    .bind(given_up as i64)
     .execute(tx)
     .await?;
     Ok(())

@@ -88,6 +88,12 @@ pub struct Pairing {
     epoch_seconds: u64,
 }
 
+/// Whether this may be the name of an issuer or relay: 1 to 255 letters, digits, `.`, `-`, `_`, `:`.
+pub fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
+    (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(allowed)
+}
+
 impl fmt::Debug for Pairing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pairing")
@@ -128,8 +134,7 @@ impl Pairing {
             return Err(PairingError::Version(self.version));
         }
         for (what, name) in [("issuer_name", &self.issuer_name), ("relay_name", &self.relay_name)] {
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
-            if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(allowed) {
+            if !is_name(name) {
                 return Err(PairingError::Name(what));
             }
         }

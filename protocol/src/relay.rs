@@ -96,7 +96,7 @@ pub struct RelayInfo {
     pub head: u64,
     /// The current epoch.
     pub epoch: Epoch,
-    /// Keys of the current and the next epoch, as in the issuer's directory.
+    /// Keys of the current and the next epoch, as in the issuer's directory, then of the last.
     pub token_keys: Vec<TokenKey>,
     /// Whether the bearer form is taken.
     pub bearer: bool,

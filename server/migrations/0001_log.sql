@@ -32,3 +32,8 @@ CREATE TABLE spent_slots (
     epoch INTEGER                    -- NULL while the table is empty
 ) STRICT;
 INSERT INTO spent_slots (slot, epoch) VALUES (0, NULL), (1, NULL), (2, NULL);
+
+-- Pairings that were replaced. Their spent tokens are forgotten, so they never come back.
+CREATE TABLE retired_pairings (
+    pairing_id BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;

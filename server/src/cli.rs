@@ -4,7 +4,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -18,9 +19,9 @@ type CliResult = Result<(), Box<dyn std::error::Error>>;
 #[derive(Parser)]
 #[command(name = "tocyn-relay", version)]
 pub struct Cli {
-    /// Folder with config, pairing and database.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    /// Folder with config, pairing and database; needed by every command.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -59,7 +60,11 @@ enum PairingCommand {
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> CliResult {
-        let data = DataDir::new(self.data);
+        let Some(data) = self.data.map(DataDir::new) else {
+            Self::command()
+                .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
+                .exit()
+        };
         match self.command {
             Command::Init { pairing } => init(&data, &pairing),
             Command::Serve { listen, database } => {

@@ -85,8 +85,25 @@ impl DataDir {
     }
 
     /// Puts a copy of the pairing file at `from` in place of the one that is there, if any.
+    /// The names must stay: clients know the relay by them, and they are in every token.
     pub fn install_pairing(&self, from: &Path) -> Result<(), DataDirError> {
-        read_pairing(from)?;
+        let pairing = read_pairing(from)?;
+        if self.pairing_path().exists() {
+            let old = self.pairing()?;
+            if (old.issuer_name(), old.relay_name())
+                != (pairing.issuer_name(), pairing.relay_name())
+            {
+                let reason = format!(
+                    "it is for relay {} and issuer {}, but this relay is {} with issuer {}; make a \
+                     new data folder for other names",
+                    pairing.relay_name(),
+                    pairing.issuer_name(),
+                    old.relay_name(),
+                    old.issuer_name()
+                );
+                return Err(DataDirError::Invalid { path: from.to_owned(), reason });
+            }
+        }
         let text = fs::read_to_string(from).map_err(|source| io(from, source, ""))?;
         let text = zeroize::Zeroizing::new(text);
         let (fresh, path) = (self.0.join("pairing.toml.new"), self.pairing_path());
@@ -113,8 +130,8 @@ impl DataDir {
     }
 }
 
-const INIT_HINT: &str =
-    "; make the data folder with `tocyn-relay --data DIR init --pairing FILE` first";
+const INIT_HINT: &str = "; make the data folder with `tocyn-relay --data DIR init --pairing FILE` first, with the \
+     pairing.toml that `tocyn-issuer init` wrote";
 
 /// Creates a file of mode 0600 with these bytes; refuses to overwrite.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {

@@ -11,7 +11,6 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tocyn_protocol::challenge::www_authenticate;
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
@@ -77,13 +76,10 @@ impl ApiError {
 
     /// Tells a client that was refused for its token which token to bring.
     fn with_challenge(mut self, relay: &Relay) -> Self {
-        let pairing = relay.epochs.pairing();
         if self.problem.status == 401
-            && let Ok(epoch) = pairing.epoch_at((relay.clock)())
+            && let Ok(published) = relay.epochs.published((relay.clock)())
         {
-            let key = pairing.key_pair(epoch);
-            let value = www_authenticate(&pairing.challenge(), key.public());
-            self.www_authenticate = HeaderValue::from_str(&value).ok();
+            self.www_authenticate = HeaderValue::from_str(&published.www_authenticate).ok();
         }
         self
     }

@@ -174,7 +174,14 @@ impl Store {
         MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
         let readers = pool(4).connect_with(options).await.map_err(unreadable)?;
         let store = Self { writer, readers };
-        let stored = store.bind(pairing, cell_bytes).await?;
+        let Some(stored) = store.bind(pairing, cell_bytes).await? else {
+            store.close().await;
+            return Err(refuse(
+                "this pairing was replaced before, and which of its tokens were spent is \
+                 forgotten; make a new one with `tocyn-issuer pairing renew`"
+                    .to_owned(),
+            ));
+        };
         if stored != cell_bytes {
             store.close().await;
             return Err(refuse(format!(
@@ -185,8 +192,13 @@ impl Store {
         Ok(store)
     }
 
-    /// Ties the database to a pairing; gives the size of its cells.
-    async fn bind(&self, pairing: &Pairing, cell_bytes: usize) -> Result<usize, StoreError> {
+    /// Ties the database to a pairing; gives the size of its cells. None if the pairing was
+    /// replaced before: its spent tokens are forgotten.
+    async fn bind(
+        &self,
+        pairing: &Pairing,
+        cell_bytes: usize,
+    ) -> Result<Option<usize>, StoreError> {
         let pairing_id = pairing.key_pair(0).public().token_key_id().0;
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
@@ -200,7 +212,19 @@ impl Store {
         let row = sqlx::query("SELECT cell_bytes, pairing_id FROM log WHERE id = 1")
             .fetch_one(&mut *tx)
             .await?;
-        if row.try_get::<Vec<u8>, _>("pairing_id")? != pairing_id {
+        let bound: Vec<u8> = row.try_get("pairing_id")?;
+        if bound != pairing_id {
+            let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1")
+                .bind(&pairing_id[..])
+                .fetch_optional(&mut *tx)
+                .await?;
+            if retired.is_some() {
+                return Ok(None);
+            }
+            sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES (?1)")
+                .bind(&bound)
+                .execute(&mut *tx)
+                .await?;
             spent::clear(&mut tx).await?;
             sqlx::query("UPDATE log SET pairing_id = ?1 WHERE id = 1")
                 .bind(&pairing_id[..])
@@ -209,7 +233,7 @@ impl Store {
             tracing::info!("the pairing is new: the spent set of the old one was dropped");
         }
         tx.commit().await?;
-        Ok(row.try_get::<i64, _>("cell_bytes")? as usize)
+        Ok(Some(row.try_get::<i64, _>("cell_bytes")? as usize))
     }
 
     /// Writes what is in the log into the file, and closes it.

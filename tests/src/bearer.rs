@@ -1,8 +1,14 @@
 //! Tokens and posts without a wallet, for tests that misuse them.
 
+use std::path::Path;
+
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use tocyn_client::keys::{Pair, shown};
+use tocyn_client::relay::RelayClient;
+use tocyn_client::transport::Transport;
+use tocyn_client::wallet::Wallet;
 use tocyn_protocol::challenge::TokenChallenge;
 use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory};
 use tocyn_protocol::issuance::{
@@ -69,6 +75,18 @@ pub async fn buy(
     let answer = answer.error_for_status().expect("tokens").bytes().await.expect("a body");
     let response = AmortizedBatchTokenResponse::from_bytes(&answer).expect("a batch");
     pending.finalize(&response).expect("genuine tokens")
+}
+
+/// Draws a token from a wallet, for a cell, as the client does.
+pub async fn draw(wallet: &Path, relay_url: &str, cell: &[u8]) -> Token {
+    let url = relay_url.parse().expect("a URL");
+    let relay = RelayClient::new(&Transport::default(), url).expect("a plain client");
+    let info = relay.info().await.expect("an info document");
+    let (pair, shows) = (Pair::of(&relay, &info), shown(&info).expect("good keys"));
+    let wallet = Wallet::open(wallet).await.expect("a wallet");
+    let reserved = wallet.reserve(&pair, &shows, cell, 0).await.expect("a wallet");
+    wallet.close().await;
+    reserved.expect("a token is left").token
 }
 
 /// A cell of the default size with this text.

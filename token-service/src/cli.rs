@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use serde_json::json;
@@ -13,7 +14,6 @@ use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::pairing::Pairing;
 use tokio::net::TcpListener;
 
-use crate::config::Config;
 use crate::data_dir::{DataDir, create, pairing_text};
 use crate::store::Store;
 use crate::voucher::VoucherCode;
@@ -28,9 +28,12 @@ type CliResult = Result<(), Box<dyn std::error::Error>>;
 #[derive(Parser)]
 #[command(name = "tocyn-issuer", version)]
 pub struct Cli {
-    /// Folder with config, pairing and database.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    /// Folder with config, pairing and database; needed by every command.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Database instead of the configured one: sqlite:///absolute/path.
+    #[arg(long, global = true, value_name = "URL")]
+    database: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,9 +57,6 @@ enum Command {
         /// Address to listen on instead of the configured one; port 0 picks a free one.
         #[arg(long)]
         listen: Option<SocketAddr>,
-        /// Database instead of the configured one: sqlite:///absolute/path.
-        #[arg(long, value_name = "URL")]
-        database: Option<String>,
     },
     /// Make, list and revoke vouchers.
     #[command(subcommand)]
@@ -94,8 +94,8 @@ enum VoucherCommand {
     },
     /// Make a voucher unusable, for good.
     Revoke {
-        /// Its code; `-` reads it from standard input.
-        code: String,
+        /// Its id, as `list` shows it, or its code; `-` reads it from standard input.
+        voucher: String,
     },
 }
 
@@ -125,14 +125,19 @@ enum KeyCommand {
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> CliResult {
-        let data = DataDir::new(self.data);
+        let Some(data) = self.data.map(DataDir::new) else {
+            Self::command()
+                .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
+                .exit()
+        };
+        let database = self.database;
         let runtime = tokio::runtime::Runtime::new()?;
         match self.command {
             Command::Init { issuer_name, relay_name, epoch } => {
                 init(&data, &issuer_name, &relay_name, epoch)
             }
-            Command::Serve { listen, database } => runtime.block_on(serve(data, listen, database)),
-            Command::Voucher(command) => runtime.block_on(voucher(&data, command)),
+            Command::Serve { listen } => runtime.block_on(serve(data, listen, database)),
+            Command::Voucher(command) => runtime.block_on(voucher(&data, database, command)),
             Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json),
             Command::Pairing(PairingCommand::Renew) => renew(&data),
             Command::Key(KeyCommand::List { json }) => list_keys(&data, json),
@@ -168,10 +173,8 @@ async fn serve(data: DataDir, listen: Option<SocketAddr>, database: Option<Strin
     if let Some(address) = listen {
         config.listen = address;
     }
-    if let Some(url) = database {
-        config.database.url = url;
-    }
-    let store = open_store(&data, &config).await?;
+    let store = open_store(&data, database.unwrap_or(config.database.url.clone())).await?;
+    store.bind(&pairing).await?;
     let shutdown = listen::stop_signal()?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -188,8 +191,7 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     stdout.flush()
 }
 
-async fn open_store(data: &DataDir, config: &Config) -> Result<Store, Box<dyn std::error::Error>> {
-    let url = config.database.url.as_str();
+async fn open_store(data: &DataDir, url: String) -> Result<Store, Box<dyn std::error::Error>> {
     let path = match url.strip_prefix("sqlite://") {
         _ if url.is_empty() => data.database_path(),
         Some(path) if path.starts_with('/') => PathBuf::from(path),
@@ -198,8 +200,9 @@ async fn open_store(data: &DataDir, config: &Config) -> Result<Store, Box<dyn st
     Ok(Store::open(&path).await?)
 }
 
-async fn voucher(data: &DataDir, command: VoucherCommand) -> CliResult {
-    let store = open_store(data, &data.config()?).await?;
+async fn voucher(data: &DataDir, database: Option<String>, command: VoucherCommand) -> CliResult {
+    let configured = data.config()?.database.url;
+    let store = open_store(data, database.unwrap_or(configured)).await?;
     let now = (system_clock())();
     match command {
         VoucherCommand::Create { tokens, count, expires, json } => {
@@ -209,17 +212,25 @@ async fn voucher(data: &DataDir, command: VoucherCommand) -> CliResult {
                     tokens % SMALLEST_BATCH
                 );
             }
+            if expires.as_secs() == 0 {
+                return Err("--expires must be at least 1s".into());
+            }
             let codes: Vec<VoucherCode> =
                 (0..count).map(|_| VoucherCode::random(&mut UnwrapErr(SysRng))).collect();
             let hashes: Vec<[u8; 32]> = codes.iter().map(VoucherCode::hash).collect();
             let expires_at = now.saturating_add(expires.as_secs()).min(i64::MAX as u64);
             store.create_vouchers(&hashes, tokens, expires_at).await?;
-            for code in &codes {
-                let code = code.text();
+            for voucher in &codes {
+                let code = voucher.text();
                 match json {
                     true => println!(
                         "{}",
-                        json!({ "code": *code, "tokens": tokens, "expires_at": expires_at })
+                        json!({
+                            "id": hex::encode(&voucher.hash()[..4]),
+                            "code": *code,
+                            "tokens": tokens,
+                            "expires_at": expires_at,
+                        })
                     ),
                     false => println!("{}", *code),
                 }
@@ -238,6 +249,7 @@ async fn voucher(data: &DataDir, command: VoucherCommand) -> CliResult {
                     let state = match row.revoked_at {
                         Some(_) => "revoked",
                         None if row.expires_at <= now => "expired",
+                        None if row.balance == 0 => "used up",
                         None => "usable",
                     };
                     println!(
@@ -250,16 +262,22 @@ async fn voucher(data: &DataDir, command: VoucherCommand) -> CliResult {
                 }
             }
         }
-        VoucherCommand::Revoke { code } => {
-            let code = match code.as_str() {
+        VoucherCommand::Revoke { voucher } => {
+            let voucher = match voucher.as_str() {
                 "-" => std::io::read_to_string(std::io::stdin())?,
-                _ => code,
+                _ => voucher,
             };
-            let hash = VoucherCode::parse(&code)?.hash();
-            if !store.revoke_voucher(&hash, now).await? {
-                return Err("this issuer has no such voucher; see `voucher list`".into());
+            let mut id = [0; 4];
+            let hash_prefix = match hex::decode_to_slice(voucher.trim(), &mut id) {
+                Ok(()) => id.to_vec(),
+                Err(_) => VoucherCode::parse(&voucher)?.hash().to_vec(),
+            };
+            if store.revoke_voucher(&hash_prefix, now).await? == 0 {
+                return Err(
+                    "this issuer has no such voucher; `voucher list` shows their ids".into()
+                );
             }
-            println!("revoked {}", hex::encode(&hash[..4]));
+            println!("revoked {}", hex::encode(&hash_prefix[..4]));
         }
     }
     store.close().await;
@@ -302,7 +320,12 @@ fn show_pairing(data: &DataDir, json: bool) -> CliResult {
 }
 
 fn renew(data: &DataDir) -> CliResult {
+    let _lock = data.lock()?;
     let old = data.pairing()?;
+    // Clients tell the epochs of two pairings apart by their start.
+    if (system_clock())() == old.genesis() {
+        std::thread::sleep(Duration::from_secs(1));
+    }
     let now = (system_clock())();
     let fresh = new_pairing(old.issuer_name(), old.relay_name(), now, old.epoch_seconds())?;
     let kept = data.replace_pairing(&fresh, now)?;

@@ -16,6 +16,9 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::config::Limits;
 
+/// The longest head of a request. A token takes 300 bytes of it.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
 /// Serves `router` until `shutdown` is ready; then takes no more connections and gives those
 /// in flight `limits.drain_timeout` to end.
 pub async fn serve(
@@ -27,7 +30,10 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_headers(64);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(64)
+        .max_buf_size(MAX_HEAD_BYTES);
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {

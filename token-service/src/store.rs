@@ -8,7 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Row, SqliteConnection};
-use tocyn_protocol::pairing::Epoch;
+use tocyn_protocol::pairing::{Epoch, Pairing};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -168,6 +168,40 @@ impl Store {
         Ok(row.is_some())
     }
 
+    /// Ties the database to a pairing. The charges of another one are forgotten: their keys are
+    /// void, and their epochs have other numbers.
+    pub async fn bind(&self, pairing: &Pairing) -> Result<(), StoreError> {
+        let id = pairing.key_pair(0).public().token_key_id().0;
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let bound: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT pairing_id FROM issuer").fetch_one(&mut *tx).await?;
+        if bound.as_deref() != Some(&id[..]) {
+            sqlx::query("DELETE FROM charges").execute(&mut *tx).await?;
+            sqlx::query("UPDATE issuer SET pairing_id = ?1, closed_below = 0")
+                .bind(&id[..])
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Whether this body was charged to this voucher before.
+    pub async fn was_charged(
+        &self,
+        code_hash: &[u8; 32],
+        body_hash: &[u8; 32],
+    ) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT 1 FROM charges WHERE body_hash = ?2
+             AND voucher_id = (SELECT id FROM vouchers WHERE code_hash = ?1)",
+        )
+        .bind(&code_hash[..])
+        .bind(&body_hash[..])
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(row.is_some())
+    }
+
     /// Adds vouchers of `tokens` tokens each, all or none.
     pub async fn create_vouchers(
         &self,
@@ -211,16 +245,18 @@ impl Store {
             .collect()
     }
 
-    /// Revokes a voucher for good; false if there is none with this hash.
-    pub async fn revoke_voucher(&self, code_hash: &[u8; 32], now: u64) -> Result<bool, StoreError> {
+    /// Revokes vouchers for good: those whose code's hash begins with `hash_prefix`, the whole
+    /// hash or the id that [`VoucherRow`] shows. Gives how many.
+    pub async fn revoke_voucher(&self, hash_prefix: &[u8], now: u64) -> Result<u64, StoreError> {
         let done = sqlx::query(
-            "UPDATE vouchers SET revoked_at = coalesce(revoked_at, ?2) WHERE code_hash = ?1",
+            "UPDATE vouchers SET revoked_at = coalesce(revoked_at, ?2)
+             WHERE substr(code_hash, 1, length(?1)) = ?1",
         )
-        .bind(&code_hash[..])
+        .bind(hash_prefix)
         .bind(now as i64)
         .execute(&self.writer)
         .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done.rows_affected())
     }
 
     /// Charges a request to a voucher, exactly once however often it is sent: a body that was
@@ -242,12 +278,18 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Forgets the charges of closed epochs; gives how many.
+    /// Forgets the charges of closed epochs, and closes these for good; gives how many.
     pub async fn prune(&self, oldest_epoch: Epoch) -> Result<u64, StoreError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let done = sqlx::query("DELETE FROM charges WHERE epoch < ?1")
             .bind(oldest_epoch as i64)
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await?;
+        sqlx::query("UPDATE issuer SET closed_below = max(closed_below, ?1)")
+            .bind(oldest_epoch as i64)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
         Ok(done.rows_affected())
     }
 }
@@ -292,7 +334,11 @@ async fn charge_fresh(
     charge: Charge<'_>,
     now: u64,
 ) -> Result<Charged, StoreError> {
-    let Some(epoch) = charge.epoch else { return Ok(Charged::UnknownKey) };
+    let closed_below: i64 =
+        sqlx::query_scalar("SELECT closed_below FROM issuer").fetch_one(&mut *tx).await?;
+    let Some(epoch) = charge.epoch.filter(|epoch| *epoch >= closed_below as u64) else {
+        return Ok(Charged::UnknownKey);
+    };
     let charged = sqlx::query(
         "UPDATE vouchers SET balance = balance - ?2
          WHERE code_hash = ?1 AND balance >= ?2 AND expires_at > ?3 AND revoked_at IS NULL

@@ -12,6 +12,10 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// The longest value that is looked at: parameters are compared with each other, so the work
+/// grows with the square of their number.
+const MAX_VALUE_BYTES: usize = 8192;
+
 /// One scheme with its parameters, as `PrivateToken token="..."`.
 #[derive(Debug)]
 pub struct AuthScheme<'a> {
@@ -44,6 +48,9 @@ const fn malformed(why: &'static str) -> DecodeError {
 
 /// The schemes of a `WWW-Authenticate` or `Authorization` value, in order.
 pub fn auth_schemes(value: &str) -> Result<Vec<AuthScheme<'_>>, DecodeError> {
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(malformed("it is longer than 8192 bytes"));
+    }
     let mut schemes: Vec<AuthScheme<'_>> = Vec::new();
     for item in split_outside_quotes(value)? {
         // `name=value`, `Scheme`, `Scheme name=value`, or `Scheme token68` as `Basic` has it.

@@ -11,7 +11,7 @@ const PROTOCOL_VERSION: u32 = 1;
 
 pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>, ApiError> {
     let relay = &state.relay;
-    let (epoch, token_keys) = relay.epochs.published((relay.clock)())?;
+    let published = relay.epochs.published((relay.clock)())?;
     let range = relay.store.range().await?;
     let (pairing, config) = (relay.epochs.pairing(), &relay.config);
     Ok(Json(RelayInfo {
@@ -20,8 +20,8 @@ pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>
         cell_bytes: config.cell_bytes as u64,
         oldest: range.oldest,
         head: range.head,
-        epoch,
-        token_keys: token_keys.to_vec(),
+        epoch: published.epoch,
+        token_keys: published.token_keys.clone(),
         bearer: config.bearer,
         retention: RetentionInfo {
             max_age_seconds: config.retention.max_age.as_secs(),

@@ -21,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{ApiError, AppState};
 use crate::store::{LogRange, Store, StoreError};
 
-/// Messages in one page.
-const PAGE_MESSAGES: u64 = 64;
+/// Bytes of cells in one page, unless one cell has more.
+const PAGE_BYTES: usize = 128 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,7 +55,9 @@ pub(crate) async fn get(
         }),
     };
     let left = query.limit.unwrap_or(u64::MAX);
-    let reader = Reader { store: state.relay.store.clone(), after, left, follow };
+    let page_messages = (PAGE_BYTES / state.relay.config.cell_bytes).max(1) as u64;
+    let store = state.relay.store.clone();
+    let reader = Reader { store, after, left, page_messages, follow };
     let pages = stream::try_unfold(reader, |mut reader| async move {
         let page = reader.next_page().await.map_err(io::Error::other)?;
         Ok::<_, io::Error>(page.map(|page| (page, reader)))
@@ -91,6 +93,7 @@ struct Reader {
     store: Store,
     after: u64,
     left: u64,
+    page_messages: u64,
     follow: Option<Follow>,
 }
 
@@ -113,7 +116,7 @@ impl Reader {
                     return Ok(None);
                 }
             }
-            let limit = self.left.min(PAGE_MESSAGES) as usize;
+            let limit = self.left.min(self.page_messages) as usize;
             if let Some(page) = self.store.read_after(self.after, limit).await? {
                 // The log is dense: a jump means that retention has overtaken this reader.
                 // It is cut off, and told 410 when it asks again.

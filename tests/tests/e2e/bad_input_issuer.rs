@@ -51,7 +51,7 @@ async fn wrong_bodies_are_refused_and_cost_nothing() {
     let far_too_many = batch(&key, 3 * MAX_BATCH).0.to_bytes();
 
     let malformed = (422, "malformed-token-request");
-    let unknown_key = (401, "unknown-key");
+    let unknown_key = (422, "unknown-token-key");
     for (name, media_type, body, (status, problem_type)) in [
         ("empty", BATCH_REQUEST, vec![], malformed),
         ("short", BATCH_REQUEST, good[..good.len() - 1].to_vec(), malformed),

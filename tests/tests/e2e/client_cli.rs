@@ -95,7 +95,8 @@ fn refusals_have_status_1_and_say_what_to_do() {
     for (what, mut command, input, expected) in [
         ("no token", world.tocyn(&post), vec![1], "buy some with `tocyn request`"),
         ("no relay", world.tocyn(&["info", "http://127.0.0.1:1"]), vec![], "does not answer"),
-        ("an issuer", world.tocyn(&["info", scene.issuer.url()]), vec![], "no such path"),
+        ("an issuer", world.tocyn(&["info", scene.issuer.url()]), vec![], "swapped"),
+        ("nothing to say", world.tocyn(&post), vec![], "the message is empty"),
         (
             "no file",
             world.tocyn(&[&post[..], &["nowhere"]].concat()),
@@ -103,16 +104,10 @@ fn refusals_have_status_1_and_say_what_to_do() {
             "nowhere: No such file",
         ),
         (
-            "proxy",
-            world.tocyn(&["--proxy", "socks5://127.0.0.1:9050", "info", relay]),
-            vec![],
-            "socks5h://",
-        ),
-        (
             "no proxy",
             world.tocyn(&["--proxy", "socks5h://127.0.0.1:1", "info", relay]),
             vec![],
-            "does not answer",
+            "is the proxy, Tor for one, running?",
         ),
         ("nonsense voucher", scene.request("tv1-abc", "16"), vec![], "refuses"),
         ("poor voucher", scene.request(&poor, "64"), vec![], "4 tokens are left"),
@@ -138,7 +133,16 @@ fn refusals_have_status_1_and_say_what_to_do() {
     let (code, _, err) =
         with_input(&mut world.tocyn(&["post", "--relay", other_relay.url()]), b"x");
     assert_eq!(code, Some(1));
-    assert!(err.contains("another key"), "same names, another secret: {err}");
+    assert!(err.contains("tocyn moved"), "same names, another address: {err}");
+    assert_eq!(world.balance()["unspent"], 16);
+    // Told that it is the same relay that moved, the wallet still sees that its keys differ.
+    let moved = ["moved", "--from", relay, "--to", other_relay.url()];
+    assert_eq!(succeed(&mut world.tocyn(&moved)).split(' ').next(), Some("16"));
+    let (code, _, err) =
+        with_input(&mut world.tocyn(&["post", "--relay", other_relay.url()]), b"x");
+    assert_eq!(code, Some(1));
+    // The first if both pairings were made in the same second.
+    assert!(err.contains("another key") || err.contains("no token that relay"), "{err}");
     assert_eq!(world.balance()["unspent"], 16);
 }
 
@@ -149,6 +153,8 @@ fn wrong_usage_has_status_2() {
         &["post"][..],
         &["nothing"],
         &["request", "--count", "0"],
+        &["--proxy", "socks5://127.0.0.1:9050", "info", "http://relay"],
+        &["post", "--relay", "http://r", "--again"],
         &["info", "ftp://relay"],
         &["info", "relay.example"],
         &["info", "http://user:password@relay.example"],

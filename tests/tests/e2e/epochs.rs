@@ -163,8 +163,8 @@ async fn the_issuer_answers_requests_in_flight_for_a_minute_and_repeats_for_an_e
     assert_eq!(ask(batch(&key, 16).0.to_bytes()).await.status(), 200, "in flight");
     scene.set(1, 60);
     let late = ask(batch(&key, 16).0.to_bytes()).await;
-    assert_eq!(late.status(), 401);
-    assert_eq!(late.json::<Problem>().await.unwrap().urn, "urn:tocyn:problem:unknown-key");
+    assert_eq!(late.status(), 422);
+    assert_eq!(late.json::<Problem>().await.unwrap().urn, "urn:tocyn:problem:unknown-token-key");
 
     scene.set(1, EPOCH - 1);
     let repeat = ask(charged.to_bytes()).await.error_for_status().unwrap();
@@ -172,7 +172,7 @@ async fn the_issuer_answers_requests_in_flight_for_a_minute_and_repeats_for_an_e
     let tokens = pending.finalize(&response).unwrap();
     assert_eq!(scene.post(&tokens[0], "bought in the epoch before").await, stored());
     scene.set(2, 0);
-    assert_eq!(ask(charged.to_bytes()).await.status(), 401, "its tokens would be worthless");
+    assert_eq!(ask(charged.to_bytes()).await.status(), 422, "its tokens would be worthless");
     let balance = scene.issuer.list_vouchers().await.unwrap()[0].balance;
     assert_eq!(balance, 10_000 - 32, "refusals cost nothing");
 }

@@ -12,5 +12,7 @@ mod drain;
 mod epochs;
 mod folders;
 mod issuance;
+mod lying_relay;
 mod privacy;
 mod reading;
+mod renewal;

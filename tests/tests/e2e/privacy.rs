@@ -6,13 +6,11 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-use tocyn_client::keys::Pair;
-use tocyn_client::wallet::Wallet;
-use tocyn_e2e::bearer::{cell, http_client, post};
+use tocyn_e2e::bearer::{cell, draw, http_client, post};
 use tocyn_e2e::programs::program;
 use tocyn_e2e::raw_http::{exchange, request};
 use tocyn_e2e::tap::Tap;
-use tocyn_e2e::world::{ISSUER_NAME, RELAY_NAME, World, succeed};
+use tocyn_e2e::world::{World, succeed};
 
 /// Strings of so many bytes are looked for.
 const WINDOW: usize = 8;
@@ -103,10 +101,8 @@ async fn logs_at_debug_level_hold_no_voucher_no_nonce_and_no_address() {
     succeed(&mut world.tocyn(&[&urls[..], &["--voucher", &voucher, "--count", "16"]].concat()));
 
     // One post that is stored, its repeat, one that is refused; and broken requests.
-    let wallet = Wallet::open(&world.wallet()).await.unwrap();
-    let pair = Pair { issuer_name: ISSUER_NAME.to_owned(), relay_name: RELAY_NAME.to_owned() };
     let message = cell("a message");
-    let token = wallet.reserve(&pair, &[], &message, 0).await.unwrap().unwrap().token;
+    let token = draw(&world.wallet(), relay.url(), &message).await;
     for (status, text) in [(201, "a message"), (200, "a message"), (409, "another")] {
         let answer = post(&http_client(), relay.url(), &token.header_value(), &cell(text)).await;
         assert_eq!(answer.unwrap().status().as_u16(), status);

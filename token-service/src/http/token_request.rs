@@ -22,6 +22,10 @@ use crate::voucher::VoucherCode;
 /// Bytes of a batch request beside its elements: type 2, key id 1, varint at most 4.
 const BATCH_OVERHEAD_BYTES: usize = 7;
 
+/// Requests of so many elements are read even if the limit is lower: they may be repeats of what
+/// was charged under a higher one.
+const MIN_READ_ELEMENTS: usize = 1024;
+
 /// A decoded request of either form.
 enum Asked {
     One(TokenRequest),
@@ -62,18 +66,21 @@ pub(crate) async fn post(
 ) -> Result<Response, ApiError> {
     let code_hash = voucher(request.headers())?.hash();
     let batch = is_batch(request.headers())?;
-    let body = read_body(request.into_body(), &state).await?;
-    if batch {
-        check_batch_size(&body, state.limits.max_batch)?;
-    }
-    // A stranger's request ends here, before its elements cost anything.
+    // A stranger's request ends here, before its body and its elements cost anything.
     if !state.store.knows(&code_hash).await? {
         return Err(voucher_unknown());
+    }
+    let body = read_body(request.into_body(), &state).await?;
+    let body_hash: [u8; 32] = Sha256::digest(&body).into();
+    if batch && let Err(refusal) = check_batch_size(&body, state.limits.max_batch) {
+        // What was paid for is answered, even if the limit was lowered since.
+        if !state.store.was_charged(&code_hash, &body_hash).await? {
+            return Err(refusal);
+        }
     }
     let permit = state.evaluations.clone().try_acquire_owned().map_err(|_| {
         ApiError::new(ProblemType::Busy, "the issuer is busy; send the same request again")
     })?;
-    let body_hash: [u8; 32] = Sha256::digest(&body).into();
     let asked = blocking(move || decode(batch, &body)).await??;
 
     let now = state.now();
@@ -90,7 +97,10 @@ pub(crate) async fn post(
         window_seconds: state.limits.replay_window.as_secs(),
     };
     let epoch = charged(state.store.charge(charge, replays, now).await?)?;
-    let key = keys.of_epoch(epoch).ok_or_else(unknown_key)?;
+    let key = keys
+        .of_epoch(epoch)
+        .filter(|key| key.key_id().truncated() == asked.truncated_token_key_id())
+        .ok_or_else(unknown_key)?;
     let (media_type, body) = blocking(move || asked.evaluate(&key)).await?;
     drop(permit);
     let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-store")];
@@ -148,7 +158,8 @@ fn is_batch(headers: &HeaderMap) -> Result<bool, ApiError> {
 
 async fn read_body(body: Body, state: &AppState) -> Result<Bytes, ApiError> {
     // A little over the limit is still read, so that a batch of one too many is told so.
-    let limit = 2 * state.limits.max_batch * NE + BATCH_OVERHEAD_BYTES;
+    let elements = (2 * state.limits.max_batch).max(MIN_READ_ELEMENTS);
+    let limit = elements * NE + BATCH_OVERHEAD_BYTES;
     let read = Limited::new(body, limit).collect();
     match tokio::time::timeout(state.limits.body_timeout, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -185,7 +196,7 @@ fn malformed(error: DecodeError) -> ApiError {
 
 fn unknown_key() -> ApiError {
     let detail = "the key is not, or no longer, in use; read the directory and ask again";
-    ApiError::new(ProblemType::UnknownKey, detail)
+    ApiError::new(ProblemType::UnknownTokenKey, detail)
 }
 
 fn voucher_unknown() -> ApiError {

@@ -29,7 +29,7 @@ pub(crate) struct Globals {
     wallet: Option<PathBuf>,
     /// Reach issuer and relay through this SOCKS5 proxy, as Tor: socks5h://127.0.0.1:9050.
     #[arg(long, global = true, value_name = "URL")]
-    proxy: Option<String>,
+    proxy: Option<Transport>,
     /// Print JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -47,6 +47,8 @@ enum Command {
     Read(cmd::read::Args),
     /// Show what a relay says about itself.
     Info(cmd::info::Args),
+    /// Tell the wallet that a relay has a new address.
+    Moved(cmd::moved::Args),
 }
 
 impl Cli {
@@ -61,45 +63,35 @@ impl Cli {
                 Command::Post(args) => cmd::post::run(globals, args).await,
                 Command::Read(args) => cmd::read::run(globals, args).await,
                 Command::Info(args) => cmd::info::run(globals, args).await,
+                Command::Moved(args) => cmd::moved::run(globals, args).await,
             }
         })
     }
 }
 
 impl Globals {
-    pub(crate) fn transport(&self) -> CliResult<Transport> {
-        Ok(Transport::new(self.proxy.as_deref())?)
+    pub(crate) fn transport(&self) -> Transport {
+        self.proxy.clone().unwrap_or_default()
     }
 
     pub(crate) fn relay(&self, url: &ServiceUrl) -> CliResult<RelayClient> {
-        Ok(RelayClient::new(&self.transport()?, url.clone())?)
+        if url.is_readable_on_the_way() {
+            eprintln!(
+                "tocyn: {url} is neither https nor an onion service: whoever is on the way can \
+                 see and change what is sent"
+            );
+        }
+        Ok(RelayClient::new(&self.transport(), url.clone())?)
     }
 
-    /// Opens the wallet, and drops and reports what has expired.
-    pub(crate) async fn wallet(&self, now: u64) -> CliResult<Wallet> {
+    pub(crate) async fn wallet(&self) -> CliResult<Wallet> {
         let dir = match &self.wallet {
             Some(dir) => dir.clone(),
             None => dirs::data_dir()
                 .ok_or("there is no data folder for this user; give --wallet DIR")?
                 .join("tocyn"),
         };
-        let wallet = Wallet::open(&dir).await?;
-        let expired = wallet.drop_expired(now).await?;
-        if expired.unspent > 0 {
-            eprintln!("tocyn: {} tokens expired unused and were dropped", expired.unspent);
-        }
-        if expired.pending > 0 {
-            eprintln!(
-                "tocyn: {} tokens were asked for but never received, and have expired",
-                expired.pending
-            );
-        }
-        for id in expired.messages {
-            eprintln!(
-                "tocyn: message {id} got no receipt before its token expired; read the relay to see whether it is there"
-            );
-        }
-        Ok(wallet)
+        Ok(Wallet::open(&dir).await?)
     }
 }
 

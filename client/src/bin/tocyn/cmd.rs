@@ -2,6 +2,7 @@
 
 pub(crate) mod balance;
 pub(crate) mod info;
+pub(crate) mod moved;
 pub(crate) mod post;
 pub(crate) mod read;
 pub(crate) mod request;

@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
+use tocyn_client::keys::Pair;
+
 use crate::cli::{CliResult, Globals, now};
 
 pub(crate) async fn run(globals: &Globals) -> CliResult {
-    let wallet = globals.wallet(now()).await?;
-    let balances = wallet.balance().await?;
+    let wallet = globals.wallet().await?;
+    let balances = wallet.balance(now()).await?;
     wallet.close().await;
     let mut out = std::io::stdout().lock();
     if globals.json {
@@ -18,12 +20,18 @@ pub(crate) async fn run(globals: &Globals) -> CliResult {
         writeln!(out, "the wallet is empty; buy tokens with `tocyn request`")?;
     }
     for b in balances {
-        write!(out, "{} (issued by {}): {} unspent", b.relay_name, b.issuer_name, b.unspent)?;
+        let Pair { relay_name, relay_url, issuer_name } = &b.pair;
+        write!(
+            out,
+            "{relay_name} at {relay_url} (issued by {issuer_name}): {} unspent",
+            b.unspent
+        )?;
         let others = [
             (b.pending, "pending (run `tocyn request` again)"),
             (b.reserved, "reserved (run `tocyn post --resume`)"),
             (b.spent, "spent"),
             (b.expired, "expired"),
+            (b.given_up, "given up"),
         ];
         for (number, state) in others.into_iter().filter(|(number, _)| *number > 0) {
             write!(out, ", {number} {state}")?;

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use tocyn_client::post::{post, resume};
+use tocyn_client::post::{Resumed, Unclear, post, resume};
 use tocyn_client::transport::ServiceUrl;
-use tocyn_protocol::relay::{PostReceipt, pack};
+use tocyn_protocol::relay::{PostReceipt, RelayInfo, pack};
 
 use crate::cli::{CliResult, Globals, now};
 
@@ -22,32 +22,63 @@ pub(crate) struct Args {
     /// Post no new message, only send again those whose receipt has not come.
     #[arg(long, conflicts_with_all = ["file", "raw"])]
     resume: bool,
+    /// Pay again, with other tokens, for messages that cannot be sent with their own.
+    #[arg(long, requires = "resume")]
+    again: bool,
+    /// Drop messages whose receipt has not come, with their tokens.
+    #[arg(long, requires = "resume", conflicts_with = "again")]
+    give_up: bool,
 }
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let relay = globals.relay(&args.relay)?;
     let info = relay.info().await?;
-    let wallet = globals.wallet(now()).await?;
-    for receipt in resume(&wallet, &relay, &info, now()).await? {
-        eprintln!("tocyn: an earlier message had no receipt; it is posted now");
-        print(globals, &receipt)?;
-    }
-    if !args.resume {
-        // One byte more than fits shows that the input is too long, however long it is.
-        let input = read_input(args.file.as_deref(), info.cell_bytes + 1)?;
-        let cell = match args.raw {
-            true => input,
-            false => {
-                eprintln!(
-                    "tocyn: everyone who reads this relay can read this message; encrypt first what is not for all"
-                );
-                pack(&input, info.cell_bytes as usize)?
+    // Read before the wallet is opened: whoever types it does not keep others waiting.
+    let cell = if args.resume { None } else { Some(read_cell(&args, &info)?) };
+    let wallet = globals.wallet().await?;
+    let unclear = match (args.again, args.give_up) {
+        (true, _) => Unclear::PayAgain,
+        (_, true) => Unclear::GiveUp,
+        _ => Unclear::Keep,
+    };
+    let mut open = 0;
+    for resumed in resume(&wallet, &relay, &info, unclear, now()).await? {
+        match resumed {
+            Resumed::Posted(receipt) => {
+                eprintln!("tocyn: an earlier message had no receipt; it is posted now");
+                print(globals, &receipt)?;
             }
-        };
+            Resumed::GivenUp(id) => eprintln!("tocyn: message {id} is dropped"),
+            Resumed::Open(id, error) => {
+                open += 1;
+                eprintln!("tocyn: earlier message {id} has no receipt yet: {error}");
+            }
+        }
+    }
+    if let Some(cell) = cell {
         print(globals, &post(&wallet, &relay, &info, &cell, now()).await?)?;
     }
     wallet.close().await;
-    Ok(())
+    match args.resume && open > 0 {
+        true => Err(format!("{open} messages have no receipt yet").into()),
+        false => Ok(()),
+    }
+}
+
+fn read_cell(args: &Args, info: &RelayInfo) -> CliResult<Vec<u8>> {
+    // One byte more than fits shows that the input is too long, however long it is.
+    let input = read_input(args.file.as_deref(), info.cell_bytes + 1)?;
+    if args.raw {
+        return Ok(input);
+    }
+    if input.is_empty() {
+        return Err("the message is empty; nothing was posted".into());
+    }
+    eprintln!(
+        "tocyn: everyone who reads this relay can read this message; encrypt first what is not \
+         for all"
+    );
+    Ok(pack(&input, info.cell_bytes as usize)?)
 }
 
 fn read_input(file: Option<&Path>, limit: u64) -> CliResult<Vec<u8>> {

@@ -64,11 +64,15 @@ fn as_json(seq: u64, cell: &[u8]) -> serde_json::Value {
     value
 }
 
+/// Number, tab, text. Lines after the first begin with a tab, so that no text can pass for the
+/// next message.
 fn as_text(seq: u64, cell: &[u8]) -> String {
     match unpack(cell) {
         Ok(text) => {
             let text = String::from_utf8_lossy(text);
-            format!("{seq}\t{}", Printable(text.trim_end_matches('\n')))
+            let lines: Vec<String> =
+                text.trim_end_matches('\n').split('\n').map(|l| Printable(l).to_string()).collect();
+            format!("{seq}\t{}", lines.join("\n\t"))
         }
         Err(_) => {
             format!("{seq}\t({} bytes that are no plain text; see --json or --raw)", cell.len())
@@ -87,6 +91,8 @@ mod tests {
             as_text(3, &pack("naïve \u{1b}[1m\n".as_bytes(), 64).unwrap()),
             "3\tnaïve \\u{1b}[1m"
         );
+        let forged = pack(b"hi\n999\tforged", 64).unwrap();
+        assert_eq!(as_text(5, &forged), "5\thi\n\t999\tforged");
         assert_eq!(
             as_text(4, &[0xff; 9]),
             "4\t(9 bytes that are no plain text; see --json or --raw)"

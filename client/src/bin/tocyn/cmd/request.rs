@@ -51,17 +51,20 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     }
     if args.issuer.is_readable_on_the_way() {
         eprintln!(
-            "tocyn: {} is neither https nor an onion service: whoever is on the way can read your voucher",
+            "tocyn: {} is neither https nor an onion service: whoever is on the way can read your \
+             voucher",
             args.issuer
         );
     }
-    let issuer = IssuerClient::new(&globals.transport()?, args.issuer)?;
+    let issuer = IssuerClient::new(&globals.transport(), args.issuer)?;
     let relay = globals.relay(&args.relay)?;
     let agreed = agree(&issuer, &relay).await?;
-    let wallet = globals.wallet(now()).await?;
-    check_unchanged(&relay.info().await?, &wallet.keys(&agreed.pair).await?)?;
+    let wallet = globals.wallet().await?;
+    let shows = check_unchanged(&agreed.info, &wallet.keys(&agreed.pair).await?)?;
+    wallet.drop_expired(&agreed.pair, &shows, now()).await?;
+    let unspent = async || wallet.spendable(&agreed.pair, &shows, now()).await;
     if let Some(low_water) = args.low_water {
-        let unspent = unspent(&wallet.balance().await?, &agreed.pair);
+        let unspent = unspent().await?;
         if unspent >= low_water {
             eprintln!("tocyn: the wallet has {unspent} tokens for this relay; none are bought");
             return Ok(());
@@ -71,24 +74,32 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let goal = args.count.next_multiple_of(*BATCH_SIZES.last().expect("three sizes"));
     if goal != args.count {
         eprintln!(
-            "tocyn: asking for {goal} tokens: batches are of 16, 64 or 256, so that their size tells nothing"
+            "tocyn: asking for {goal} tokens: batches are of 16, 64 or 256, so that their size \
+             tells nothing"
         );
     }
     let bar = progress_bar(goal, globals.json);
-    let mut received = 0;
-    let result = request(&wallet, &issuer, &agreed, voucher.trim(), args.count, now(), |so_far| {
-        received = so_far;
-        bar.set_position(so_far);
+    let mut so_far = 0;
+    let result = request(&wallet, &issuer, &agreed, voucher.trim(), args.count, now(), |number| {
+        so_far = number;
+        bar.set_position(number);
     })
     .await;
     bar.finish_and_clear();
-    let unspent = unspent(&wallet.balance().await?, &agreed.pair);
+    let unspent = unspent().await?;
     wallet.close().await;
-    if let Err(error) = result {
-        return Err(
-            format!("{error} ({received} of {goal} tokens came and are in the wallet)").into()
-        );
+    let bought = match result {
+        Ok(bought) => bought,
+        Err(error) if so_far == 0 => return Err(error.into()),
+        Err(error) => {
+            let came = format!("{so_far} of {goal} tokens came and are in the wallet");
+            return Err(format!("{error} ({came})").into());
+        }
+    };
+    for (tokens, why) in &bought.stuck {
+        eprintln!("tocyn: {tokens} tokens that were asked for before are still pending: {why}");
     }
+    let received = bought.received;
     match globals.json {
         true => println!("{}", json!({ "received": received, "unspent": unspent })),
         false => {
@@ -96,13 +107,6 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         }
     }
     Ok(())
-}
-
-fn unspent(balances: &[tocyn_client::wallet::Balance], pair: &tocyn_client::keys::Pair) -> u64 {
-    let of_pair = balances
-        .iter()
-        .filter(|b| b.issuer_name == pair.issuer_name && b.relay_name == pair.relay_name);
-    of_pair.map(|balance| balance.unspent).sum()
 }
 
 fn progress_bar(goal: u64, quiet: bool) -> ProgressBar {

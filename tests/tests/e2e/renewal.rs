@@ -1,0 +1,129 @@
+//! A new pairing: tokens of the old one are void, and nothing else is lost.
+
+use std::process::{Command, Stdio};
+
+use tocyn_e2e::bearer::{batch, cell, current_key, http_client, read_all, send};
+use tocyn_e2e::programs::program;
+use tocyn_e2e::service::{Service, serve};
+use tocyn_e2e::tap::{Hold, Tap};
+use tocyn_e2e::world::{World, output, succeed};
+
+/// Renews the pairing of stopped services and starts them again, at the same addresses.
+fn renew(world: &World, issuer: Service, relay: Service) -> (Service, Service) {
+    let (at_issuer, at_relay) = (issuer.address().to_owned(), relay.address().to_owned());
+    assert_eq!((issuer.stop().code(), relay.stop().code()), (Some(0), Some(0)));
+    world.issuer_command(&["pairing", "renew"]);
+    world.relay_command(&["pairing", "install", world.pairing_file().to_str().unwrap()]);
+    (
+        Service::start_at("tocyn-issuer", &world.issuer_data(), &at_issuer),
+        Service::start_at("tocyn-relay", &world.relay_data(), &at_relay),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_goes_on_after_a_renewal() {
+    let world = World::default();
+    let (issuer, relay) = (world.start_issuer(), world.start_relay());
+    let (issuer_tap, relay_tap) =
+        (Tap::new(issuer.address()).await, Tap::new(relay.address()).await);
+    let voucher = world.voucher(160);
+    let request = || {
+        let urls = ["request", "--issuer", issuer_tap.url(), "--relay", relay_tap.url()];
+        world.tocyn(&[&urls[..], &["--voucher", &voucher, "--count", "16"]].concat())
+    };
+    let post = |args: &[&str]| {
+        let mut command = world.tocyn(&[&["post", "--relay", relay_tap.url()][..], args].concat());
+        command.stdin(Stdio::null());
+        command
+    };
+    let message = world.path().join("message");
+    std::fs::write(&message, "kept").unwrap();
+    let kill_when_held = async |mut command: Command, tap: &Tap| {
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        tap.something_held().await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        tap.hold(Hold::Nothing);
+    };
+    // 16 tokens in the wallet, one of them reserved, and 16 charged but not received.
+    succeed(&mut request());
+    relay_tap.hold(Hold::Request("POST /v1/messages"));
+    kill_when_held(post(&[message.to_str().unwrap()]), &relay_tap).await;
+    issuer_tap.hold(Hold::Answer("POST /token-request"));
+    kill_when_held(request(), &issuer_tap).await;
+    assert_eq!(world.vouchers_left(), 128);
+
+    let (_issuer, relay) = renew(&world, issuer, relay);
+    let refused = output(&mut post(&["--resume"]));
+    assert_eq!(refused.status.code(), Some(1), "its token is void, but the message is kept");
+    let bought = output(&mut request());
+    let stderr = String::from_utf8(bought.stderr).unwrap();
+    assert!(bought.status.success(), "the batch of before does not block it: {stderr}");
+    assert!(stderr.contains("16 tokens that were asked for before are still pending"), "{stderr}");
+    assert!(
+        String::from_utf8(bought.stdout).unwrap().contains("16 unspent"),
+        "void ones do not count"
+    );
+    succeed(&mut post(&["--resume", "--again"]));
+    assert_eq!(read_all(&http_client(), relay.url()).await, [(1, cell("kept"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pairing_that_was_replaced_does_not_come_back() {
+    let world = World::default();
+    let old = world.path().join("old.toml");
+    std::fs::copy(world.pairing_file(), &old).unwrap();
+    let (issuer, relay) = (world.start_issuer(), world.start_relay());
+    let (_issuer, relay) = renew(&world, issuer, relay);
+    relay.stop();
+    world.relay_command(&["pairing", "install", old.to_str().unwrap()]);
+    let refused = output(&mut serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0"));
+    assert_eq!(refused.status.code(), Some(1));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(stderr.contains("this pairing was replaced before"), "{stderr}");
+    world.relay_command(&["pairing", "install", world.pairing_file().to_str().unwrap()]);
+    drop(world.start_relay());
+}
+
+#[test]
+fn a_pairing_for_other_names_is_not_installed() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let mut init = Command::new(program("tocyn-issuer"));
+    init.arg("--data").arg(dir.path()).args(["init", "--issuer-name", "a", "--relay-name", "b"]);
+    succeed(&mut init);
+    let mut install = Command::new(program("tocyn-relay"));
+    install.arg("--data").arg(world.relay_data()).args(["pairing", "install"]);
+    let refused = output(install.arg(dir.path().join("pairing.toml")));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("for relay b and issuer a"));
+}
+
+#[test]
+fn a_running_issuer_keeps_its_pairing() {
+    let world = World::default();
+    let _issuer = world.start_issuer();
+    let mut renew = Command::new(program("tocyn-issuer"));
+    let refused = output(renew.arg("--data").arg(world.issuer_data()).args(["pairing", "renew"]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("in use by another"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_charged_is_answered_after_the_limit_was_lowered() {
+    let world = World::default();
+    let (issuer, http, voucher) = (world.start_issuer(), http_client(), world.voucher(200));
+    let key = current_key(&http, issuer.url()).await;
+    let (charged, fresh) = (batch(&key, 64).0.to_bytes(), batch(&key, 64).0.to_bytes());
+    let ask = async |url: &str, body: &[u8]| {
+        send(&http, url, &voucher, body.to_vec()).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(issuer.url(), &charged).await, 200);
+    issuer.stop();
+    let config = world.issuer_data().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("max_batch = 512", "max_batch = 16")).unwrap();
+    let issuer = world.start_issuer();
+    assert_eq!(ask(issuer.url(), &charged).await, 200);
+    assert_eq!(ask(issuer.url(), &fresh).await, 422);
+    assert_eq!(world.vouchers_left(), 200 - 64);
+}
