@@ -190,6 +190,13 @@ async fn wrong_reads_paths_and_methods() {
     refused(address, "PUT", &request("PUT", PATH, &[], b""), 405, "method-not-allowed");
     refused(address, "POST", &request("POST", "/v1/info", &[], b""), 405, "method-not-allowed");
     assert_eq!(exchange(address, b"\0\0\0\0\r\n\r\n").status, 400);
+    // Parameters are compared with each other: many of them must not reach that point.
+    let many: Vec<String> = (0..20_000).map(|n| format!("a{n}=")).collect();
+    let many = format!("PrivateToken {}", many.join(","));
+    assert_eq!(exchange(address, &head("POST", PATH, &[("Authorization", &many)])).status, 431);
+    let long = format!("PrivateToken token={}", "A".repeat(10_000));
+    let long = request("POST", PATH, &[OCTETS, ("Authorization", &long)], &cell);
+    refused(address, "long value", &long, 401, "malformed-token");
     for path in ["/healthz", "/readyz", "/v1/info", "/v1/messages", "/v1/messages?after=1"] {
         assert_eq!(exchange(address, &get(path)).status, 200, "{path}");
     }
