@@ -47,6 +47,9 @@ enum Command {
     Read(cmd::read::Args),
     /// Show what a relay says about itself.
     Info(cmd::info::Args),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(cmd::bench::Command),
     /// Tell the wallet that a relay has a new address.
     Moved(cmd::moved::Args),
 }
@@ -63,6 +66,7 @@ impl Cli {
                 Command::Post(args) => cmd::post::run(globals, args).await,
                 Command::Read(args) => cmd::read::run(globals, args).await,
                 Command::Info(args) => cmd::info::run(globals, args).await,
+                Command::Bench(command) => cmd::bench::run(globals, command).await,
                 Command::Moved(args) => cmd::moved::run(globals, args).await,
             }
         })

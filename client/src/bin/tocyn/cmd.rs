@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 pub(crate) mod balance;
+pub(crate) mod bench;
 pub(crate) mod info;
 pub(crate) mod moved;
 pub(crate) mod post;

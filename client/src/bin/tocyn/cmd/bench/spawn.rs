@@ -1,0 +1,91 @@
+//! A pair of services of its own for a benchmark, as a user would start them: with defaults, on
+//! loopback, in a temporary folder.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::cli::CliResult;
+
+/// A running issuer and relay. Dropping it stops them and removes their folder.
+pub(crate) struct Pair {
+    pub(crate) issuer_url: String,
+    pub(crate) relay_url: String,
+    pub(crate) voucher: String,
+    pub(crate) relay_id: u32,
+    _services: [Service; 2],
+    _dir: TempDir,
+}
+
+struct Service {
+    child: Child,
+    url: String,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts both, with a voucher of so many tokens, their data below `folder`.
+pub(crate) fn pair(folder: &Path, tokens: u64) -> CliResult<Pair> {
+    let dir = tempfile::tempdir_in(folder)?;
+    let (issuer, relay) = (dir.path().join("issuer"), dir.path().join("relay"));
+    let names = ["--issuer-name", "issuer.bench", "--relay-name", "relay.bench"];
+    output(program("tocyn-issuer")?.arg("--data").arg(&issuer).arg("init").args(names))?;
+    let mut init = program("tocyn-relay")?;
+    output(
+        init.arg("--data").arg(&relay).args(["init", "--pairing"]).arg(issuer.join("pairing.toml")),
+    )?;
+    let mut create = program("tocyn-issuer")?;
+    create.arg("--data").arg(&issuer).args(["voucher", "create", "--tokens", &tokens.to_string()]);
+    let voucher = output(&mut create)?.trim().to_owned();
+    let services = [serve("tocyn-issuer", &issuer)?, serve("tocyn-relay", &relay)?];
+    Ok(Pair {
+        issuer_url: services[0].url.clone(),
+        relay_url: services[1].url.clone(),
+        voucher,
+        relay_id: services[1].child.id(),
+        _services: services,
+        _dir: dir,
+    })
+}
+
+/// The program of this name beside this one.
+fn program(name: &str) -> CliResult<Command> {
+    let path: PathBuf = std::env::current_exe()?.with_file_name(name);
+    if !path.exists() {
+        let why = "build all programs with `cargo build --release`, or give --issuer and --relay";
+        return Err(format!("{} is not there; {why}", path.display()).into());
+    }
+    Ok(Command::new(path))
+}
+
+fn output(command: &mut Command) -> CliResult<String> {
+    let output = command.output()?;
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout)?),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+    }
+}
+
+fn serve(name: &str, data: &Path) -> CliResult<Service> {
+    let mut command = program(name)?;
+    command.arg("--data").arg(data).args(["serve", "--listen", "127.0.0.1:0"]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).env("RUST_LOG", "warn").spawn()?;
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line)?;
+    let url = line.trim().strip_prefix("listening on ").unwrap_or_default().to_owned();
+    let service = Service { child, url, _stdout: stdout };
+    match service.url.is_empty() {
+        false => Ok(service),
+        true => Err(format!("{name} does not start").into()),
+    }
+}
