@@ -53,7 +53,8 @@ async fn run(args: Args) -> DemoResult {
             .map_err(|error| format!("{}: {error}; give a text file in UTF-8", path.display()))?,
         None => TEXT.to_owned(),
     };
-    let lines: Vec<&str> = text.lines().collect();
+    // An empty message is refused: it would cost a token and say nothing.
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     println!("Tocyn demo. All programs run on this machine, on free loopback ports.");
     println!("Building the three programs, which takes some minutes the first time.\n");
     program("tocyn"); // before any step is timed

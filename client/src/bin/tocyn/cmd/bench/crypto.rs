@@ -26,11 +26,12 @@ const ALL_CORES: Duration = Duration::from_secs(1);
 pub(crate) fn run(globals: &Globals, args: &Args) -> CliResult {
     let (tocyn, count) = (Tocyn::new(), args.batch as usize);
     type Make = fn(&Tocyn, usize) -> Step;
-    let makes: [(&str, Make); 4] = [
+    let makes: [(&str, Make); 5] = [
         ("blind", Tocyn::blind),
         ("issue", Tocyn::issue),
         ("finalize", Tocyn::finalize),
         ("redeem", Tocyn::redeem),
+        ("redeem, bound", Tocyn::redeem_bound),
     ];
     let mut steps: Vec<Step> = makes.iter().map(|(_, make)| make(&tocyn, count)).collect();
     let times = measure(&mut steps, count, args.rounds as usize);
@@ -40,7 +41,7 @@ pub(crate) fn run(globals: &Globals, args: &Args) -> CliResult {
         writeln!(out, "{}\nbatches of {count}\n", machine::line())?;
         writeln!(
             out,
-            "{:<10} {:>12} {:>16} {:>16}",
+            "{:<14} {:>12} {:>16} {:>16}",
             "step",
             "us a token",
             "a second, 1 core",
@@ -51,7 +52,7 @@ pub(crate) fn run(globals: &Globals, args: &Args) -> CliResult {
     for ((name, make), us) in makes.iter().zip(times) {
         let all = all_cores((0..cores).map(|_| make(&tocyn, count)).collect(), count);
         if !globals.json {
-            writeln!(out, "{name:<10} {us:>12.2} {:>16.0} {all:>16.0}", 1e6 / us)?;
+            writeln!(out, "{name:<14} {us:>12.2} {:>16.0} {all:>16.0}", 1e6 / us)?;
         }
         let row = json!({ "us": us, "per_second_1_core": 1e6 / us, "per_second_all_cores": all });
         rows.insert((*name).to_owned(), row);

@@ -9,7 +9,7 @@ use rand_core::{Rng, UnwrapErr};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
 
-use super::steps::{Implementation, Tocyn, measure};
+use super::steps::{Tocyn, measure};
 use crate::cli::CliResult;
 
 /// How long the database is measured.
@@ -19,7 +19,7 @@ const ROWS: usize = 64;
 
 /// Tokens that one core verifies in a second, in batches of 32.
 pub(crate) fn redeems_per_second() -> f64 {
-    let mut steps = [Tocyn::new().redeem(32)];
+    let mut steps = [Tocyn::new().redeem_bound(32)];
     1e6 / measure(&mut steps, 32, 15)[0]
 }
 

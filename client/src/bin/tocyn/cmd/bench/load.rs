@@ -108,7 +108,7 @@ async fn connection_loop(
             run.wrong.push((post.sort, status));
         }
         if post.sort == Sort::Valid {
-            run.latency_us.saturating_record(took.as_micros() as u64);
+            run.latency_us.record(took.as_micros() as u64).expect("the histogram grows");
         }
         bar.inc(1);
     }

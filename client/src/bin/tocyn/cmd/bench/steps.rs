@@ -12,6 +12,8 @@ use tocyn_protocol::keys::PublicKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, BoundToken, Redeemer};
 use tocyn_protocol::relay::MessageId;
+use tocyn_protocol::token::Token;
+use zeroize::Zeroizing;
 
 /// Runs one step for a whole batch once, and says how long it took. What the step starts from
 /// is made before the clock runs.
@@ -139,24 +141,51 @@ impl Implementation for Tocyn {
     }
 
     fn redeem(&self, count: usize) -> Step {
-        let (request, pending) = self.batch(count);
-        let answer = self.issuer().evaluate_batch(&request, &mut rng());
-        let id = MessageId::of(&[0; 2048]);
-        let tokens = pending.finalize(&answer).expect("it is genuine");
-        let headers: Vec<String> = tokens
+        let wire: Vec<_> = self.tokens(count).iter().map(Token::to_bytes).collect();
+        let redeemer = Redeemer::new(&self.pairing, &[0]);
+        Box::new(move || {
+            timed(|| {
+                let decode = |bytes: &Zeroizing<Vec<u8>>| {
+                    Authorization::Bearer(Token::from_bytes(bytes).expect("it is good"))
+                };
+                verify(&redeemer, wire.iter().map(decode).collect())
+            })
+        })
+    }
+}
+
+impl Tocyn {
+    /// The same for tokens that are bound to a message, from the header to the verdict: what a
+    /// relay does with the posts of our client.
+    pub(crate) fn redeem_bound(&self, count: usize) -> Step {
+        let headers: Vec<String> = self
+            .tokens(count)
             .iter()
-            .map(|token| BoundToken::new(token, RELAY_NAME, &id).header_value())
+            .map(|token| BoundToken::new(token, RELAY_NAME, &message_id()).header_value())
             .collect();
         let redeemer = Redeemer::new(&self.pairing, &[0]);
         Box::new(move || {
             timed(|| {
-                let parsed: Vec<_> =
-                    headers.iter().map(|h| Authorization::parse(h).expect("it is good")).collect();
-                let batch: Vec<_> = parsed.iter().map(|token| (token, id)).collect();
-                let redeemed = redeemer.redeem_batch(&batch);
-                assert!(redeemed.iter().all(Result::is_ok));
-                redeemed
+                let parse = |header: &String| Authorization::parse(header).expect("it is good");
+                verify(&redeemer, headers.iter().map(parse).collect())
             })
         })
     }
+
+    fn tokens(&self, count: usize) -> Vec<Token> {
+        let (request, pending) = self.batch(count);
+        let answer = self.issuer().evaluate_batch(&request, &mut rng());
+        pending.finalize(&answer).expect("it is genuine")
+    }
+}
+
+fn message_id() -> MessageId {
+    MessageId::from_bytes([7; 32])
+}
+
+fn verify(redeemer: &Redeemer, authorizations: Vec<Authorization>) -> usize {
+    let batch: Vec<_> = authorizations.iter().map(|token| (token, message_id())).collect();
+    let redeemed = redeemer.redeem_batch(&batch);
+    assert!(redeemed.iter().all(Result::is_ok));
+    redeemed.len()
 }
