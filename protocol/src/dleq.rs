@@ -14,13 +14,11 @@ use rand_core_06::RngCore as _;
 use sha2::{Digest, Sha512};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::elements::Elements;
 use crate::error::DecodeError;
 use crate::group::{Element, hash_to_scalar, scalar_from_bytes};
 use crate::keys::{KeyPair, PublicKey};
 use crate::suite::{NE, PROOF_BYTES, PROVER_NONCE_LABEL, SEED_DST};
-
-/// Points in one multiscalar product.
-const COMPOSITE_CHUNK: usize = 128;
 
 /// `[c, s]`, 64 bytes on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +54,11 @@ pub struct ProofInvalid;
 /// `GenerateProof` (RFC 9497 section 2.2.1) for `evaluated[i] = k * blinded[i]`.
 pub(crate) fn generate_proof(
     key: &KeyPair,
-    blinded: &[Element],
-    evaluated: &[Element],
+    blinded: &Elements,
+    evaluated: &Elements,
     rng: &mut impl CryptoRng,
 ) -> Proof {
-    let m = composite(&composite_scalars(key.public(), blinded, evaluated), blinded);
-    let m = Element::from_point(m);
+    let m = blinded.sum_of_products(&composite_scalars(key.public(), blinded, evaluated));
     let r = Zeroizing::new(prover_nonce(key, &m, rng));
     prove_with(key, &m, &r)
 }
@@ -70,12 +67,12 @@ pub(crate) fn generate_proof(
 #[cfg(feature = "hazmat")]
 pub(crate) fn generate_proof_with_nonce(
     key: &KeyPair,
-    blinded: &[Element],
-    evaluated: &[Element],
+    blinded: &Elements,
+    evaluated: &Elements,
     r: &Scalar,
 ) -> Proof {
-    let m = composite(&composite_scalars(key.public(), blinded, evaluated), blinded);
-    prove_with(key, &Element::from_point(m), r)
+    let m = blinded.sum_of_products(&composite_scalars(key.public(), blinded, evaluated));
+    prove_with(key, &m, r)
 }
 
 /// Z, t2 and t3 are computed halved, because the batch encoder doubles: one inversion for all.
@@ -93,37 +90,28 @@ fn prove_with(key: &KeyPair, m: &Element, r: &Scalar) -> Proof {
 /// `VerifyProof` (RFC 9497 section 2.2.2). All inputs are public.
 pub(crate) fn verify_proof(
     key: &PublicKey,
-    blinded: &[Element],
-    evaluated: &[Element],
+    blinded: &Elements,
+    evaluated: &Elements,
     proof: &Proof,
 ) -> Result<(), ProofInvalid> {
     let d = composite_scalars(key, blinded, evaluated);
-    let (m, z) = (composite(&d, blinded), composite(&d, evaluated));
+    let (m, z) = (blinded.sum_of_products(&d), evaluated.sum_of_products(&d));
     let t2 = RistrettoPoint::vartime_double_scalar_mul_basepoint(
         &proof.c,
         key.element().point(),
         &proof.s,
     );
-    let t3 = RistrettoPoint::vartime_multiscalar_mul([proof.s, proof.c], [m, z]);
-    let points = [m, z, t2, t3].map(|point| point.compress().to_bytes());
-    if challenge(key, points) == proof.c { Ok(()) } else { Err(ProofInvalid) }
-}
-
-/// The sum of `d_i * elements[i]`. All inputs are public, so the time may depend on them.
-///
-/// In chunks: dalek changes to another algorithm for long inputs, which is slower until they are
-/// much longer than a batch.
-fn composite(d: &[Scalar], elements: &[Element]) -> RistrettoPoint {
-    d.chunks(COMPOSITE_CHUNK)
-        .zip(elements.chunks(COMPOSITE_CHUNK))
-        .map(|(d, elements)| {
-            RistrettoPoint::vartime_multiscalar_mul(d, elements.iter().map(Element::point))
-        })
-        .sum()
+    let t3 = RistrettoPoint::vartime_multiscalar_mul([proof.s, proof.c], [m.point(), z.point()]);
+    let [t2, t3] = [t2, t3].map(|point| point.compress().to_bytes());
+    if challenge(key, [*m.as_bytes(), *z.as_bytes(), t2, t3]) == proof.c {
+        Ok(())
+    } else {
+        Err(ProofInvalid)
+    }
 }
 
 /// The `d_i` of `ComputeComposites` (RFC 9497 section 2.2.1).
-fn composite_scalars(key: &PublicKey, blinded: &[Element], evaluated: &[Element]) -> Vec<Scalar> {
+fn composite_scalars(key: &PublicKey, blinded: &Elements, evaluated: &Elements) -> Vec<Scalar> {
     debug_assert_eq!(blinded.len(), evaluated.len());
     let element_len = (NE as u16).to_be_bytes();
     let seed = Sha512::new()
@@ -134,16 +122,16 @@ fn composite_scalars(key: &PublicKey, blinded: &[Element], evaluated: &[Element]
         .finalize();
     let seed_len = (seed.len() as u16).to_be_bytes();
     (0u16..)
-        .zip(blinded.iter().zip(evaluated))
+        .zip(blinded.as_bytes().iter().zip(evaluated.as_bytes()))
         .map(|(i, (c_i, d_i))| {
             hash_to_scalar(&[
                 &seed_len,
                 &seed,
                 &i.to_be_bytes(),
                 &element_len,
-                c_i.as_bytes(),
+                c_i,
                 &element_len,
-                d_i.as_bytes(),
+                d_i,
                 b"Composite",
             ])
         })

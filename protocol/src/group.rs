@@ -44,13 +44,10 @@ impl Element {
         Self { point, bytes: point.compress().to_bytes() }
     }
 
-    /// Doubles every point and encodes all with one shared inversion.
-    pub(crate) fn from_halves(halves: &[RistrettoPoint]) -> Vec<Self> {
-        RistrettoPoint::double_and_compress_batch(halves)
-            .into_iter()
-            .zip(halves)
-            .map(|(compressed, half)| Self { point: half + half, bytes: compressed.to_bytes() })
-            .collect()
+    /// Of an encoding that this crate computed.
+    pub(crate) fn from_own_bytes(bytes: [u8; NE]) -> Self {
+        let point = CompressedRistretto(bytes).decompress().expect("it was encoded here");
+        Self { point, bytes }
     }
 }
 
@@ -62,10 +59,10 @@ pub(crate) fn scalar_from_bytes(
     Option::from(Scalar::from_canonical_bytes(bytes)).ok_or(DecodeError::Scalar(what))
 }
 
-/// `HashToGroup` (RFC 9497 section 4.1): never the raw bytes, which could be chosen to map
-/// to the identity.
-pub(crate) fn hash_to_group(input: &[u8]) -> RistrettoPoint {
-    RistrettoPoint::from_uniform_bytes(&expand_message(&[input], HASH_TO_GROUP_DST))
+/// The uniform bytes that `HashToGroup` (RFC 9497 section 4.1) maps to an element: never the raw
+/// input, which could be chosen to map to the identity.
+pub(crate) fn hash_to_group_bytes(input: &[u8]) -> [u8; 64] {
+    expand_message(&[input], HASH_TO_GROUP_DST)
 }
 
 /// `HashToScalar` (RFC 9497 section 4.1) over the concatenation of `parts`.

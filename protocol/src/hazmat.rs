@@ -4,8 +4,9 @@
 
 use crate::challenge::TokenChallenge;
 use crate::dleq::{Proof, generate_proof_with_nonce};
+use crate::elements::Elements;
 use crate::error::DecodeError;
-use crate::group::{Element, scalar_from_bytes};
+use crate::group::scalar_from_bytes;
 use crate::issuance::{PendingToken, TokenRequest};
 use crate::keys::{KeyPair, PublicKey};
 use crate::suite::{NONCE_BYTES, NS};
@@ -14,9 +15,9 @@ use crate::voprf::Blind;
 /// `BlindEvaluate` with the caller's prover nonce `r` (a canonical scalar, 32 bytes).
 pub fn blind_evaluate_with_nonce(
     key: &KeyPair,
-    blinded: &[Element],
+    blinded: &Elements,
     r: [u8; NS],
-) -> Result<(Vec<Element>, Proof), DecodeError> {
+) -> Result<(Elements, Proof), DecodeError> {
     let r = scalar_from_bytes("prover nonce", r)?;
     let evaluated = crate::voprf::evaluate_elements(key.private(), blinded);
     let proof = generate_proof_with_nonce(key, blinded, &evaluated, &r);

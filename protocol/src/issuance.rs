@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use crate::challenge::TokenChallenge;
 use crate::codec::{Reader, put_varint_bytes};
 use crate::dleq::{Proof, ProofInvalid};
+use crate::elements::Elements;
 use crate::error::DecodeError;
-use crate::group::Element;
 use crate::keys::{KeyPair, PublicKey, TokenKeyId};
 use crate::suite::{NE, NONCE_BYTES, NS, TOKEN_REQUEST_BYTES, TOKEN_RESPONSE_BYTES, TOKEN_TYPE};
 use crate::token::{AuthenticatorInput, Token};
@@ -46,7 +46,7 @@ pub enum FinalizeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequest {
     truncated_token_key_id: u8,
-    blinded: Element,
+    blinded: Elements,
 }
 
 /// The answer to a [`TokenRequest`], 96 bytes.
@@ -59,7 +59,7 @@ pub struct TokenRequest {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenResponse {
-    evaluated: Element,
+    evaluated: Elements,
     proof: Proof,
 }
 
@@ -75,7 +75,7 @@ pub struct TokenResponse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AmortizedBatchTokenRequest {
     truncated_token_key_id: u8,
-    blinded: Vec<Element>,
+    blinded: Elements,
 }
 
 /// The answer to an [`AmortizedBatchTokenRequest`].
@@ -88,7 +88,7 @@ pub struct AmortizedBatchTokenRequest {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AmortizedBatchTokenResponse {
-    evaluated: Vec<Element>,
+    evaluated: Elements,
     proof: Proof,
 }
 
@@ -103,7 +103,7 @@ fn read_elements(
     reader: &mut Reader<'_>,
     field: &'static str,
     one: &'static str,
-) -> Result<Vec<Element>, DecodeError> {
+) -> Result<Elements, DecodeError> {
     let bytes = reader.varint_bytes(field)?;
     let (elements, rest) = bytes.as_chunks::<NE>();
     match elements.len() {
@@ -112,12 +112,8 @@ fn read_elements(
         }
         0 => Err(DecodeError::EmptyBatch),
         n if n > usize::from(u16::MAX) => Err(DecodeError::BatchTooLong),
-        _ => elements.iter().map(|bytes| Element::from_bytes(one, bytes)).collect(),
+        _ => Elements::from_bytes(one, elements),
     }
-}
-
-fn concat(elements: &[Element]) -> Vec<u8> {
-    elements.iter().flat_map(|element| *element.as_bytes()).collect()
 }
 
 impl TokenRequest {
@@ -129,7 +125,7 @@ impl TokenRequest {
     ) -> (Self, PendingToken) {
         let pending = Pending::random(1, key, challenge, rng);
         let request =
-            Self { truncated_token_key_id: pending.truncated(), blinded: pending.blinded[0] };
+            Self { truncated_token_key_id: pending.truncated(), blinded: pending.blinded.clone() };
         (request, PendingToken(pending))
     }
 
@@ -139,7 +135,7 @@ impl TokenRequest {
         let truncated_token_key_id = read_head(&mut reader)?;
         let blinded_msg = reader.array()?;
         reader.finish()?;
-        let blinded = Element::from_bytes("blinded_msg", &blinded_msg)?;
+        let blinded = Elements::from_bytes("blinded_msg", &[blinded_msg])?;
         Ok(Self { truncated_token_key_id, blinded })
     }
 
@@ -148,7 +144,7 @@ impl TokenRequest {
         let mut out = Vec::with_capacity(TOKEN_REQUEST_BYTES);
         out.extend_from_slice(&TOKEN_TYPE.to_be_bytes());
         out.push(self.truncated_token_key_id);
-        out.extend_from_slice(self.blinded.as_bytes());
+        out.extend_from_slice(self.blinded.as_bytes().as_flattened());
         out
     }
 
@@ -166,7 +162,7 @@ impl TokenResponse {
         let proof = reader.array()?;
         reader.finish()?;
         Ok(Self {
-            evaluated: Element::from_bytes("evaluate_msg", &evaluate_msg)?,
+            evaluated: Elements::from_bytes("evaluate_msg", &[evaluate_msg])?,
             proof: Proof::from_bytes(&proof)?,
         })
     }
@@ -174,7 +170,7 @@ impl TokenResponse {
     /// The 96 wire bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(TOKEN_RESPONSE_BYTES);
-        out.extend_from_slice(self.evaluated.as_bytes());
+        out.extend_from_slice(self.evaluated.as_bytes().as_flattened());
         out.extend_from_slice(&self.proof.to_bytes());
         out
     }
@@ -216,7 +212,7 @@ impl AmortizedBatchTokenRequest {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = TOKEN_TYPE.to_be_bytes().to_vec();
         out.push(self.truncated_token_key_id);
-        put_varint_bytes(&mut out, &concat(&self.blinded));
+        put_varint_bytes(&mut out, self.blinded.as_bytes().as_flattened());
         out
     }
 
@@ -245,7 +241,7 @@ impl AmortizedBatchTokenResponse {
     /// The wire bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        put_varint_bytes(&mut out, &concat(&self.evaluated));
+        put_varint_bytes(&mut out, self.evaluated.as_bytes().as_flattened());
         out.extend_from_slice(&self.proof.to_bytes());
         out
     }
@@ -271,9 +267,8 @@ impl Issuer {
 
     /// Answers a request for one token.
     pub fn evaluate(&self, request: &TokenRequest, rng: &mut impl CryptoRng) -> TokenResponse {
-        let (evaluated, proof) =
-            voprf::blind_evaluate(&self.key, std::slice::from_ref(&request.blinded), rng);
-        TokenResponse { evaluated: evaluated[0], proof }
+        let (evaluated, proof) = voprf::blind_evaluate(&self.key, &request.blinded, rng);
+        TokenResponse { evaluated, proof }
     }
 
     /// Answers a request for a batch, with one proof for all.
@@ -292,7 +287,7 @@ struct Pending {
     key: PublicKey,
     inputs: Vec<AuthenticatorInput>,
     blinds: Vec<Blind>,
-    blinded: Vec<Element>,
+    blinded: Elements,
 }
 
 impl Pending {
@@ -328,7 +323,7 @@ impl Pending {
         self.key.token_key_id().truncated()
     }
 
-    fn finalize(self, evaluated: &[Element], proof: &Proof) -> Result<Vec<Token>, FinalizeError> {
+    fn finalize(self, evaluated: &Elements, proof: &Proof) -> Result<Vec<Token>, FinalizeError> {
         if evaluated.len() != self.blinded.len() {
             return Err(FinalizeError::Count {
                 asked: self.blinded.len(),
@@ -348,8 +343,7 @@ pub struct PendingToken(Pending);
 impl PendingToken {
     /// Checks the proof, then unblinds.
     pub fn finalize(self, response: &TokenResponse) -> Result<Token, FinalizeError> {
-        let mut tokens =
-            self.0.finalize(std::slice::from_ref(&response.evaluated), &response.proof)?;
+        let mut tokens = self.0.finalize(&response.evaluated, &response.proof)?;
         Ok(tokens.remove(0))
     }
 
@@ -363,7 +357,7 @@ impl PendingToken {
         let pending = Pending::from_secrets(key, challenge, std::iter::once((nonce, blind)));
         let request = TokenRequest {
             truncated_token_key_id: pending.truncated(),
-            blinded: pending.blinded[0],
+            blinded: pending.blinded.clone(),
         };
         (request, Self(pending))
     }

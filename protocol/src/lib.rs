@@ -5,6 +5,7 @@
 //! |---|---|
 //! | sizes and domain-separation strings | [`suite`] |
 //! | group elements and scalars that are valid once decoded | [`group`] |
+//! | batches of elements, eight at a time where the processor can | [`elements`], `lanes` |
 //! | proof that one key evaluated a whole batch | [`dleq`] |
 //! | blind, evaluate, finalize (RFC 9497) | [`voprf`] |
 //! | issuer keys and their ids | [`keys`] |
@@ -23,6 +24,14 @@
 pub mod suite;
 
 pub mod group;
+
+pub mod elements;
+
+#[cfg(all(target_arch = "x86_64", curve25519_dalek_backend = "avx512"))]
+mod lanes;
+#[cfg(not(all(target_arch = "x86_64", curve25519_dalek_backend = "avx512")))]
+#[path = "lanes/absent.rs"]
+mod lanes;
 
 pub mod dleq;
 

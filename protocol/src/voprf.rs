@@ -1,14 +1,14 @@
 //! Blind, BlindEvaluate, Finalize and Evaluate of RFC 9497 section 3.3.2, for batches.
 
-use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha512};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::dleq::{Proof, ProofInvalid, generate_proof, verify_proof};
+use crate::elements::Elements;
 use crate::error::DecodeError;
-use crate::group::{Element, hash_to_group, scalar_from_bytes};
+use crate::group::scalar_from_bytes;
 use crate::keys::{KeyPair, PrivateKey, PublicKey};
 use crate::suite::{NE, NH, NS};
 
@@ -45,33 +45,26 @@ impl Blind {
 /// `Blind` for a whole batch: the element to send for each input.
 ///
 /// An input that hashes to the identity is as likely as guessing a key, so there is no error.
-pub fn blind(inputs: &[impl AsRef<[u8]>], blinds: &[Blind]) -> Vec<Element> {
+pub fn blind(inputs: &[impl AsRef<[u8]>], blinds: &[Blind]) -> Elements {
     assert_eq!(inputs.len(), blinds.len());
-    let halves: Vec<RistrettoPoint> = inputs
-        .iter()
-        .zip(blinds)
-        .map(|(input, blind)| *Zeroizing::new(blind.0.div_by_2()) * hash_to_group(input.as_ref()))
-        .collect();
-    Element::from_halves(&halves)
+    let scalars = Zeroizing::new(blinds.iter().map(|blind| blind.0).collect::<Vec<_>>());
+    Elements::hash_and_multiply(inputs, &scalars)
 }
 
 /// `BlindEvaluate` for a whole batch, with one proof. Constant time in the key.
 pub fn blind_evaluate(
     key: &KeyPair,
-    blinded: &[Element],
+    blinded: &Elements,
     rng: &mut impl CryptoRng,
-) -> (Vec<Element>, Proof) {
+) -> (Elements, Proof) {
     let evaluated = evaluate_elements(key.private(), blinded);
     let proof = generate_proof(key, blinded, &evaluated, rng);
     (evaluated, proof)
 }
 
-/// `k * blinded[i]`, encoded with one inversion for all: the batch encoder doubles its
-/// input, so the points are multiplied by k/2.
-pub(crate) fn evaluate_elements(key: &PrivateKey, blinded: &[Element]) -> Vec<Element> {
-    let half = Zeroizing::new(key.scalar().div_by_2());
-    let halves: Vec<RistrettoPoint> = blinded.iter().map(|e| *half * e.point()).collect();
-    Element::from_halves(&halves)
+/// `k * blinded[i]`.
+pub(crate) fn evaluate_elements(key: &PrivateKey, blinded: &Elements) -> Elements {
+    blinded.multiply(&Zeroizing::new(vec![*key.scalar(); blinded.len()]))
 }
 
 /// `Finalize` for a whole batch: the proof is checked before anything is unblinded.
@@ -81,25 +74,16 @@ pub fn finalize(
     key: &PublicKey,
     inputs: &[impl AsRef<[u8]>],
     blinds: &[Blind],
-    blinded: &[Element],
-    evaluated: &[Element],
+    blinded: &Elements,
+    evaluated: &Elements,
     proof: &Proof,
 ) -> Result<Vec<Zeroizing<[u8; NH]>>, ProofInvalid> {
     assert!([inputs.len(), blinds.len(), evaluated.len()].iter().all(|&n| n == blinded.len()));
     verify_proof(key, blinded, evaluated, proof)?;
-    let mut inverses: Zeroizing<Vec<Scalar>> =
-        Zeroizing::new(blinds.iter().map(|blind| blind.0 + blind.0).collect());
-    // 1/(2b) rather than 1/b, because the batch encoder doubles.
+    let mut inverses = Zeroizing::new(blinds.iter().map(|blind| blind.0).collect::<Vec<_>>());
     Scalar::invert_batch_alloc(&mut inverses);
-    let halves: Zeroizing<Vec<RistrettoPoint>> = Zeroizing::new(
-        inverses.iter().zip(evaluated).map(|(inverse, e)| inverse * e.point()).collect(),
-    );
-    let encoded = RistrettoPoint::double_and_compress_batch(halves.as_slice());
-    Ok(inputs
-        .iter()
-        .zip(encoded)
-        .map(|(input, unblinded)| output(input.as_ref(), unblinded.as_bytes()))
-        .collect())
+    let unblinded = Zeroizing::new(evaluated.multiply(&inverses));
+    Ok(outputs(inputs.iter().map(AsRef::as_ref), &unblinded))
 }
 
 /// `Evaluate`: the PRF of `input` under the key. Constant time in the key.
@@ -107,16 +91,19 @@ pub fn evaluate(key: &PrivateKey, input: &[u8]) -> Zeroizing<[u8; NH]> {
     evaluate_batch(&[(key, input)]).remove(0)
 }
 
-/// `Evaluate` for many inputs, each with its key. They share an inversion.
+/// `Evaluate` for many inputs, each with its key.
 pub fn evaluate_batch(inputs: &[(&PrivateKey, &[u8])]) -> Vec<Zeroizing<[u8; NH]>> {
-    let halves: Zeroizing<Vec<RistrettoPoint>> = Zeroizing::new(
-        inputs
-            .iter()
-            .map(|(key, input)| *Zeroizing::new(key.scalar().div_by_2()) * hash_to_group(input))
-            .collect(),
-    );
-    let encoded = RistrettoPoint::double_and_compress_batch(halves.as_slice());
-    inputs.iter().zip(encoded).map(|((_, input), point)| output(input, point.as_bytes())).collect()
+    let (keys, inputs): (Vec<_>, Vec<_>) = inputs.iter().copied().unzip();
+    let scalars = Zeroizing::new(keys.iter().map(|key| *key.scalar()).collect::<Vec<_>>());
+    let evaluated = Zeroizing::new(Elements::hash_and_multiply(&inputs, &scalars));
+    outputs(inputs.into_iter(), &evaluated)
+}
+
+fn outputs<'a>(
+    inputs: impl Iterator<Item = &'a [u8]>,
+    unblinded: &Elements,
+) -> Vec<Zeroizing<[u8; NH]>> {
+    inputs.zip(unblinded.as_bytes()).map(|(input, element)| output(input, element)).collect()
 }
 
 /// The hash that ends both `Finalize` and `Evaluate`.

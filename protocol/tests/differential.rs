@@ -4,7 +4,7 @@ mod common;
 
 use common::rng;
 use tocyn_protocol::dleq::Proof;
-use tocyn_protocol::group::Element;
+use tocyn_protocol::elements::Elements;
 use tocyn_protocol::keys::{KeyPair, PublicKey};
 use tocyn_protocol::voprf::{Blind, blind, blind_evaluate, evaluate, finalize};
 use voprf::{BlindedElement, EvaluationElement, Ristretto255, VoprfClient, VoprfServer};
@@ -42,16 +42,14 @@ fn our_client_with_their_server() {
     for count in [1usize, 2, 17] {
         let inputs: Vec<Vec<u8>> = (0..count).map(|i| vec![i as u8; 98]).collect();
         let blinds: Vec<Blind> = inputs.iter().map(|_| Blind::random(&mut rng())).collect();
-        let blinded: Vec<Element> = blind(&inputs, &blinds);
+        let blinded = blind(&inputs, &blinds);
         let for_them: Vec<BlindedElement<Ristretto255>> =
-            blinded.iter().map(|e| BlindedElement::deserialize(e.as_bytes()).unwrap()).collect();
+            blinded.as_bytes().iter().map(|e| BlindedElement::deserialize(e).unwrap()).collect();
         let result = server.batch_blind_evaluate(&mut rand_core_06::OsRng, &for_them).unwrap();
         let proof = Proof::from_bytes(&result.proof.serialize().into()).unwrap();
-        let evaluated: Vec<Element> = result
-            .messages
-            .iter()
-            .map(|e| Element::from_bytes("test", &e.serialize().into()).unwrap())
-            .collect();
+        let evaluated: Vec<[u8; 32]> =
+            result.messages.iter().map(|e| e.serialize().into()).collect();
+        let evaluated = Elements::from_bytes("test", &evaluated).unwrap();
         let outputs = finalize(&public, &inputs, &blinds, &blinded, &evaluated, &proof).unwrap();
         for (input, output) in inputs.iter().zip(outputs) {
             assert_eq!(output.as_slice(), &server.evaluate(input).unwrap()[..]);
@@ -70,14 +68,13 @@ fn their_client_with_our_server() {
             .map(|input| Client::blind(input, &mut rand_core_06::OsRng).unwrap())
             .map(|result| (result.state, result.message))
             .unzip();
-        let blinded: Vec<Element> = messages
-            .iter()
-            .map(|m| Element::from_bytes("test", &m.serialize().into()).unwrap())
-            .collect();
+        let blinded: Vec<[u8; 32]> = messages.iter().map(|m| m.serialize().into()).collect();
+        let blinded = Elements::from_bytes("test", &blinded).unwrap();
         let (evaluated, proof) = blind_evaluate(&key, &blinded, &mut rng());
         let evaluated: Vec<EvaluationElement<Ristretto255>> = evaluated
+            .as_bytes()
             .iter()
-            .map(|e| EvaluationElement::deserialize(e.as_bytes()).unwrap())
+            .map(|e| EvaluationElement::deserialize(e).unwrap())
             .collect();
         let proof = voprf::Proof::deserialize(&proof.to_bytes()).unwrap();
         let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();

@@ -2,7 +2,7 @@
 #![cfg(feature = "hazmat")]
 
 use serde_json::Value;
-use tocyn_protocol::group::Element;
+use tocyn_protocol::elements::Elements;
 use tocyn_protocol::hazmat::blind_evaluate_with_nonce;
 use tocyn_protocol::keys::{KeyPair, PrivateKey};
 use tocyn_protocol::voprf::{Blind, blind, evaluate, finalize};
@@ -38,7 +38,7 @@ fn voprf_mode_matches_byte_for_byte() {
             .into_iter()
             .map(|b| Blind::from_bytes(b.try_into().unwrap()).unwrap())
             .collect();
-        let blinded: Vec<Element> = blind(&inputs, &blinds);
+        let blinded = blind(&inputs, &blinds);
         assert_eq!(as_bytes(&blinded), list(&vector["BlindedElement"]));
 
         let r = array(&vector["Proof"]["r"]);
@@ -56,6 +56,6 @@ fn voprf_mode_matches_byte_for_byte() {
     }
 }
 
-fn as_bytes(elements: &[Element]) -> Vec<Vec<u8>> {
-    elements.iter().map(|element| element.as_bytes().to_vec()).collect()
+fn as_bytes(elements: &Elements) -> Vec<Vec<u8>> {
+    elements.as_bytes().iter().map(|bytes| bytes.to_vec()).collect()
 }
