@@ -59,8 +59,35 @@ pub(crate) fn generate_proof(
     rng: &mut impl CryptoRng,
 ) -> Proof {
     let m = blinded.sum_of_products(&composite_scalars(key.public(), blinded, evaluated));
-    let r = Zeroizing::new(prover_nonce(key, &m, rng));
+    let r = Zeroizing::new(prover_nonce(key, m.as_bytes(), rng));
     prove_with(key, &m, &r)
+}
+
+/// A proof of its own for each element, as of many requests for one token each. The
+/// multiplications of all are done together.
+pub(crate) fn generate_single_proofs(
+    key: &KeyPair,
+    blinded: &Elements,
+    evaluated: &Elements,
+    rng: &mut impl CryptoRng,
+) -> Vec<Proof> {
+    let pairs = blinded.as_bytes().iter().zip(evaluated.as_bytes());
+    let d: Vec<Scalar> =
+        pairs.map(|(c_i, d_i)| composite_scalars_of(key.public(), &[*c_i], &[*d_i])[0]).collect();
+    let m = blinded.multiply(&d);
+    let nonces = m.as_bytes().iter().map(|m| prover_nonce(key, m, rng)).collect();
+    let r: Zeroizing<Vec<Scalar>> = Zeroizing::new(nonces);
+    let k = Zeroizing::new(vec![*key.private().scalar(); d.len()]);
+    let z = m.multiply(&k);
+    let t2 = Elements::basepoints(d.len()).multiply(&r);
+    let t3 = m.multiply(&r);
+    let points = [&m, &z, &t2, &t3].map(Elements::as_bytes);
+    (0..d.len())
+        .map(|i| {
+            let c = challenge(key.public(), points.map(|bytes| bytes[i]));
+            Proof { c, s: r[i] - c * k[i] }
+        })
+        .collect()
 }
 
 /// The same with the caller's `r`.
@@ -110,8 +137,16 @@ pub(crate) fn verify_proof(
     }
 }
 
-/// The `d_i` of `ComputeComposites` (RFC 9497 section 2.2.1).
 fn composite_scalars(key: &PublicKey, blinded: &Elements, evaluated: &Elements) -> Vec<Scalar> {
+    composite_scalars_of(key, blinded.as_bytes(), evaluated.as_bytes())
+}
+
+/// The `d_i` of `ComputeComposites` (RFC 9497 section 2.2.1).
+fn composite_scalars_of(
+    key: &PublicKey,
+    blinded: &[[u8; NE]],
+    evaluated: &[[u8; NE]],
+) -> Vec<Scalar> {
     debug_assert_eq!(blinded.len(), evaluated.len());
     let element_len = (NE as u16).to_be_bytes();
     let seed = Sha512::new()
@@ -122,7 +157,7 @@ fn composite_scalars(key: &PublicKey, blinded: &Elements, evaluated: &Elements) 
         .finalize();
     let seed_len = (seed.len() as u16).to_be_bytes();
     (0u16..)
-        .zip(blinded.as_bytes().iter().zip(evaluated.as_bytes()))
+        .zip(blinded.iter().zip(evaluated))
         .map(|(i, (c_i, d_i))| {
             hash_to_scalar(&[
                 &seed_len,
@@ -149,10 +184,10 @@ fn challenge(key: &PublicKey, points: [[u8; NE]; 4]) -> Scalar {
 /// The prover's nonce `r`, hedged: it depends on the statement, on skI and on the operating
 /// system's randomness, so a random generator that repeats does not repeat `r` for another
 /// statement, which would give skI away. The wire does not change.
-fn prover_nonce(key: &KeyPair, m: &Element, rng: &mut impl CryptoRng) -> Scalar {
+fn prover_nonce(key: &KeyPair, m: &[u8; NE], rng: &mut impl CryptoRng) -> Scalar {
     let mut transcript = Transcript::new(PROVER_NONCE_LABEL);
     transcript.append_message(b"pkI", &key.public().to_bytes());
-    transcript.append_message(b"M", m.as_bytes());
+    transcript.append_message(b"M", m);
     let mut nonce_rng = transcript
         .build_rng()
         .rekey_with_witness_bytes(b"skI", key.private().scalar().as_bytes())

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use curve25519_dalek::constants::RISTRETTO_BASEPOINT_COMPRESSED;
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::VartimeMultiscalarMul;
@@ -11,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::DecodeError;
 use crate::group::{Element, hash_to_group_bytes};
-use crate::lanes::{Lanes, Point8};
+use crate::lanes::{LANES, Lanes, Point8};
 use crate::suite::NE;
 
 /// The smallest batch that is faster eight at a time, with most lanes empty, than one by one.
@@ -53,6 +54,32 @@ impl Elements {
         };
         let points = points.ok_or(DecodeError::Element(what))?;
         Ok(Self { encoded: encoded.to_vec(), points })
+    }
+
+    /// The group's generator, `count` times.
+    pub(crate) fn basepoints(count: usize) -> Self {
+        let generator = RISTRETTO_BASEPOINT_COMPRESSED.to_bytes();
+        Self::from_bytes("generator", &vec![generator; count]).expect("it is canonical")
+    }
+
+    /// All elements of several batches, in one.
+    pub(crate) fn concat(batches: &[&Self]) -> Self {
+        let encoded: Vec<_> = batches.iter().flat_map(|batch| &batch.encoded).copied().collect();
+        Self::from_bytes("element", &encoded).expect("they were decoded before")
+    }
+
+    /// Each element as a batch of its own.
+    pub(crate) fn split(&self) -> Vec<Self> {
+        let one = |(i, encoded): (usize, &[u8; NE])| {
+            let points = match &self.points {
+                Points::OneByOne(points) => Points::OneByOne(vec![points[i]]),
+                Points::ByEight(lanes, points) => {
+                    Points::ByEight(*lanes, vec![lanes.rotated(&points[i / LANES], i % LANES)])
+                }
+            };
+            Self { encoded: vec![*encoded], points }
+        };
+        self.encoded.iter().enumerate().map(one).collect()
     }
 
     /// The 32 wire bytes of each (`SerializeElement`).

@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use sha2::{Digest, Sha512};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::dleq::{Proof, ProofInvalid, generate_proof, verify_proof};
+use crate::dleq::{Proof, ProofInvalid, generate_proof, generate_single_proofs, verify_proof};
 use crate::elements::Elements;
 use crate::error::DecodeError;
 use crate::group::scalar_from_bytes;
@@ -60,6 +60,17 @@ pub fn blind_evaluate(
     let evaluated = evaluate_elements(key.private(), blinded);
     let proof = generate_proof(key, blinded, &evaluated, rng);
     (evaluated, proof)
+}
+
+/// `BlindEvaluate` for each element by itself, with a proof of its own.
+pub(crate) fn blind_evaluate_singles(
+    key: &KeyPair,
+    blinded: &Elements,
+    rng: &mut impl CryptoRng,
+) -> (Elements, Vec<Proof>) {
+    let evaluated = evaluate_elements(key.private(), blinded);
+    let proofs = generate_single_proofs(key, blinded, &evaluated, rng);
+    (evaluated, proofs)
 }
 
 /// `k * blinded[i]`.

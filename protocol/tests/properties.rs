@@ -39,6 +39,28 @@ proptest! {
     }
 
     #[test]
+    fn single_requests_answered_together_are_answered_each(count in 0usize..20) {
+        let pairing = pairing("relay.example");
+        let issuer = Issuer::new(pairing.key_pair(0));
+        let (public, challenge) = (*pairing.key_pair(0).public(), pairing.challenge());
+        let (requests, pending): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| TokenRequest::new(&public, &challenge, &mut rng())).unzip();
+        let requests: Vec<_> = requests.iter().collect();
+        let answers = issuer.evaluate_many(&requests, &mut rng());
+        prop_assert_eq!(answers.len(), count);
+        let redeemer = Redeemer::new(&pairing, &[0]);
+        for ((answer, pending), request) in answers.iter().zip(pending).zip(requests) {
+            // The element is the one that a request by itself gets; the proof is another.
+            let alone = issuer.evaluate(request, &mut rng());
+            prop_assert_eq!(&alone.to_bytes()[..32], &answer.to_bytes()[..32]);
+            let wire = TokenResponse::from_bytes(&answer.to_bytes()).unwrap();
+            let token = pending.finalize(&wire).unwrap();
+            let id = MessageId::of(b"message");
+            prop_assert!(redeemer.redeem(&Authorization::Bearer(token), &id).is_ok());
+        }
+    }
+
+    #[test]
     fn wire_types_survive_a_round_trip(count in 1usize..80) {
         let pairing = pairing("relay.example");
         let key = pairing.key_pair(0);

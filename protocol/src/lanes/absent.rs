@@ -6,6 +6,8 @@ use zeroize::Zeroize;
 
 use crate::suite::NE;
 
+pub(crate) const LANES: usize = 8;
+
 #[derive(Clone, Copy, Zeroize)]
 pub(crate) enum Point8 {}
 
@@ -30,6 +32,10 @@ impl Lanes {
     }
 
     pub(crate) fn multiply(self, _: &[Point8], _: &[Scalar]) -> Vec<Point8> {
+        match self {}
+    }
+
+    pub(crate) fn rotated(self, _: &Point8, _: usize) -> Point8 {
         match self {}
     }
 

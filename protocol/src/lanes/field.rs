@@ -257,13 +257,14 @@ impl Fe {
         Self(limbs)
     }
 
-    /// The lanes moved down by `N` places, in a circle.
+    /// The lanes moved down by `places`, in a circle.
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     #[inline]
-    pub(super) fn rotate_lanes<const N: i32>(self) -> Self {
+    pub(super) fn rotate_lanes(self, places: usize) -> Self {
+        let from = lanes(&core::array::from_fn(|lane| ((lane + places) % 8) as u64));
         let mut limbs = self.0;
         for limb in &mut limbs {
-            *limb = _mm512_alignr_epi64::<N>(*limb, *limb);
+            *limb = _mm512_permutexvar_epi64(from, *limb);
         }
         Self(limbs)
     }

@@ -86,6 +86,12 @@ impl Lanes {
         points.iter().zip(scalars.chunks(LANES)).map(one).collect()
     }
 
+    /// The same elements, the one of lane `first` first.
+    pub(crate) fn rotated(self, point: &Point8, first: usize) -> Point8 {
+        // SAFETY: self shows that the instructions are there.
+        unsafe { point.rotate_lanes(first) }
+    }
+
     /// The encoding of the sum of all elements, each times its scalar.
     pub(crate) fn sum_of_products(self, points: &[Point8], scalars: &[Scalar]) -> [u8; NE] {
         let digits: Vec<_> = scalars

@@ -138,18 +138,18 @@ impl Point8 {
     /// The sum of all lanes, in each lane.
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn sum_of_lanes(self) -> Self {
-        let sum = self.add::<true>(&self.rotate_lanes::<4>().addend());
-        let sum = sum.add::<true>(&sum.rotate_lanes::<2>().addend());
-        sum.add::<true>(&sum.rotate_lanes::<1>().addend())
+        let sum = self.add::<true>(&self.rotate_lanes(4).addend());
+        let sum = sum.add::<true>(&sum.rotate_lanes(2).addend());
+        sum.add::<true>(&sum.rotate_lanes(1).addend())
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn rotate_lanes<const N: i32>(&self) -> Self {
+    pub(super) fn rotate_lanes(&self, places: usize) -> Self {
         Self {
-            x: self.x.rotate_lanes::<N>(),
-            y: self.y.rotate_lanes::<N>(),
-            z: self.z.rotate_lanes::<N>(),
-            t: self.t.rotate_lanes::<N>(),
+            x: self.x.rotate_lanes(places),
+            y: self.y.rotate_lanes(places),
+            z: self.z.rotate_lanes(places),
+            t: self.t.rotate_lanes(places),
         }
     }
 }
