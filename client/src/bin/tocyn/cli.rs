@@ -31,8 +31,9 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_name = "URL")]
     proxy: Option<Transport>,
     /// Print JSON.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    // `bench` has an option of the same name that takes a file; clap needs one type for both.
+    #[arg(long, global = true, num_args = 0, default_missing_value = "-")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -66,7 +67,7 @@ impl Cli {
                 Command::Post(args) => cmd::post::run(globals, args).await,
                 Command::Read(args) => cmd::read::run(globals, args).await,
                 Command::Info(args) => cmd::info::run(globals, args).await,
-                Command::Bench(command) => cmd::bench::run(globals, command).await,
+                Command::Bench(command) => cmd::bench::run(command).await,
                 Command::Moved(args) => cmd::moved::run(globals, args).await,
             }
         })
@@ -74,6 +75,10 @@ impl Cli {
 }
 
 impl Globals {
+    pub(crate) fn json(&self) -> bool {
+        self.json.is_some()
+    }
+
     pub(crate) fn transport(&self) -> Transport {
         self.proxy.clone().unwrap_or_default()
     }
@@ -102,4 +107,30 @@ impl Globals {
 /// Unix seconds by this machine's clock.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_takes_a_file_in_benchmarks_only() {
+        let json = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().globals.json;
+        let stdout = Some(PathBuf::from("-"));
+        assert_eq!(json("tocyn --json info http://relay"), stdout);
+        assert_eq!(json("tocyn info --json http://relay"), stdout);
+        assert_eq!(json("tocyn --json bench crypto"), stdout);
+        assert_eq!(json("tocyn bench --json crypto"), stdout);
+        assert_eq!(json("tocyn bench crypto --json"), stdout);
+        assert_eq!(json("tocyn bench crypto --json --batch 16"), stdout);
+        assert_eq!(json("tocyn bench crypto --json out.json"), Some("out.json".into()));
+        assert_eq!(json("tocyn --json bench crypto --json out.json"), Some("out.json".into()));
+        assert_eq!(json("tocyn bench crypto"), None);
+    }
 }

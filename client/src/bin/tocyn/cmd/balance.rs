@@ -12,7 +12,7 @@ pub(crate) async fn run(globals: &Globals) -> CliResult {
     let balances = wallet.balance(now()).await?;
     wallet.close().await;
     let mut out = std::io::stdout().lock();
-    if globals.json {
+    if globals.json() {
         writeln!(out, "{}", serde_json::to_string(&balances)?)?;
         return Ok(());
     }

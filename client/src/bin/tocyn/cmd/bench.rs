@@ -1,22 +1,32 @@
 //! `tocyn bench`.
 
+mod charts;
 mod crypto;
 mod floors;
+mod html;
+mod issuer;
 mod load;
 mod machine;
 mod mix;
 mod relay;
+mod report;
+mod series;
+mod services;
 mod spawn;
 mod steps;
+mod tokens;
+mod usage;
 #[cfg(feature = "versus")]
 mod versus;
 
-use crate::cli::{CliResult, Globals};
+use crate::cli::CliResult;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// The steps of a token on this machine, without network or disk.
     Crypto(crypto::Args),
+    /// Token requests to an issuer over HTTP.
+    Issuer(Box<issuer::Args>),
     /// Posts to a relay over HTTP, until they are stored on disk.
     Relay(Box<relay::Args>),
     /// The steps of a token beside other implementations, in one run.
@@ -24,11 +34,12 @@ pub(crate) enum Command {
     Versus(versus::Args),
 }
 
-pub(crate) async fn run(globals: &Globals, command: Command) -> CliResult {
+pub(crate) async fn run(command: Command) -> CliResult {
     match command {
-        Command::Crypto(args) => crypto::run(globals, &args),
-        Command::Relay(args) => relay::run(globals, &args).await,
+        Command::Crypto(args) => crypto::run(&args),
+        Command::Issuer(args) => issuer::run(&args).await,
+        Command::Relay(args) => relay::run(&args).await,
         #[cfg(feature = "versus")]
-        Command::Versus(args) => versus::run(globals, &args),
+        Command::Versus(args) => versus::run(&args),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let info = globals.relay(&args.relay)?.info().await?;
     let mut out = std::io::stdout().lock();
-    if globals.json {
+    if globals.json() {
         writeln!(out, "{}", serde_json::to_string(&info)?)?;
         return Ok(());
     }

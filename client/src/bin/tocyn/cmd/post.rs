@@ -94,7 +94,7 @@ fn read_input(file: Option<&Path>, limit: u64) -> CliResult<Vec<u8>> {
 
 fn print(globals: &Globals, receipt: &PostReceipt) -> CliResult {
     let mut out = std::io::stdout().lock();
-    match globals.json {
+    match globals.json() {
         true => writeln!(out, "{}", serde_json::to_string(receipt)?)?,
         false => writeln!(out, "posted as number {}, id {}", receipt.seq, receipt.message_id)?,
     }

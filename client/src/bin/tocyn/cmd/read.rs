@@ -38,7 +38,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let mut reader = Reader::new(&relay, &info, Range { after, limit, follow });
     let mut out = std::io::stdout().lock();
     while let Some((seq, cell)) = reader.next().await? {
-        match (raw, globals.json) {
+        match (raw, globals.json()) {
             (true, _) => out.write_all(&cell)?,
             (_, true) => writeln!(out, "{}", as_json(seq, &cell))?,
             _ => writeln!(out, "{}", as_text(seq, &cell))?,

@@ -78,7 +78,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
              tells nothing"
         );
     }
-    let bar = progress_bar(goal, globals.json);
+    let bar = progress_bar(goal, globals.json());
     let mut so_far = 0;
     let result = request(&wallet, &issuer, &agreed, voucher.trim(), args.count, now(), |number| {
         so_far = number;
@@ -100,7 +100,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         eprintln!("tocyn: {tokens} tokens that were asked for before are still pending: {why}");
     }
     let received = bought.received;
-    match globals.json {
+    match globals.json() {
         true => println!("{}", json!({ "received": received, "unspent": unspent })),
         false => {
             println!("received {received} tokens; {unspent} unspent for {}", agreed.pair.relay_name)

@@ -1,14 +1,14 @@
 //! `tocyn bench crypto`.
 
-use std::io::Write;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::machine;
+use super::report::{Output, Report, Table};
 use super::steps::{Implementation, Step, Tocyn, measure};
-use crate::cli::{CliResult, Globals};
+use crate::cli::CliResult;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -18,12 +18,15 @@ pub(crate) struct Args {
     /// Rounds; the median counts.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// How long all cores work at one step.
 const ALL_CORES: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(globals: &Globals, args: &Args) -> CliResult {
+pub(crate) fn run(args: &Args) -> CliResult {
+    args.output.check()?;
     let (tocyn, count) = (Tocyn::new(), args.batch as usize);
     type Make = fn(&Tocyn, usize) -> Step;
     let makes: [(&str, Make); 5] = [
@@ -35,37 +38,36 @@ pub(crate) fn run(globals: &Globals, args: &Args) -> CliResult {
     ];
     let mut steps: Vec<Step> = makes.iter().map(|(_, make)| make(&tocyn, count)).collect();
     let times = measure(&mut steps, count, args.rounds as usize);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut out = std::io::stdout().lock();
-    if !globals.json {
-        writeln!(out, "{}\nbatches of {count}\n", machine::line())?;
-        writeln!(
-            out,
-            "{:<14} {:>12} {:>16} {:>16}",
-            "step",
-            "us a token",
-            "a second, 1 core",
-            format!("{cores} cores")
-        )?;
-    }
+    let all_cores_name = format!("{} cores", machine::cores());
+    let mut table = Table::new(["step", "us a token", "a second, 1 core", &all_cores_name]);
     let mut rows = serde_json::Map::new();
     for ((name, make), us) in makes.iter().zip(times) {
-        let all = all_cores((0..cores).map(|_| make(&tocyn, count)).collect(), count);
-        if !globals.json {
-            writeln!(out, "{name:<14} {us:>12.2} {:>16.0} {all:>16.0}", 1e6 / us)?;
-        }
+        let all = all_cores(|| make(&tocyn, count), count);
+        table.rows.push(vec![
+            (*name).to_owned(),
+            format!("{us:.2}"),
+            format!("{:.0}", 1e6 / us),
+            format!("{all:.0}"),
+        ]);
         let row = json!({ "us": us, "per_second_1_core": 1e6 / us, "per_second_all_cores": all });
         rows.insert((*name).to_owned(), row);
     }
-    if globals.json {
-        let report = json!({ "machine": machine::describe(), "batch": count, "steps": rows });
-        writeln!(out, "{report}")?;
-    }
-    Ok(())
+    args.output.publish(&Report {
+        title: "tocyn bench crypto: the steps of a token, from wire bytes to wire bytes",
+        facts: vec![
+            ("batch", format!("{count} tokens")),
+            ("rounds", format!("{}; the median counts", args.rounds)),
+        ],
+        tables: vec![table],
+        notes: Vec::new(),
+        charts: Vec::new(),
+        json: json!({ "benchmark": "crypto", "batch": count, "steps": rows }),
+    })
 }
 
-/// Tokens a second with one thread for each step in `steps`.
-fn all_cores(steps: Vec<Step>, count: usize) -> f64 {
+/// Tokens a second with one thread for each core, each with a step of its own.
+pub(crate) fn all_cores(make: impl Fn() -> Step, count: usize) -> f64 {
+    let steps: Vec<Step> = (0..machine::cores()).map(|_| make()).collect();
     let start = Barrier::new(steps.len());
     std::thread::scope(|scope| {
         let threads: Vec<_> = steps

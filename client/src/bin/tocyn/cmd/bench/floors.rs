@@ -6,31 +6,62 @@ use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
+use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, QueryBuilder};
+use sqlx::{ConnectOptions, Connection, QueryBuilder, SqliteConnection};
 
 use super::steps::{Tocyn, measure};
+use super::usage;
 use crate::cli::CliResult;
 
 /// How long the database is measured.
 const WRITING: Duration = Duration::from_secs(3);
-/// Rows in one statement.
-const ROWS: usize = 64;
+/// Rows in one statement; SQLite binds at most 32766 values.
+const ROWS: usize = 4096;
+/// Messages are stored together up to this size, as the relay does.
+const BLOCK_BYTES: usize = 256 * 1024;
 
-/// Tokens that one core verifies in a second, in batches of 32.
-pub(crate) fn redeems_per_second() -> f64 {
-    let mut steps = [Tocyn::new().redeem_bound(32)];
-    1e6 / measure(&mut steps, 32, 15)[0]
+/// Both floors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floors {
+    /// Tokens that one core verifies in a second, in batches of 32.
+    pub(crate) redeems_per_core: f64,
+    /// Posts whose rows SQLite stores in a second, durably.
+    pub(crate) inserts: f64,
+    /// Cores that storing them kept busy.
+    pub(crate) inserts_cores: f64,
 }
 
-/// Spent nonces and messages that SQLite stores in a second, durably, with `batch` of each in a
-/// transaction.
-pub(crate) async fn inserts_per_second(
-    folder: &Path,
-    batch: usize,
-    cell_bytes: usize,
-) -> CliResult<f64> {
-    let dir = tempfile::tempdir_in(folder)?;
+impl Floors {
+    /// Measures both, `batch` posts in a transaction.
+    pub(crate) async fn measure(folder: &Path, batch: usize, cell_bytes: usize) -> CliResult<Self> {
+        let mut steps = [Tocyn::new().redeem_bound(32)];
+        let redeems_per_core = 1e6 / measure(&mut steps, 32, 15)[0];
+        let (inserts, inserts_cores) = inserts(folder, batch, cell_bytes).await?;
+        Ok(Self { redeems_per_core, inserts, inserts_cores })
+    }
+
+    /// Posts a second that the slower floor allows on so many cores.
+    pub(crate) fn allowed(&self, cores: f64) -> f64 {
+        let crypto = self.redeems_per_core * cores;
+        // With fewer cores than it kept busy, the floor would have been lower.
+        let inserts = self.inserts * (cores / self.inserts_cores.max(0.01)).min(1.0);
+        crypto.min(inserts)
+    }
+
+    pub(crate) fn to_json(self) -> Value {
+        json!({
+            "redeems_per_second_1_core": self.redeems_per_core,
+            "inserts_per_second": self.inserts,
+            "inserts_cores": self.inserts_cores,
+        })
+    }
+}
+
+/// Posts a second, and the cores that they kept busy.
+async fn inserts(folder: &Path, batch: usize, cell_bytes: usize) -> CliResult<(f64, f64)> {
+    let dir = tempfile::tempdir_in(folder)
+        .map_err(|error| format!("{}: {error}; give --folder DIR", folder.display()))?;
     let mut db = SqliteConnectOptions::new()
         .filename(dir.path().join("floor.sqlite"))
         .create_if_missing(true)
@@ -41,42 +72,96 @@ pub(crate) async fn inserts_per_second(
     for table in [
         "CREATE TABLE spent (nonce BLOB PRIMARY KEY, seq INTEGER NOT NULL,
          received_at INTEGER NOT NULL, message_id BLOB NOT NULL) STRICT, WITHOUT ROWID",
-        "CREATE TABLE messages (seq INTEGER PRIMARY KEY, received_at INTEGER NOT NULL,
-         message_id BLOB NOT NULL, cell BLOB NOT NULL) STRICT",
+        "CREATE TABLE blocks (first_seq INTEGER PRIMARY KEY, messages INTEGER NOT NULL,
+         received_at INTEGER NOT NULL, frames BLOB NOT NULL) STRICT",
     ] {
         sqlx::query(table).execute(&mut db).await?;
     }
-    let random = || {
-        let mut bytes = [0; 32];
-        UnwrapErr(SysRng).fill_bytes(&mut bytes);
-        bytes.to_vec()
-    };
-    let (start, mut rows, cell) = (Instant::now(), 0, vec![7; cell_bytes]);
+    let cell = vec![7; cell_bytes];
+    let me = std::process::id();
+    let (start, cpu, mut rows) = (Instant::now(), usage::cpu_seconds(me), 0);
     while start.elapsed() < WRITING {
-        let mut keys: Vec<(i64, Vec<u8>, Vec<u8>)> =
-            (1..=batch as i64).map(|n| (rows + n, random(), random())).collect();
         let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
-        for run in keys.chunks(ROWS) {
-            let mut insert =
-                QueryBuilder::new("INSERT INTO messages (seq, received_at, message_id, cell) ");
-            insert.push_values(run, |mut row, (seq, _, id)| {
-                row.push_bind(seq).push_bind(1).push_bind(id).push_bind(&cell);
-            });
-            insert.build().execute(&mut *tx).await?;
-        }
-        keys.sort_by(|a, b| a.1.cmp(&b.1));
-        for run in keys.chunks(ROWS) {
-            let mut insert =
-                QueryBuilder::new("INSERT INTO spent (nonce, seq, received_at, message_id) ");
-            insert.push_values(run, |mut row, (seq, nonce, id)| {
-                row.push_bind(nonce).push_bind(seq).push_bind(1).push_bind(id);
-            });
-            insert.build().execute(&mut *tx).await?;
-        }
+        insert(&mut tx, rows, batch, &cell).await?;
         tx.commit().await?;
-        rows += batch as i64;
+        rows += batch;
     }
-    let rate = rows as f64 / start.elapsed().as_secs_f64();
+    let took = start.elapsed().as_secs_f64();
+    let used = usage::cpu_seconds(me).zip(cpu).map_or(1.0, |(now, before)| (now - before) / took);
     db.close().await?;
-    Ok(rate)
+    Ok((rows as f64 / took, used))
+}
+
+/// The rows of `batch` posts whose sequences come after `last`.
+async fn insert(
+    db: &mut SqliteConnection,
+    last: usize,
+    batch: usize,
+    cell: &[u8],
+) -> Result<(), sqlx::Error> {
+    let mut random = vec![[0; 64]; batch];
+    random.iter_mut().for_each(|bytes| UnwrapErr(SysRng).fill_bytes(bytes));
+    let mut spent: Vec<(&[u8], i64, &[u8])> = random
+        .iter()
+        .zip(last as i64 + 1..)
+        .map(|(bytes, seq)| (&bytes[..32], seq, &bytes[32..]))
+        .collect();
+    spent.sort_unstable();
+    for run in spent.chunks(ROWS) {
+        let mut insert =
+            QueryBuilder::new("INSERT INTO spent (nonce, seq, received_at, message_id) ");
+        insert.push_values(run, |mut row, (nonce, seq, id)| {
+            row.push_bind(*nonce).push_bind(seq).push_bind(1).push_bind(*id);
+        });
+        insert.build().execute(&mut *db).await?;
+    }
+    let sequences: Vec<u64> = (last as u64 + 1..).take(batch).collect();
+    for block in sequences.chunks((BLOCK_BYTES / (8 + cell.len())).max(1)) {
+        let mut frames = Vec::with_capacity(block.len() * (8 + cell.len()));
+        for seq in block {
+            frames.extend_from_slice(&seq.to_be_bytes());
+            frames.extend_from_slice(cell);
+        }
+        let insert =
+            "INSERT INTO blocks (first_seq, messages, received_at, frames) VALUES (?, ?, 1, ?)";
+        let insert = sqlx::query(insert).bind(block[0] as i64).bind(block.len() as i64);
+        insert.bind(frames).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slower_floor_counts_on_the_cores_that_are_left() {
+        let floors = Floors { redeems_per_core: 30_000.0, inserts: 20_000.0, inserts_cores: 1.0 };
+        assert_eq!(floors.allowed(2.0), 20_000.0);
+        assert_eq!(floors.allowed(0.5), 10_000.0);
+        assert_eq!(floors.allowed(0.0), 0.0);
+        let slow = Floors { redeems_per_core: 5_000.0, ..floors };
+        assert_eq!(slow.allowed(1.5), 7_500.0);
+    }
+
+    #[tokio::test]
+    async fn the_floor_writes_every_row_once() {
+        let mut db = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+        for table in [
+            "CREATE TABLE spent (nonce BLOB PRIMARY KEY, seq INTEGER, received_at INTEGER, message_id BLOB)",
+            "CREATE TABLE blocks (first_seq INTEGER PRIMARY KEY, messages INTEGER, received_at INTEGER, frames BLOB)",
+        ] {
+            sqlx::query(table).execute(&mut db).await.unwrap();
+        }
+        insert(&mut db, 0, 300, &[7; 2048]).await.unwrap();
+        insert(&mut db, 300, 10, &[7; 2048]).await.unwrap();
+        let counts: (i64, i64, i64, i64, i64) = sqlx::query_as(
+            "SELECT count(*), count(DISTINCT seq), max(seq), (SELECT sum(messages) FROM blocks),
+             (SELECT sum(length(frames)) FROM blocks) FROM spent",
+        )
+        .fetch_one(&mut db)
+        .await
+        .unwrap();
+        assert_eq!(counts, (310, 310, 310, 310, 310 * 2056));
+    }
 }

@@ -6,19 +6,29 @@ use serde_json::{Value, json};
 pub(crate) fn describe() -> Value {
     json!({
         "cpu": cpu(),
-        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "cores": cores(),
         "arithmetic": arithmetic(),
         "version": env!("CARGO_PKG_VERSION"),
         "optimised": !cfg!(debug_assertions),
     })
 }
 
-/// As one line.
-pub(crate) fn line() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let built =
-        if cfg!(debug_assertions) { "NOT optimised: use a release build" } else { "release" };
-    format!("{}, {cores} cores, {} arithmetic, {built} build", cpu(), arithmetic())
+/// The same for people: name, value.
+pub(crate) fn facts() -> Vec<(&'static str, String)> {
+    let build = match cfg!(debug_assertions) {
+        true => "NOT optimised: use a release build",
+        false => "optimised",
+    };
+    vec![
+        ("processor", format!("{}, {} cores", cpu(), cores())),
+        ("arithmetic", arithmetic().to_owned()),
+        ("build", format!("tocyn {}, {build}", env!("CARGO_PKG_VERSION"))),
+    ]
+}
+
+/// Cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn cpu() -> String {

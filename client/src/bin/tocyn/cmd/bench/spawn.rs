@@ -14,8 +14,7 @@ pub(crate) struct Pair {
     pub(crate) issuer_url: String,
     pub(crate) relay_url: String,
     pub(crate) voucher: String,
-    pub(crate) relay_id: u32,
-    _services: [Service; 2],
+    services: [Service; 2],
     _dir: TempDir,
 }
 
@@ -32,9 +31,25 @@ impl Drop for Service {
     }
 }
 
-/// Starts both, with a voucher of so many tokens, their data below `folder`.
-pub(crate) fn pair(folder: &Path, tokens: u64) -> CliResult<Pair> {
-    let dir = tempfile::tempdir_in(folder)?;
+impl Pair {
+    /// The issuer's process.
+    pub(crate) fn issuer_id(&self) -> u32 {
+        self.services[0].child.id()
+    }
+
+    /// The relay's process.
+    pub(crate) fn relay_id(&self) -> u32 {
+        self.services[1].child.id()
+    }
+}
+
+/// As many tokens as a voucher can have: more than any benchmark uses.
+const TOKENS: &str = "1000000000";
+
+/// Starts both, with a voucher, their data below `folder`.
+pub(crate) fn pair(folder: &Path) -> CliResult<Pair> {
+    let dir = tempfile::tempdir_in(folder)
+        .map_err(|error| format!("{}: {error}; give --folder DIR", folder.display()))?;
     let (issuer, relay) = (dir.path().join("issuer"), dir.path().join("relay"));
     let names = ["--issuer-name", "issuer.bench", "--relay-name", "relay.bench"];
     output(program("tocyn-issuer")?.arg("--data").arg(&issuer).arg("init").args(names))?;
@@ -43,15 +58,14 @@ pub(crate) fn pair(folder: &Path, tokens: u64) -> CliResult<Pair> {
         init.arg("--data").arg(&relay).args(["init", "--pairing"]).arg(issuer.join("pairing.toml")),
     )?;
     let mut create = program("tocyn-issuer")?;
-    create.arg("--data").arg(&issuer).args(["voucher", "create", "--tokens", &tokens.to_string()]);
+    create.arg("--data").arg(&issuer).args(["voucher", "create", "--tokens", TOKENS]);
     let voucher = output(&mut create)?.trim().to_owned();
     let services = [serve("tocyn-issuer", &issuer)?, serve("tocyn-relay", &relay)?];
     Ok(Pair {
         issuer_url: services[0].url.clone(),
         relay_url: services[1].url.clone(),
         voucher,
-        relay_id: services[1].child.id(),
-        _services: services,
+        services,
         _dir: dir,
     })
 }
@@ -60,7 +74,7 @@ pub(crate) fn pair(folder: &Path, tokens: u64) -> CliResult<Pair> {
 fn program(name: &str) -> CliResult<Command> {
     let path: PathBuf = std::env::current_exe()?.with_file_name(name);
     if !path.exists() {
-        let why = "build all programs with `cargo build --release`, or give --issuer and --relay";
+        let why = "build all programs with `cargo build --release --workspace --bins`, or name running services in place of --spawn";
         return Err(format!("{} is not there; {why}", path.display()).into());
     }
     Ok(Command::new(path))

@@ -22,6 +22,7 @@ pub(crate) type Step = Box<dyn FnMut() -> Duration + Send>;
 /// An implementation of the steps.
 pub(crate) trait Implementation {
     /// Its name.
+    #[cfg(feature = "versus")]
     fn name(&self) -> &'static str;
     /// The client makes `count` tokens and blinds them.
     fn blind(&self, count: usize) -> Step;
@@ -101,6 +102,7 @@ impl Tocyn {
 }
 
 impl Implementation for Tocyn {
+    #[cfg(feature = "versus")]
     fn name(&self) -> &'static str {
         "tocyn"
     }
