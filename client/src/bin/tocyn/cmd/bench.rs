@@ -8,6 +8,7 @@ mod issuer;
 mod load;
 mod machine;
 mod mix;
+mod read;
 mod relay;
 mod report;
 mod series;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Issuer(Box<issuer::Args>),
     /// Posts to a relay over HTTP, until they are stored on disk.
     Relay(Box<relay::Args>),
+    /// Downloads from a relay, or the time until all followers have a message.
+    Read(Box<read::Args>),
     /// The steps of a token beside other implementations, in one run.
     #[cfg(feature = "versus")]
     Versus(versus::Args),
@@ -39,6 +42,7 @@ pub(crate) async fn run(command: Command) -> CliResult {
         Command::Crypto(args) => crypto::run(&args),
         Command::Issuer(args) => issuer::run(&args).await,
         Command::Relay(args) => relay::run(&args).await,
+        Command::Read(args) => read::run(&args).await,
         #[cfg(feature = "versus")]
         Command::Versus(args) => versus::run(&args),
     }

@@ -2,6 +2,8 @@
 
 mod plots;
 
+pub(crate) use self::plots::{over_time, percentiles};
+
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 

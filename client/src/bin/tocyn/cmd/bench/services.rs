@@ -39,6 +39,8 @@ pub(crate) enum Needs {
     Both,
     /// An issuer that sells tokens.
     Issuer,
+    /// A relay.
+    Relay,
 }
 
 /// Services to measure.
@@ -56,11 +58,13 @@ impl ServiceArgs {
             _ if self.spawn => false,
             Needs::Both => self.issuer.is_none() || self.relay.is_none() || self.voucher.is_none(),
             Needs::Issuer => self.issuer.is_none() || self.voucher.is_none(),
+            Needs::Relay => self.relay.is_none(),
         };
         if missing {
             let names = match needs {
                 Needs::Both => "--issuer URL, --relay URL and --voucher CODE",
                 Needs::Issuer => "--issuer URL and --voucher CODE",
+                Needs::Relay => "--relay URL",
             };
             let text = format!("give --spawn, or {names} of running services");
             Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit()

@@ -41,6 +41,11 @@ fn ticks_of_machine(stat: &str) -> Option<u64> {
     Some(busy.sum())
 }
 
+/// Memory that a process holds now, in bytes.
+pub(crate) fn memory_bytes(id: u32) -> Option<u64> {
+    status_bytes(id, "VmRSS:")
+}
+
 /// The most that it has held since [`forget_peak`].
 pub(crate) fn peak_bytes(id: u32) -> Option<u64> {
     status_bytes(id, "VmHWM:")

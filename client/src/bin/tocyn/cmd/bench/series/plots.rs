@@ -71,23 +71,24 @@ impl Series {
 }
 
 /// A second's worth for each slot; slots are put together so that not too many points come out.
-fn over_time(slots: &[u64], took: Duration, units: f64) -> Vec<(f64, f64)> {
+pub(crate) fn over_time(slots: &[u64], took: Duration, units: f64) -> Vec<(f64, f64)> {
     let together = slots.len().div_ceil(POINTS).max(1);
-    let length = SLOT.as_secs_f64() * together as f64;
-    slots
-        .chunks(together)
-        .enumerate()
-        .map(|(n, chunk)| {
-            let start = n as f64 * length;
-            // The last one may not be full.
-            let length = length.min(took.as_secs_f64() - start).max(1e-3);
-            (start + length / 2.0, chunk.iter().sum::<u64>() as f64 * units / length)
-        })
-        .collect()
+    let whole = SLOT.as_secs_f64() * together as f64;
+    let mut points = Vec::new();
+    for (n, chunk) in slots.chunks(together).enumerate() {
+        let start = n as f64 * whole;
+        let length = whole.min(took.as_secs_f64() - start);
+        // Of the last slot there may be too little to tell.
+        if n == 0 || length > whole / 3.0 {
+            let per_second = chunk.iter().sum::<u64>() as f64 * units / length.max(1e-3);
+            points.push((start + length / 2.0, per_second));
+        }
+    }
+    points
 }
 
 /// Milliseconds at shares from none to as many nines as there are measurements for.
-fn percentiles(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
+pub(crate) fn percentiles(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
     if latency.is_empty() {
         return Vec::new();
     }
@@ -111,6 +112,7 @@ mod tests {
         let points = over_time(&[10, 10, 5], Duration::from_millis(250), 2.0);
         assert_eq!(points[0], (0.05, 200.0));
         assert!((points[2].1 - 200.0).abs() < 1e-6, "{points:?}");
+        assert_eq!(over_time(&[10, 1], Duration::from_millis(101), 1.0).len(), 1);
         let points = over_time(&vec![1; 1000], Duration::from_secs(100), 1.0);
         assert!(points.len() <= POINTS);
         assert!(points.iter().all(|point| (point.1 - 10.0).abs() < 0.5), "{points:?}");
