@@ -2,6 +2,7 @@
 
 mod charts;
 mod crypto;
+mod exhaustion;
 mod floors;
 mod html;
 mod issuer;
@@ -26,6 +27,8 @@ use crate::cli::CliResult;
 pub(crate) enum Command {
     /// The steps of a token on this machine, without network or disk.
     Crypto(crypto::Args),
+    /// What spam costs whom, under proof of work and under tokens.
+    Exhaustion(exhaustion::Args),
     /// Token requests to an issuer over HTTP.
     Issuer(Box<issuer::Args>),
     /// Posts to a relay over HTTP, until they are stored on disk.
@@ -40,6 +43,7 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command) -> CliResult {
     match command {
         Command::Crypto(args) => crypto::run(&args),
+        Command::Exhaustion(args) => exhaustion::run(&args),
         Command::Issuer(args) => issuer::run(&args).await,
         Command::Relay(args) => relay::run(&args).await,
         Command::Read(args) => read::run(&args).await,

@@ -174,6 +174,17 @@ impl Tocyn {
         })
     }
 
+    /// The client binds tokens to a message, up to the header.
+    pub(crate) fn bind(&self, count: usize) -> Step {
+        let tokens = self.tokens(count);
+        Box::new(move || {
+            timed(|| {
+                let bind = |token| BoundToken::new(token, RELAY_NAME, &message_id()).header_value();
+                tokens.iter().map(bind).collect::<Vec<_>>()
+            })
+        })
+    }
+
     fn tokens(&self, count: usize) -> Vec<Token> {
         let (request, pending) = self.batch(count);
         let answer = self.issuer().evaluate_batch(&request, &mut rng());
