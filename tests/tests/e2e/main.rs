@@ -2,6 +2,7 @@
 
 mod bad_input_issuer;
 mod bad_input_relay;
+mod bench;
 mod client_cli;
 mod crash_client;
 mod crash_issuer;

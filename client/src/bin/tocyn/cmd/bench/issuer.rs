@@ -125,6 +125,11 @@ fn report(args: &Args, series: &Series, alone: f64, proofs: usize) -> Report {
         });
         series.run_json(measured, more)
     });
+    let mut notes = series.notes();
+    notes.push(format!(
+        "Every answer that is counted as good has the right length; the proofs of {proofs} were \
+         checked and are right."
+    ));
     Report {
         title: "tocyn bench issuer: token requests over HTTP",
         facts: vec![
@@ -135,12 +140,7 @@ fn report(args: &Args, series: &Series, alone: f64, proofs: usize) -> Report {
             ("crypto alone", format!("{alone:.0} tokens a second on all cores, same batch")),
         ],
         tables: vec![series.table(), usage],
-        notes: vec![
-            series.note(),
-            format!(
-                "Every answer has the right length; the proofs of {proofs} were checked and are right."
-            ),
-        ],
+        notes,
         charts: series.charts(),
         json: json!({
             "benchmark": "issuer",

@@ -112,7 +112,7 @@ fn report(args: &Args, series: &Series, floors: &Floors, cell_bytes: usize) -> R
             number(share(m).map(|share| share * 100.0), 0),
         ]
     });
-    let mut notes = vec![series.note()];
+    let mut notes = series.notes();
     notes.extend(series.runs.iter().filter_map(|measured| {
         Some(format!(
             "{} connections: {:.0} posts a second are {:.0}% of the slower floor on the cores left \

@@ -13,6 +13,11 @@ use super::report::{Table, number};
 use super::usage::Usage;
 use crate::cli::CliResult;
 
+/// From so many cores on the load generator is taken to be at its limit.
+const LOAD_LIMIT: f64 = 0.9;
+/// From so many cores on other work is taken to disturb. The kernel's own part is in it.
+const OTHERS_LIMIT: f64 = 0.25;
+
 #[derive(clap::Args)]
 pub(crate) struct LoadArgs {
     /// Connections; several numbers give a run for each: 1,4,16,64.
@@ -106,8 +111,28 @@ impl Series {
         })
     }
 
-    /// How to read the latencies.
-    pub(crate) fn note(&self) -> String {
+    /// How to read the figures, and what may be wrong with them.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = vec![self.latency_note()];
+        for Measured { connections, usage, .. } in &self.runs {
+            let [load, .., others] = usage.cores().map(Option::unwrap_or_default);
+            if load > LOAD_LIMIT {
+                notes.push(format!(
+                    "{connections} connections: the load generator kept {load:.2} cores busy and has \
+                     only one thread; the services may be able to do more."
+                ));
+            }
+            if others > OTHERS_LIMIT {
+                notes.push(format!(
+                    "{connections} connections: other work on this machine kept {others:.2} cores \
+                     busy; repeat it when the machine is at rest."
+                ));
+            }
+        }
+        notes
+    }
+
+    fn latency_note(&self) -> String {
         let text = match self.open {
             true => "Latencies are of good answers, from the time at which a request was due.",
             false => {

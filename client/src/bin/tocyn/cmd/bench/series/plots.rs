@@ -28,7 +28,7 @@ impl Series {
             },
             Chart {
                 title: "Latency percentiles",
-                caption: self.note(),
+                caption: self.latency_note(),
                 x: Axis { name: "share of requests", scale: Scale::Nines },
                 y: y("milliseconds"),
                 lines: self.lines(|measured, n| {
