@@ -1,14 +1,19 @@
-//! Vouchers and what was charged to them, in SQLite. All SQL of this crate is here.
+//! Vouchers and what was charged to them, in SQLite. All SQL of this crate is here and in
+//! `store/charge.rs`.
+
+mod charge;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::Row;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::pairing::{Epoch, Pairing};
+
+pub use charge::{Charge, Charged, Refusal, Rules};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -51,49 +56,6 @@ impl From<sqlx::Error> for StoreError {
             },
         }
     }
-}
-
-/// What a request asks of a voucher.
-#[derive(Clone, Copy)]
-pub struct Charge<'a> {
-    /// SHA-256 of the voucher's code.
-    pub code_hash: &'a [u8; 32],
-    /// SHA-256 of the request body.
-    pub body_hash: &'a [u8; 32],
-    /// Tokens asked for.
-    pub tokens: usize,
-    /// The epoch to issue under; None refuses all but repeats.
-    pub epoch: Option<Epoch>,
-    /// The oldest epoch whose repeats are answered.
-    pub oldest_epoch: Epoch,
-}
-
-/// How often a request may be repeated.
-#[derive(Clone, Copy, Debug)]
-pub struct ReplayLimit {
-    /// Repeats in one window.
-    pub max_replays: u32,
-    /// Length of the window in seconds.
-    pub window_seconds: u64,
-}
-
-/// What became of a charge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charged {
-    /// Charged, or charged before: answer under this epoch's key.
-    Answer(Epoch),
-    /// Repeated too often; wait this many seconds.
-    TooManyReplays(u64),
-    /// No key fits, and it is no repeat.
-    UnknownKey,
-    /// There is no such voucher.
-    Unknown,
-    /// Revoked.
-    Revoked,
-    /// Expired.
-    Expired,
-    /// Too few tokens: this many are left.
-    Exhausted(u64),
 }
 
 /// A voucher as `voucher list` shows it; its code is not known.
@@ -259,25 +221,6 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Charges a request to a voucher, exactly once however often it is sent: a body that was
-    /// charged before is answered again under the key of then and not charged.
-    ///
-    /// One transaction; durable when this returns.
-    pub async fn charge(
-        &self,
-        charge: Charge<'_>,
-        limit: ReplayLimit,
-        now: u64,
-    ) -> Result<Charged, StoreError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let outcome = match replay(&mut tx, charge, limit, now).await? {
-            Some(outcome) => outcome,
-            None => charge_fresh(&mut tx, charge, now).await?,
-        };
-        tx.commit().await?;
-        Ok(outcome)
-    }
-
     /// Forgets the charges of closed epochs, and closes these for good; gives how many.
     pub async fn prune(&self, oldest_epoch: Epoch) -> Result<u64, StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -292,88 +235,4 @@ impl Store {
         tx.commit().await?;
         Ok(done.rows_affected())
     }
-}
-
-/// Counts a repeat; None if this body was not charged before.
-async fn replay(
-    tx: &mut SqliteConnection,
-    charge: Charge<'_>,
-    limit: ReplayLimit,
-    now: u64,
-) -> Result<Option<Charged>, StoreError> {
-    let row = sqlx::query(
-        "UPDATE charges SET
-             replays = CASE WHEN window_start + ?4 <= ?3 THEN 1 ELSE min(replays, ?5) + 1 END,
-             window_start = CASE WHEN window_start + ?4 <= ?3 THEN ?3 ELSE window_start END
-         WHERE voucher_id = (SELECT id FROM vouchers WHERE code_hash = ?1) AND body_hash = ?2
-         RETURNING epoch, replays, window_start",
-    )
-    .bind(&charge.code_hash[..])
-    .bind(&charge.body_hash[..])
-    .bind(now as i64)
-    .bind(limit.window_seconds as i64)
-    .bind(i64::from(limit.max_replays))
-    .fetch_optional(tx)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let epoch = row.try_get::<i64, _>("epoch")? as u64;
-    let window_start = row.try_get::<i64, _>("window_start")? as u64;
-    Ok(Some(if row.try_get::<i64, _>("replays")? > i64::from(limit.max_replays) {
-        let wait = (window_start + limit.window_seconds).saturating_sub(now);
-        Charged::TooManyReplays(wait.max(1))
-    } else if epoch < charge.oldest_epoch {
-        Charged::UnknownKey
-    } else {
-        Charged::Answer(epoch)
-    }))
-}
-
-/// Charges a body that is new to this voucher, or says why not.
-async fn charge_fresh(
-    tx: &mut SqliteConnection,
-    charge: Charge<'_>,
-    now: u64,
-) -> Result<Charged, StoreError> {
-    let closed_below: i64 =
-        sqlx::query_scalar("SELECT closed_below FROM issuer").fetch_one(&mut *tx).await?;
-    let Some(epoch) = charge.epoch.filter(|epoch| *epoch >= closed_below as u64) else {
-        return Ok(Charged::UnknownKey);
-    };
-    let charged = sqlx::query(
-        "UPDATE vouchers SET balance = balance - ?2
-         WHERE code_hash = ?1 AND balance >= ?2 AND expires_at > ?3 AND revoked_at IS NULL
-         RETURNING id",
-    )
-    .bind(&charge.code_hash[..])
-    .bind(charge.tokens as i64)
-    .bind(now as i64)
-    .fetch_optional(&mut *tx)
-    .await?;
-    if let Some(row) = charged {
-        sqlx::query(
-            "INSERT INTO charges (voucher_id, body_hash, epoch, tokens, replays, window_start)
-             VALUES (?1, ?2, ?3, ?4, 0, ?5)",
-        )
-        .bind(row.try_get::<i64, _>("id")?)
-        .bind(&charge.body_hash[..])
-        .bind(epoch as i64)
-        .bind(charge.tokens as i64)
-        .bind(now as i64)
-        .execute(tx)
-        .await?;
-        return Ok(Charged::Answer(epoch));
-    }
-    let row =
-        sqlx::query("SELECT balance, expires_at, revoked_at FROM vouchers WHERE code_hash = ?1")
-            .bind(&charge.code_hash[..])
-            .fetch_optional(tx)
-            .await?;
-    let Some(row) = row else { return Ok(Charged::Unknown) };
-    Ok(if row.try_get::<Option<i64>, _>("revoked_at")?.is_some() {
-        Charged::Revoked
-    } else if row.try_get::<i64, _>("expires_at")? as u64 <= now {
-        Charged::Expired
-    } else {
-        Charged::Exhausted(row.try_get::<i64, _>("balance")? as u64)
-    })
 }

@@ -16,7 +16,7 @@ use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::suite::NE;
 
 use super::{ApiError, AppState};
-use crate::store::{Charge, Charged, ReplayLimit};
+use crate::store::{Charge, Charged, Refusal, Rules};
 use crate::voucher::VoucherCode;
 
 /// Bytes of a batch request beside its elements: type 2, key id 1, varint at most 4.
@@ -86,17 +86,17 @@ pub(crate) async fn post(
     let now = state.now();
     let keys = state.keyring.keys_at(now)?;
     let charge = Charge {
-        code_hash: &code_hash,
-        body_hash: &body_hash,
+        code_hash,
+        body_hash,
         tokens: asked.tokens(),
         epoch: keys.issuing(asked.truncated_token_key_id()),
+    };
+    let rules = Rules {
+        max_replays: state.limits.max_replays,
+        replay_window_seconds: state.limits.replay_window.as_secs(),
         oldest_epoch: keys.oldest(),
     };
-    let replays = ReplayLimit {
-        max_replays: state.limits.max_replays,
-        window_seconds: state.limits.replay_window.as_secs(),
-    };
-    let epoch = charged(state.store.charge(charge, replays, now).await?)?;
+    let epoch = charged(state.store.charge_batch(&[charge], rules, now).await?.remove(0))?;
     let key = keys
         .of_epoch(epoch)
         .filter(|key| key.key_id().truncated() == asked.truncated_token_key_id())
@@ -195,33 +195,26 @@ fn malformed(error: DecodeError) -> ApiError {
 }
 
 fn unknown_key() -> ApiError {
-    let detail = "the key is not, or no longer, in use; read the directory and ask again";
-    ApiError::new(ProblemType::UnknownTokenKey, detail)
+    refused(Refusal::UnknownKey)
 }
 
 fn voucher_unknown() -> ApiError {
-    ApiError::new(ProblemType::VoucherUnknown, "this issuer has no such voucher")
+    refused(Refusal::Unknown)
 }
 
 /// The epoch to answer under, or the refusal.
 fn charged(outcome: Charged) -> Result<u64, ApiError> {
-    Err(match outcome {
-        Charged::Answer(epoch) => return Ok(epoch),
-        Charged::TooManyReplays(wait) => {
-            let detail = format!("this request was repeated too often; wait {wait} s");
-            ApiError::new(ProblemType::TooManyReplays, detail).retry_after(wait)
-        }
-        Charged::UnknownKey => unknown_key(),
-        Charged::Unknown => voucher_unknown(),
-        Charged::Revoked => {
-            ApiError::new(ProblemType::VoucherRevoked, "the voucher was revoked by the operator")
-        }
-        Charged::Expired => {
-            ApiError::new(ProblemType::VoucherExpired, "the voucher has expired; ask for a new one")
-        }
-        Charged::Exhausted(left) => {
-            let detail = format!("{left} tokens are left on the voucher; ask for no more");
-            ApiError::new(ProblemType::VoucherExhausted, detail).balance(left)
-        }
-    })
+    outcome.map_err(refused)
+}
+
+fn refused(refusal: Refusal) -> ApiError {
+    let problem = |problem_type| ApiError::new(problem_type, refusal.to_string());
+    match refusal {
+        Refusal::TooManyReplays(wait) => problem(ProblemType::TooManyReplays).retry_after(wait),
+        Refusal::UnknownKey => problem(ProblemType::UnknownTokenKey),
+        Refusal::Unknown => problem(ProblemType::VoucherUnknown),
+        Refusal::Revoked => problem(ProblemType::VoucherRevoked),
+        Refusal::Expired => problem(ProblemType::VoucherExpired),
+        Refusal::Exhausted(left) => problem(ProblemType::VoucherExhausted).balance(left),
+    }
 }
