@@ -36,7 +36,8 @@ pub struct Limits {
     /// After this time the repeats are counted from zero again.
     #[serde(with = "humantime_serde")]
     pub replay_window: Duration,
-    /// Requests evaluated or waiting for it; more are answered 503.
+    /// Requests evaluated or waiting for it; more are answered 503. A quarter is kept for
+    /// requests of at most 64 tokens.
     pub max_evaluations: usize,
     /// Open connections; more wait until one closes.
     pub max_connections: usize,
@@ -70,7 +71,7 @@ impl Default for Limits {
             max_batch: 512,
             max_replays: 16,
             replay_window: Duration::from_secs(3600),
-            max_evaluations: 64,
+            max_evaluations: 256,
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

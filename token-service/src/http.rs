@@ -12,15 +12,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tocyn_protocol::directory::DIRECTORY_PATH;
+use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
-use tokio::sync::Semaphore;
 
 use crate::Clock;
 use crate::config::{Config, Limits};
 use crate::keyring::Keyring;
-use crate::store::{Store, StoreError};
+use crate::pipeline::{IssueError, Pipeline};
+use crate::store::{Refusal, Store, StoreError};
 
 /// Where token requests are sent.
 pub const TOKEN_REQUEST_PATH: &str = "/token-request";
@@ -35,19 +36,15 @@ pub struct AppState {
     keyring: Arc<Keyring>,
     store: Store,
     clock: Clock,
-    evaluations: Arc<Semaphore>,
+    pipeline: Arc<Pipeline>,
 }
 
 impl AppState {
-    /// The state of a service that starts.
+    /// The state of a service that starts. Starts the threads of its pipeline.
     pub fn new(config: &Config, keyring: Keyring, store: Store, clock: Clock) -> Self {
-        Self {
-            limits: config.limits.clone(),
-            keyring: Arc::new(keyring),
-            store,
-            clock,
-            evaluations: Arc::new(Semaphore::new(config.limits.max_evaluations)),
-        }
+        let (limits, keyring) = (config.limits.clone(), Arc::new(keyring));
+        let pipeline = Pipeline::start(&limits, keyring.clone(), store.clone(), clock.clone());
+        Self { limits, keyring, store, clock, pipeline: Arc::new(pipeline) }
     }
 
     fn now(&self) -> u64 {
@@ -134,8 +131,13 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, source, "the store failed");
+        error.log();
+        Self::from(&error)
+    }
+}
+
+impl From<&StoreError> for ApiError {
+    fn from(error: &StoreError) -> Self {
         let (problem_type, detail) = match error {
             StoreError::Full => (ProblemType::StorageFull, "the issuer's disk is full"),
             StoreError::Busy => (ProblemType::Busy, "the issuer's database is busy"),
@@ -145,9 +147,55 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let problem = |problem_type| Self::new(problem_type, refusal.to_string());
+        match refusal {
+            Refusal::TooManyReplays(wait) => problem(ProblemType::TooManyReplays).retry_after(wait),
+            Refusal::UnknownKey => problem(ProblemType::UnknownTokenKey),
+            Refusal::Unknown => problem(ProblemType::VoucherUnknown),
+            Refusal::Revoked => problem(ProblemType::VoucherRevoked),
+            Refusal::Expired => problem(ProblemType::VoucherExpired),
+            Refusal::Exhausted(left) => problem(ProblemType::VoucherExhausted).balance(left),
+        }
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        Self::new(ProblemType::MalformedTokenRequest, error.to_string())
+    }
+}
+
+impl From<IssueError> for ApiError {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::Malformed(error) => error.into(),
+            IssueError::Refused(refusal) => refusal.into(),
+            IssueError::Pairing(error) => error.into(),
+            // The writer has told the operator, once for all of the batch.
+            IssueError::Store(error) => Self::from(&*error),
+            IssueError::Busy => Self::new(ProblemType::Busy, error.to_string()),
+            IssueError::Internal => Self::new(ProblemType::Internal, error.to_string()),
+        }
+    }
+}
+
 impl From<PairingError> for ApiError {
     fn from(error: PairingError) -> Self {
         tracing::error!(%error, "no epoch");
         Self::new(ProblemType::Internal, "the issuer's clock or pairing is wrong")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_issuer_says_when_to_come_again() {
+        let response = ApiError::from(IssueError::Busy).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], RETRY_AFTER_SECONDS.to_string());
     }
 }

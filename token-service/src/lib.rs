@@ -6,16 +6,23 @@
 //! | routes, and errors as problem documents | [`http`] |
 //! | who may have tokens | [`voucher`] |
 //! | the keys of the epochs | [`keyring`] |
-//! | charge a voucher, once for each request | [`store`] |
+//! | decode, charge, evaluate: each in batches, off the threads that serve connections | [`pipeline`] |
+//! | who is admitted, and whose turn it is | `door`, `fair_queue` |
+//! | a request of either form | [`asked`] |
+//! | charge vouchers, once for each request | [`store`] |
 //! | the folder and its files | [`config`], [`data_dir`] |
 //! | commands | [`cli`] |
 
+pub mod asked;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
+mod door;
+mod fair_queue;
 pub mod http;
 pub mod keyring;
 pub mod listen;
+pub mod pipeline;
 pub mod store;
 pub mod voucher;
 

@@ -43,6 +43,14 @@ pub enum StoreError {
     Database(#[source] sqlx::Error),
 }
 
+impl StoreError {
+    /// Tells the operator, once for each failure.
+    pub fn log(&self) {
+        let source = std::error::Error::source(self).map(ToString::to_string);
+        tracing::error!(error = %self, source, "the store failed");
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         // SQLite's primary result code is the low byte of the extended one.

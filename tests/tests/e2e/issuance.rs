@@ -1,8 +1,13 @@
-//! A request is charged once, however often it is sent.
+//! A request is charged once, however often it is sent, and many requests at once are charged and
+//! answered as they should be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tocyn_e2e::bearer::{batch, bound, buy, cell, current_key, http_client, post, send};
 use tocyn_e2e::world::World;
 use tocyn_protocol::issuance::AmortizedBatchTokenResponse;
+use tocyn_protocol::problem::Problem;
 use tokio::task::JoinSet;
 
 /// The default of `limits.max_replays`.
@@ -70,4 +75,71 @@ async fn another_voucher_pays_for_itself_and_a_revoked_one_still_gets_what_it_pa
     let (relay, cell) = (world.start_relay(), cell("paid for"));
     let authorization = bound(&tokens.unwrap()[7], &cell);
     assert_eq!(post(&http, relay.url(), &authorization, &cell).await.unwrap().status(), 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_at_once_never_overspend_a_voucher() {
+    let world = World::default();
+    let (issuer, http, voucher) = (world.start_issuer(), http_client(), world.voucher(500));
+    let key = current_key(&http, issuer.url()).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..64 {
+        let (http, url, voucher) = (http.clone(), issuer.url().to_owned(), voucher.clone());
+        let (request, pending) = batch(&key, 16);
+        tasks.spawn(async move {
+            let answer = send(&http, &url, &voucher, request.to_bytes()).await.unwrap();
+            if answer.status().as_u16() == 403 {
+                let problem: Problem = answer.json().await.unwrap();
+                assert_eq!(problem.urn, "urn:tocyn:problem:voucher-exhausted");
+                assert_eq!(problem.balance, Some(500 % 16));
+                return 0;
+            }
+            let answer = answer.error_for_status().unwrap().bytes().await.unwrap();
+            let response = AmortizedBatchTokenResponse::from_bytes(&answer).unwrap();
+            pending.finalize(&response).unwrap().len()
+        });
+    }
+    let tokens = tasks.join_all().await;
+    assert_eq!(tokens.iter().filter(|tokens| **tokens == 16).count(), 500 / 16);
+    assert_eq!(tokens.iter().sum::<usize>(), 500 - 500 % 16);
+    assert_eq!(world.vouchers_left(), 500 % 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_requests_do_not_wait_for_the_end_of_a_flood_of_large_ones() {
+    const FLOOD: usize = 48;
+    const SINGLES: usize = 8;
+    let world = World::default();
+    let (issuer, http) = (world.start_issuer(), http_client());
+    let voucher = world.voucher(3 * 512 + SINGLES as u64);
+    let key = current_key(&http, issuer.url()).await;
+    // Repeats take as long to evaluate as what they repeat.
+    let large: Vec<_> = (0..3).map(|_| batch(&key, 512).0.to_bytes()).collect();
+    let single: Vec<_> = (0..SINGLES).map(|_| batch(&key, 1).0.to_bytes()).collect();
+    let ask = |body: &Vec<u8>| {
+        let (http, url, voucher) = (http.clone(), issuer.url().to_owned(), voucher.clone());
+        let body = body.clone();
+        async move {
+            let answer = send(&http, &url, &voucher, body).await.unwrap();
+            answer.error_for_status().unwrap().bytes().await.unwrap().len()
+        }
+    };
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut flood = JoinSet::new();
+    for i in 0..FLOOD {
+        let (asked, answered) = (ask(&large[i % large.len()]), answered.clone());
+        flood.spawn(async move {
+            asked.await;
+            answered.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+    flood.join_next().await.unwrap().unwrap();
+    let mut singles = JoinSet::new();
+    single.iter().for_each(|body| drop(singles.spawn(ask(body))));
+    assert_eq!(singles.join_all().await.len(), SINGLES);
+    let before = answered.load(Ordering::SeqCst);
+    assert!(before < FLOOD, "all large requests were answered before the last single one");
+    flood.join_all().await;
+    assert_eq!(answered.load(Ordering::SeqCst), FLOOD);
+    assert_eq!(world.vouchers_left(), 0);
 }

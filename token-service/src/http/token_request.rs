@@ -1,22 +1,20 @@
-//! `POST /token-request`: everything is read and checked, then a voucher is charged, then the
-//! tokens are evaluated.
+//! `POST /token-request`: the cheap checks, and the body. The rest is the pipeline's.
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, header};
 use axum::response::{IntoResponse, Response};
-use getrandom::SysRng;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use rand_core::UnwrapErr;
 use sha2::{Digest, Sha256};
-use tocyn_protocol::error::DecodeError;
-use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, Issuer, TokenRequest};
+use tocyn_protocol::issuance::AmortizedBatchTokenRequest;
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::suite::NE;
 
 use super::{ApiError, AppState};
-use crate::store::{Charge, Charged, Refusal, Rules};
+use crate::asked::Form;
+use crate::pipeline::Arrived;
+use crate::store::Refusal;
 use crate::voucher::VoucherCode;
 
 /// Bytes of a batch request beside its elements: type 2, key id 1, varint at most 4.
@@ -26,94 +24,35 @@ const BATCH_OVERHEAD_BYTES: usize = 7;
 /// was charged under a higher one.
 const MIN_READ_ELEMENTS: usize = 1024;
 
-/// A decoded request of either form.
-enum Asked {
-    One(TokenRequest),
-    Batch(AmortizedBatchTokenRequest),
-}
-
-impl Asked {
-    fn tokens(&self) -> usize {
-        match self {
-            Self::One(_) => 1,
-            Self::Batch(request) => request.len(),
-        }
-    }
-
-    fn truncated_token_key_id(&self) -> u8 {
-        match self {
-            Self::One(request) => request.truncated_token_key_id(),
-            Self::Batch(request) => request.truncated_token_key_id(),
-        }
-    }
-
-    fn evaluate(&self, issuer: &Issuer) -> (&'static str, Vec<u8>) {
-        let rng = &mut UnwrapErr(SysRng);
-        match self {
-            Self::One(request) => {
-                (media_type::TOKEN_RESPONSE, issuer.evaluate(request, rng).to_bytes())
-            }
-            Self::Batch(request) => {
-                (media_type::BATCH_RESPONSE, issuer.evaluate_batch(request, rng).to_bytes())
-            }
-        }
-    }
-}
-
 pub(crate) async fn post(
     State(state): State<AppState>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let code_hash = voucher(request.headers())?.hash();
-    let batch = is_batch(request.headers())?;
+    let form = form(request.headers())?;
     // A stranger's request ends here, before its body and its elements cost anything.
     if !state.store.knows(&code_hash).await? {
-        return Err(voucher_unknown());
+        return Err(Refusal::Unknown.into());
     }
     let body = read_body(request.into_body(), &state).await?;
-    let body_hash: [u8; 32] = Sha256::digest(&body).into();
-    if batch && let Err(refusal) = check_batch_size(&body, state.limits.max_batch) {
+    let tokens = match form {
+        Form::One => 1,
+        Form::Batch => AmortizedBatchTokenRequest::declared_len(&body)?,
+    };
+    if tokens > state.limits.max_batch {
         // What was paid for is answered, even if the limit was lowered since.
+        let body_hash = Sha256::digest(&body).into();
         if !state.store.was_charged(&code_hash, &body_hash).await? {
-            return Err(refusal);
+            return Err(batch_too_large(tokens, state.limits.max_batch));
         }
     }
-    let permit = state.evaluations.clone().try_acquire_owned().map_err(|_| {
-        ApiError::new(ProblemType::Busy, "the issuer is busy; send the same request again")
-    })?;
-    let asked = blocking(move || decode(batch, &body)).await??;
-
-    let now = state.now();
-    let keys = state.keyring.keys_at(now)?;
-    let charge = Charge {
-        code_hash,
-        body_hash,
-        tokens: asked.tokens(),
-        epoch: keys.issuing(asked.truncated_token_key_id()),
+    let answer = state.pipeline.issue(Arrived { code_hash, form, body, tokens }).await?;
+    let media_type = match form {
+        Form::One => media_type::TOKEN_RESPONSE,
+        Form::Batch => media_type::BATCH_RESPONSE,
     };
-    let rules = Rules {
-        max_replays: state.limits.max_replays,
-        replay_window_seconds: state.limits.replay_window.as_secs(),
-        oldest_epoch: keys.oldest(),
-    };
-    let epoch = charged(state.store.charge_batch(&[charge], rules, now).await?.remove(0))?;
-    let key = keys
-        .of_epoch(epoch)
-        .filter(|key| key.key_id().truncated() == asked.truncated_token_key_id())
-        .ok_or_else(unknown_key)?;
-    let (media_type, body) = blocking(move || asked.evaluate(&key)).await?;
-    drop(permit);
     let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
-}
-
-/// Runs curve arithmetic off the threads that serve connections.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
-        ApiError::new(ProblemType::Internal, "the issuer failed; send the same request again")
-    })
+    Ok((headers, answer).into_response())
 }
 
 /// The voucher of the one `Authorization: Bearer` header.
@@ -134,8 +73,8 @@ fn voucher(headers: &HeaderMap) -> Result<VoucherCode, ApiError> {
     }
 }
 
-/// Which of the two forms of request the media type announces.
-fn is_batch(headers: &HeaderMap) -> Result<bool, ApiError> {
+/// The form of request that the media type announces.
+fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let value = match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().unwrap_or_default(),
@@ -143,9 +82,9 @@ fn is_batch(headers: &HeaderMap) -> Result<bool, ApiError> {
     };
     let essence = value.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case(media_type::BATCH_REQUEST) {
-        Ok(true)
+        Ok(Form::Batch)
     } else if essence.eq_ignore_ascii_case(media_type::TOKEN_REQUEST) {
-        Ok(false)
+        Ok(Form::One)
     } else {
         let detail = format!(
             "send Content-Type {} or {}",
@@ -173,48 +112,7 @@ async fn read_body(body: Body, state: &AppState) -> Result<Bytes, ApiError> {
     }
 }
 
-fn check_batch_size(body: &[u8], max_batch: usize) -> Result<(), ApiError> {
-    let count = AmortizedBatchTokenRequest::declared_len(body).map_err(malformed)?;
-    if count > max_batch {
-        let detail = format!("{count} tokens in one request; ask for at most {max_batch}");
-        return Err(ApiError::new(ProblemType::BatchTooLarge, detail).limit(max_batch));
-    }
-    Ok(())
-}
-
-fn decode(batch: bool, body: &[u8]) -> Result<Asked, ApiError> {
-    if batch {
-        AmortizedBatchTokenRequest::from_bytes(body).map(Asked::Batch).map_err(malformed)
-    } else {
-        TokenRequest::from_bytes(body).map(Asked::One).map_err(malformed)
-    }
-}
-
-fn malformed(error: DecodeError) -> ApiError {
-    ApiError::new(ProblemType::MalformedTokenRequest, error.to_string())
-}
-
-fn unknown_key() -> ApiError {
-    refused(Refusal::UnknownKey)
-}
-
-fn voucher_unknown() -> ApiError {
-    refused(Refusal::Unknown)
-}
-
-/// The epoch to answer under, or the refusal.
-fn charged(outcome: Charged) -> Result<u64, ApiError> {
-    outcome.map_err(refused)
-}
-
-fn refused(refusal: Refusal) -> ApiError {
-    let problem = |problem_type| ApiError::new(problem_type, refusal.to_string());
-    match refusal {
-        Refusal::TooManyReplays(wait) => problem(ProblemType::TooManyReplays).retry_after(wait),
-        Refusal::UnknownKey => problem(ProblemType::UnknownTokenKey),
-        Refusal::Unknown => problem(ProblemType::VoucherUnknown),
-        Refusal::Revoked => problem(ProblemType::VoucherRevoked),
-        Refusal::Expired => problem(ProblemType::VoucherExpired),
-        Refusal::Exhausted(left) => problem(ProblemType::VoucherExhausted).balance(left),
-    }
+fn batch_too_large(count: usize, max_batch: usize) -> ApiError {
+    let detail = format!("{count} tokens in one request; ask for at most {max_batch}");
+    ApiError::new(ProblemType::BatchTooLarge, detail).limit(max_batch)
 }

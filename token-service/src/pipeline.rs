@@ -1,0 +1,264 @@
+//! Token requests between HTTP and their answers. Threads of our own decode them; one writer
+//! charges all that are decoded in one transaction; the threads evaluate what is charged. Nothing
+//! waits for a batch to fill, and whose turn it is says `fair_queue`.
+//!
+//! A request is admitted or refused when it arrives. What is admitted holds a slot until it is
+//! answered, so nothing behind the door can overflow.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use sha2::{Digest, Sha256};
+use tocyn_protocol::error::DecodeError;
+use tocyn_protocol::issuance::Issuer;
+use tocyn_protocol::pairing::PairingError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::Clock;
+use crate::asked::{Asked, Form, evaluate_many};
+use crate::config::Limits;
+use crate::door::{Door, SMALL_TOKENS, Slot};
+use crate::fair_queue::{FairQueue, Turn};
+use crate::keyring::Keyring;
+use crate::store::{Charge, Refusal, Rules, Store, StoreError};
+
+/// Charges in one transaction, at most.
+const CHARGE_BATCH: usize = 512;
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// Too many requests at once.
+    #[error("the issuer is busy; send the same request again")]
+    Busy,
+    /// The body is no token request.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    /// The voucher does not pay for it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The clock is before the pairing's start.
+    #[error(transparent)]
+    Pairing(#[from] PairingError),
+    /// The database failed. Nothing was charged.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+    /// A thread or a task died.
+    #[error("the issuer failed; send the same request again")]
+    Internal,
+}
+
+/// A request as it arrived.
+pub struct Arrived {
+    /// SHA-256 of the voucher's code.
+    pub code_hash: [u8; 32],
+    /// How to read the body.
+    pub form: Form,
+    /// The body.
+    pub body: Bytes,
+    /// Tokens that the body declares to ask for.
+    pub tokens: usize,
+}
+
+/// The one who waits for the answer.
+struct Caller {
+    answer: oneshot::Sender<Result<Vec<u8>, IssueError>>,
+    turn: Turn,
+    _slot: Slot,
+}
+
+impl Caller {
+    /// Fails only if the caller is gone: its repeat will be answered.
+    fn answer(self, result: Result<Vec<u8>, IssueError>) {
+        let _ = self.answer.send(result);
+    }
+}
+
+enum Job {
+    Decode(Arrived, Caller),
+    Evaluate(Asked, Arc<Issuer>, Caller),
+}
+
+struct Decoded {
+    asked: Asked,
+    code_hash: [u8; 32],
+    body_hash: [u8; 32],
+    caller: Caller,
+}
+
+/// The way in. Threads and writer end when it is dropped and all requests are answered.
+pub struct Pipeline {
+    queue: Arc<FairQueue<Job>>,
+    door: Door,
+    writer: JoinHandle<()>,
+}
+
+impl Pipeline {
+    /// Starts the threads and the writer.
+    pub fn start(limits: &Limits, keyring: Arc<Keyring>, store: Store, clock: Clock) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let queue = Arc::new(FairQueue::new(threads, SMALL_TOKENS as u64));
+        let (decoded, ready) = mpsc::channel(limits.max_evaluations);
+        for _ in 0..threads {
+            let (queue, decoded) = (queue.clone(), decoded.clone());
+            std::thread::Builder::new()
+                .name("evaluate".to_owned())
+                .spawn(move || work_forever(&queue, |jobs| work(jobs, &decoded)))
+                .expect("a thread can be started");
+        }
+        let writer = Writer { keyring, store, clock, limits: limits.clone(), queue: queue.clone() };
+        let writer = tokio::spawn(writer.charge_forever(ready));
+        Self { queue, door: Door::new(limits.max_evaluations), writer }
+    }
+
+    /// Decodes the request, charges its voucher and evaluates it; gives the response's body.
+    /// It goes on when the caller goes away, but is not evaluated for nobody: what was charged
+    /// is answered when it is sent again.
+    pub async fn issue(&self, request: Arrived) -> Result<Vec<u8>, IssueError> {
+        let slot = self.door.admit(request.tokens).ok_or(IssueError::Busy)?;
+        let (answer, outcome) = oneshot::channel();
+        let turn = self.queue.arrive(request.tokens);
+        self.queue.push(turn, Job::Decode(request, Caller { answer, turn, _slot: slot }));
+        outcome.await.map_err(|_| IssueError::Internal)?
+    }
+
+    /// Whether requests can be charged: the writer has not died.
+    pub fn is_alive(&self) -> bool {
+        !self.writer.is_finished()
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Works on what is there until the queue is closed. A panic costs the requests in hand, whose
+/// callers are told by their dropped answers, but not the thread.
+fn work_forever<T>(queue: &FairQueue<T>, work: impl Fn(Vec<T>)) {
+    loop {
+        let jobs = queue.take();
+        if jobs.is_empty() {
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(|| work(jobs))).is_err() {
+            tracing::error!("a request made the issuer panic; please report it");
+        }
+    }
+}
+
+fn work(jobs: Vec<Job>, decoded: &mpsc::Sender<Decoded>) {
+    let (mut charged, mut callers) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match job {
+            Job::Decode(_, caller) | Job::Evaluate(_, _, caller) if caller.answer.is_closed() => {}
+            Job::Decode(request, caller) => match Asked::decode(request.form, &request.body) {
+                Ok(asked) => {
+                    let (code_hash, body_hash) =
+                        (request.code_hash, Sha256::digest(&request.body).into());
+                    // There is room for all that have a slot: fails only if the writer is gone.
+                    let _ = decoded.try_send(Decoded { asked, code_hash, body_hash, caller });
+                }
+                Err(error) => caller.answer(Err(error.into())),
+            },
+            Job::Evaluate(asked, key, caller) => {
+                charged.push((asked, key));
+                callers.push(caller);
+            }
+        }
+    }
+    for (caller, response) in callers.into_iter().zip(evaluate_many(&charged)) {
+        caller.answer(Ok(response));
+    }
+}
+
+struct Writer {
+    keyring: Arc<Keyring>,
+    store: Store,
+    clock: Clock,
+    limits: Limits,
+    queue: Arc<FairQueue<Job>>,
+}
+
+impl Writer {
+    /// Group commit: one transaction for all that are decoded. What it charged goes back to the
+    /// threads, the others are told why not.
+    async fn charge_forever(self, mut ready: mpsc::Receiver<Decoded>) {
+        let mut requests = Vec::new();
+        while ready.recv_many(&mut requests, CHARGE_BATCH).await > 0 {
+            let outcomes = self.charge(&requests).await;
+            for (request, outcome) in requests.drain(..).zip(outcomes) {
+                let Decoded { asked, caller, .. } = request;
+                match outcome {
+                    Ok(key) => self.queue.push(caller.turn, Job::Evaluate(asked, key, caller)),
+                    Err(error) => caller.answer(Err(error)),
+                }
+            }
+        }
+    }
+
+    /// Charges all, or none if the clock or the database fails; gives the keys to answer under.
+    async fn charge(&self, requests: &[Decoded]) -> Vec<Result<Arc<Issuer>, IssueError>> {
+        let now = (self.clock)();
+        let keys = match self.keyring.keys_at(now) {
+            Ok(keys) => keys,
+            Err(error) => return requests.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        let rules = Rules {
+            max_replays: self.limits.max_replays,
+            replay_window_seconds: self.limits.replay_window.as_secs(),
+            oldest_epoch: keys.oldest(),
+        };
+        let charge = |request: &Decoded| Charge {
+            code_hash: request.code_hash,
+            body_hash: request.body_hash,
+            tokens: request.asked.tokens(),
+            epoch: keys.issuing(request.asked.truncated_token_key_id()),
+        };
+        let charges: Vec<Charge> = requests.iter().map(charge).collect();
+        let outcomes = match self.store.charge_batch(&charges, rules, now).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                error.log();
+                let error = Arc::new(error);
+                return requests.iter().map(|_| Err(error.clone().into())).collect();
+            }
+        };
+        let key = |(request, outcome): (&Decoded, _)| {
+            let key = keys.of_epoch(outcome?);
+            key.filter(|key| key.key_id().truncated() == request.asked.truncated_token_key_id())
+                .ok_or(IssueError::Refused(Refusal::UnknownKey))
+        };
+        requests.iter().zip(outcomes).map(key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_costs_the_jobs_in_hand_and_nothing_else() {
+        let queue = FairQueue::new(1, 1);
+        let answers: Vec<_> = ["good", "bad", "good"]
+            .map(|word| {
+                let (answer, outcome) = oneshot::channel();
+                queue.push(queue.arrive(1), (word, answer));
+                outcome
+            })
+            .into();
+        queue.close();
+        work_forever(&queue, |jobs| {
+            for (word, answer) in jobs {
+                assert_eq!(word, "good", "this panic is part of the test");
+                answer.send(word).unwrap();
+            }
+        });
+        let outcomes: Vec<_> = answers.into_iter().map(|answer| answer.blocking_recv()).collect();
+        assert!(matches!(outcomes[..], [Ok("good"), Err(_), Ok("good")]), "{outcomes:?}");
+    }
+}
