@@ -7,7 +7,7 @@
 //! | decode, redeem, spend and append, receipt: the story on one screen | [`relay`] |
 //! | the keys of the live epochs | [`epochs`] |
 //! | batches on their way to the disk | [`pipeline`] |
-//! | spent tokens and messages, in one transaction | [`store`], [`spent`] |
+//! | spent tokens and messages, in one transaction | [`store`] |
 //! | old messages and closed epochs go | [`retention`] |
 //! | the folder and its files | [`config`], [`data_dir`] |
 //! | commands | [`cli`] |
@@ -22,7 +22,6 @@ pub mod pipeline;
 pub mod relay;
 pub mod retention;
 mod rows;
-pub mod spent;
 pub mod store;
 
 use std::future::Future;

@@ -21,9 +21,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{ApiError, AppState};
 use crate::store::{LogRange, Store, StoreError};
 
-/// Bytes of cells in one page, unless one cell has more.
-const PAGE_BYTES: usize = 128 * 1024;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Query {
@@ -55,9 +52,8 @@ pub(crate) async fn get(
         }),
     };
     let left = query.limit.unwrap_or(u64::MAX);
-    let page_messages = (PAGE_BYTES / state.relay.config.cell_bytes).max(1) as u64;
     let store = state.relay.store.clone();
-    let reader = Reader { store, after, left, page_messages, follow };
+    let reader = Reader { store, after, left, follow };
     let pages = stream::try_unfold(reader, |mut reader| async move {
         let page = reader.next_page().await.map_err(io::Error::other)?;
         Ok::<_, io::Error>(page.map(|page| (page, reader)))
@@ -93,7 +89,6 @@ struct Reader {
     store: Store,
     after: u64,
     left: u64,
-    page_messages: u64,
     follow: Option<Follow>,
 }
 
@@ -116,21 +111,52 @@ impl Reader {
                     return Ok(None);
                 }
             }
-            let limit = self.left.min(self.page_messages) as usize;
-            if let Some(page) = self.store.read_after(self.after, limit).await? {
+            if let Some(page) = self.store.read_after(self.after, self.left).await? {
                 // The log is dense: a jump means that retention has overtaken this reader.
-                // It is cut off, and told 410 when it asks again.
-                if page.last - self.after != page.messages as u64 {
-                    return Err(StoreError::Busy);
+                if page.last - self.after != page.messages {
+                    return Err(StoreError::Overtaken);
                 }
                 self.after = page.last;
-                self.left -= page.messages as u64;
+                self.left -= page.messages;
                 return Ok(Some(page.bytes));
+            }
+            // Retention may have left nothing at all after what this reader has.
+            if self.store.range().await?.oldest > self.after + 1 {
+                return Err(StoreError::Overtaken);
             }
             let Some(follow) = &mut self.follow else { return Ok(None) };
             tokio::select! {
                 changed = follow.head.changed() => if changed.is_err() { return Ok(None) },
                 _ = follow.stopping.changed() => return Ok(None),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+    use sqlx::Connection;
+    use tocyn_protocol::pairing::Pairing;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_is_cut_off_when_all_that_it_lacks_was_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.sqlite");
+        let pairing = Pairing::generate("issuer", "relay", 0, 100, &mut UnwrapErr(SysRng)).unwrap();
+        let store = Store::open(&path, &pairing, 64).await.unwrap();
+        let url = format!("sqlite://{}", path.display());
+        let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        // Ten messages were stored, and none is kept.
+        sqlx::query("UPDATE log SET head = 10").execute(&mut db).await.unwrap();
+        for (after, overtaken) in [(5, true), (9, true), (10, false)] {
+            let mut reader = Reader { store: store.clone(), after, left: 100, follow: None };
+            match reader.next_page().await {
+                Err(StoreError::Overtaken) => assert!(overtaken, "after {after}"),
+                page => assert!(!overtaken && page.unwrap().is_none(), "after {after}"),
             }
         }
     }

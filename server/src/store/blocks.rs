@@ -1,0 +1,185 @@
+//! Messages in blocks: how they are cut, written, read and deleted.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row, SqliteConnection};
+
+use super::Message;
+
+/// Before each cell stands its sequence, a `u64`.
+pub(super) const SEQUENCE_BYTES: usize = 8;
+/// Bytes of a block, and of a page of several blocks, unless one message has more. A reader
+/// holds one page.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// Messages that one transaction of [`trim`] deletes, so that posts get their turn.
+const TRIM_MESSAGES: i64 = 1000;
+
+/// Consecutive messages as they go over the wire: for each its sequence, then the cell.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub(super) first: u64,
+    pub(super) frames: Bytes,
+}
+
+/// A run of messages as they go over the wire: for each its sequence (`u64`), then the cell.
+#[derive(Debug)]
+pub struct ReadPage {
+    /// The wire bytes.
+    pub bytes: Bytes,
+    /// Messages in it.
+    pub messages: u64,
+    /// The last sequence in it.
+    pub last: u64,
+}
+
+impl ReadPage {
+    /// At most `limit` of the messages after `after`. `blocks` are consecutive, and the first
+    /// ends after `after`. Cells have one size, so a cut is arithmetic; one block is not copied.
+    pub(super) fn cut(
+        blocks: &[Block],
+        after: u64,
+        limit: u64,
+        frame_bytes: usize,
+    ) -> Option<Self> {
+        let first = blocks.first()?.first;
+        let bytes = match blocks {
+            [one] => one.frames.clone(),
+            several => {
+                let len = several.iter().map(|block| block.frames.len()).sum();
+                let mut bytes = BytesMut::with_capacity(len);
+                several.iter().for_each(|block| bytes.put_slice(&block.frames));
+                bytes.freeze()
+            }
+        };
+        let there = (bytes.len() / frame_bytes) as u64;
+        let skip = (after + 1).saturating_sub(first);
+        let messages = there.saturating_sub(skip).min(limit);
+        let at = |message: u64| message as usize * frame_bytes;
+        let page = Self {
+            bytes: bytes.slice(at(skip.min(there))..at(skip.min(there) + messages)),
+            messages,
+            last: first + skip + messages - 1,
+        };
+        (messages > 0).then_some(page)
+    }
+}
+
+/// The most messages that fit in a block.
+pub(super) fn block_messages(frame_bytes: usize) -> usize {
+    (BLOCK_BYTES / frame_bytes).max(1)
+}
+
+/// Stores messages from the sequence `first` on. Gives the blocks that they are in.
+pub(super) async fn append(
+    tx: &mut SqliteConnection,
+    messages: &[&Message],
+    first: u64,
+    received_at: u64,
+    frame_bytes: usize,
+) -> Result<Vec<Block>, sqlx::Error> {
+    let mut blocks = Vec::new();
+    let mut next = first;
+    for run in messages.chunks(block_messages(frame_bytes)) {
+        let mut frames = BytesMut::with_capacity(run.len() * frame_bytes);
+        for (seq, message) in (next..).zip(run) {
+            frames.put_u64(seq);
+            frames.put_slice(&message.cell);
+        }
+        let block = Block { first: next, frames: frames.freeze() };
+        sqlx::query(
+            "INSERT INTO blocks (first_seq, messages, received_at, frames) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .bind(block.first as i64)
+        .bind(run.len() as i64)
+        .bind(received_at as i64)
+        .bind(&block.frames[..])
+        .execute(&mut *tx)
+        .await?;
+        next += run.len() as u64;
+        blocks.push(block);
+    }
+    Ok(blocks)
+}
+
+/// The blocks of the next page after the sequence `after`, without those that do not fit in a
+/// page whole; the first one, even so. If `after` is before the oldest block, that is the first.
+pub(super) async fn after(
+    readers: &SqlitePool,
+    after: u64,
+    frame_bytes: usize,
+) -> Result<Vec<Block>, sqlx::Error> {
+    let Ok(after) = i64::try_from(after) else { return Ok(Vec::new()) };
+    let rows = sqlx::query(
+        "WITH page (start) AS (SELECT coalesce(
+             (SELECT max(first_seq) FROM blocks WHERE first_seq <= ?1 + 1),
+             (SELECT min(first_seq) FROM blocks)))
+         SELECT first_seq, frames FROM page, blocks
+         WHERE first_seq >= start AND first_seq <= max(start, ?1 + ?2)
+             AND first_seq + messages > ?1 + 1
+             AND (first_seq = start OR first_seq + messages <= ?1 + 1 + ?2)
+         ORDER BY first_seq",
+    )
+    .bind(after)
+    .bind(block_messages(frame_bytes) as i64)
+    .fetch_all(readers)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let first = row.try_get::<i64, _>("first_seq")? as u64;
+            row.try_get::<&[u8], _>("frames")?;
+            Ok(Block { first, frames: Bytes::from_owner(Frames(row)) })
+        })
+        .collect()
+}
+
+/// The row that came from the database, so that its bytes need no copy.
+struct Frames(SqliteRow);
+
+impl AsRef<[u8]> for Frames {
+    fn as_ref(&self) -> &[u8] {
+        self.0.get("frames")
+    }
+}
+
+/// The first sequence that stays if all before `keep_from` may go, and all before the first
+/// message that was received at `received_from` or later.
+pub(super) async fn keep_from(
+    readers: &SqlitePool,
+    keep_from: u64,
+    received_from: u64,
+) -> Result<u64, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT max(?1, coalesce(
+             (SELECT first_seq FROM blocks WHERE received_at >= ?2 ORDER BY first_seq LIMIT 1),
+             head + 1)) AS keep_from
+         FROM log",
+    )
+    .bind(keep_from.min(i64::MAX as u64) as i64)
+    .bind(received_from.min(i64::MAX as u64) as i64)
+    .fetch_one(readers)
+    .await?;
+    Ok(row.try_get::<i64, _>("keep_from")? as u64)
+}
+
+/// Deletes the blocks that end before the sequence `keep_from`. Gives how many messages.
+pub(super) async fn trim(writer: &SqlitePool, keep_from: u64) -> Result<u64, sqlx::Error> {
+    let mut deleted = 0;
+    loop {
+        let rows = sqlx::query(
+            "DELETE FROM blocks
+             WHERE first_seq < (SELECT min(first_seq) FROM blocks) + ?2
+                 AND first_seq + messages <= ?1
+             RETURNING messages",
+        )
+        .bind(keep_from as i64)
+        .bind(TRIM_MESSAGES)
+        .fetch_all(writer)
+        .await?;
+        if rows.is_empty() {
+            return Ok(deleted);
+        }
+        for row in rows {
+            deleted += row.try_get::<i64, _>("messages")? as u64;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Opens the database and ties it to a pairing.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tocyn_protocol::pairing::Pairing;
+
+use super::{Store, StoreError, blocks, spent};
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// How long a statement waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements that a connection keeps: seven sizes of each statement over many rows.
+const STATEMENTS: usize = 128;
+/// Connections that read.
+const READERS: u32 = 4;
+
+impl Store {
+    /// Opens the database at `path`, makes it (mode 0600) if it is not there, and brings its
+    /// tables up to date. A pairing other than the last one empties the spent set, since no
+    /// token of the old one can be redeemed any more.
+    pub async fn open(
+        path: &Path,
+        pairing: &Pairing,
+        cell_bytes: usize,
+    ) -> Result<Self, StoreError> {
+        let refuse = |reason: String| StoreError::Open { path: path.to_owned(), reason };
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| refuse(error.to_string()))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .statement_cache_capacity(STATEMENTS)
+            .busy_timeout(BUSY_TIMEOUT);
+        let unreadable = |error: sqlx::Error| {
+            refuse(format!("{error}; if the file is damaged, restore it and renew the pairing"))
+        };
+        let pool = |connections| SqlitePoolOptions::new().max_connections(connections);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
+        MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
+        let readers = pool(READERS).connect_with(options).await.map_err(unreadable)?;
+        let store = Self { writer, readers, frame_bytes: blocks::SEQUENCE_BYTES + cell_bytes };
+        let Some(stored) = store.bind(pairing, cell_bytes).await? else {
+            store.close().await;
+            return Err(refuse(
+                "this pairing was replaced before, and which of its tokens were spent is \
+                 forgotten; make a new one with `tocyn-issuer pairing renew`"
+                    .to_owned(),
+            ));
+        };
+        if stored != cell_bytes {
+            store.close().await;
+            return Err(refuse(format!(
+                "its messages have {stored} bytes, but cell_bytes is {cell_bytes}; \
+                 set it back, or start a new data folder"
+            )));
+        }
+        Ok(store)
+    }
+
+    /// Ties the database to a pairing; gives the size of its cells. None if the pairing was
+    /// replaced before: its spent tokens are forgotten.
+    async fn bind(
+        &self,
+        pairing: &Pairing,
+        cell_bytes: usize,
+    ) -> Result<Option<usize>, StoreError> {
+        let pairing_id = pairing.key_pair(0).public().token_key_id().0;
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query(
+            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below)
+             VALUES (1, 0, ?1, ?2, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind(cell_bytes as i64)
+        .bind(&pairing_id[..])
+        .execute(&mut *tx)
+        .await?;
+        let row = sqlx::query("SELECT cell_bytes, pairing_id FROM log WHERE id = 1")
+            .fetch_one(&mut *tx)
+            .await?;
+        let bound: Vec<u8> = row.try_get("pairing_id")?;
+        if bound != pairing_id {
+            let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1")
+                .bind(&pairing_id[..])
+                .fetch_optional(&mut *tx)
+                .await?;
+            if retired.is_some() {
+                return Ok(None);
+            }
+            sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES (?1)")
+                .bind(&bound)
+                .execute(&mut *tx)
+                .await?;
+            spent::clear(&mut tx).await?;
+            sqlx::query("UPDATE log SET pairing_id = ?1 WHERE id = 1")
+                .bind(&pairing_id[..])
+                .execute(&mut *tx)
+                .await?;
+            tracing::info!("the pairing is new: the spent set of the old one was dropped");
+        }
+        tx.commit().await?;
+        Ok(Some(row.try_get::<i64, _>("cell_bytes")? as usize))
+    }
+
+    /// Writes what is in the log into the file, and closes it.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,144 @@
+//! Messages are stored in blocks, one for each commit, and read in pages.
+
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+use tocyn_relay::store::{ReadPage, Store};
+
+use crate::fixture::{Fixture, seq};
+
+/// What `read_after(0, ..)` to the end gives for messages that [`Fixture::posts`] made.
+fn frames(f: &Fixture, messages: usize) -> Vec<u8> {
+    let mut frames = Vec::new();
+    for n in 0..messages {
+        frames.extend((n as u64 + 1).to_be_bytes());
+        let text = format!("message {n}");
+        frames.extend(text.as_bytes());
+        frames.resize((n + 1) * (8 + f.cell_bytes), 0);
+    }
+    frames
+}
+
+/// Stores messages in commits of these sizes.
+async fn commits(f: &Fixture, sizes: &[usize]) {
+    let mut next = 0;
+    for size in sizes {
+        let stored = f.spend(&f.posts(next..next + size), 1).await;
+        next += size;
+        assert_eq!(seq(&stored[size - 1]), Some(next as u64));
+    }
+}
+
+async fn page(store: &Store, after: u64, limit: u64) -> ReadPage {
+    store.read_after(after, limit).await.unwrap().expect("there are messages")
+}
+
+/// How many messages each block has.
+async fn block_sizes(f: &Fixture) -> Vec<i64> {
+    let url = format!("sqlite://{}", f.path().display());
+    let mut db = SqliteConnection::connect(&url).await.unwrap();
+    let sizes = sqlx::query_scalar("SELECT messages FROM blocks ORDER BY first_seq");
+    sizes.fetch_all(&mut db).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_may_begin_and_end_anywhere_in_a_block() {
+    let f = Fixture::new().await;
+    commits(&f, &[1, 5, 1, 1, 4]).await;
+    assert_eq!(block_sizes(&f).await, [1, 5, 1, 1, 4]);
+    let expected = frames(&f, 12);
+    let frame = 8 + f.cell_bytes;
+    let database_only = f.second_store().await;
+    for store in [&f.store, &database_only] {
+        for (after, limit) in (0..12).flat_map(|after| (1..=13).map(move |limit| (after, limit))) {
+            let page = page(store, after, limit).await;
+            assert_eq!(page.messages, limit.min(12 - after), "after {after}, limit {limit}");
+            assert_eq!(page.last, after + page.messages);
+            let wanted = &expected[after as usize * frame..page.last as usize * frame];
+            assert_eq!(page.bytes, wanted, "after {after}, limit {limit}");
+        }
+        assert!(store.read_after(0, 0).await.unwrap().is_none());
+        assert!(store.read_after(12, 1).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn blocks_and_pages_are_bounded_but_hold_one_message_at_least() {
+    // 256 KiB hold two of the smaller cells, and not one of the larger.
+    for (cell_bytes, sizes) in [(100_000, &[2, 2, 1, 1][..]), (300_000, &[1, 1, 1, 1, 1, 1])] {
+        let f = Fixture::with_cells_of(cell_bytes).await;
+        commits(&f, &[5, 1]).await;
+        assert_eq!(block_sizes(&f).await, sizes);
+        for store in [&f.store, &f.second_store().await] {
+            let (mut after, mut read, mut pages) = (0, Vec::new(), Vec::new());
+            while let Some(page) = store.read_after(after, u64::MAX).await.unwrap() {
+                after = page.last;
+                read.extend_from_slice(&page.bytes);
+                pages.push(page.messages);
+            }
+            assert!(read == frames(&f, 6), "the same bytes");
+            // The two messages that are alone in their blocks share a page where they fit.
+            let expected = if cell_bytes == 100_000 { &[2, 2, 2][..] } else { &[1; 6] };
+            assert_eq!(pages, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn blocks_go_when_all_of_their_messages_may_go() {
+    let f = Fixture::new().await;
+    let times = [(3, 10), (2, 20), (1, 30)];
+    let mut next = 0;
+    for (size, now) in times {
+        f.spend(&f.posts(next..next + size), now).await;
+        next += size;
+    }
+    assert_eq!(f.store.trim(3, 0).await.unwrap(), 0, "message 3 stays, so 1 and 2 do");
+    assert_eq!(f.store.trim(5, 0).await.unwrap(), 3);
+    assert_eq!(f.range().await, (4, 6));
+    let overtaken = page(&f.store, 1, 100).await;
+    assert_eq!((overtaken.last, overtaken.messages), (6, 3), "readers see the jump");
+    assert_eq!(overtaken.bytes, frames(&f, 6)[3 * (8 + f.cell_bytes)..]);
+    assert_eq!(f.store.trim(0, 21).await.unwrap(), 2);
+    assert_eq!(f.range().await, (6, 6));
+}
+
+#[tokio::test]
+async fn a_reader_far_behind_what_is_kept_sees_the_jump() {
+    let f = Fixture::with_cells_of(100_000).await;
+    commits(&f, &[1; 6]).await;
+    f.store.trim(6, 0).await.unwrap();
+    // More than a page lies between.
+    let jump = page(&f.store, 0, 1).await;
+    assert_eq!((jump.messages, jump.last), (1, 6));
+}
+
+#[tokio::test]
+async fn sequences_go_on_after_everything_was_deleted() {
+    let mut f = Fixture::new().await;
+    for i in 0..5 {
+        f.spend(&[f.pay(&f.token(0), 0, &i.to_string())], i).await;
+    }
+    assert_eq!(f.store.trim(0, 0).await.unwrap(), 0);
+    assert_eq!(f.store.trim(3, 0).await.unwrap(), 2);
+    assert_eq!(f.range().await, (3, 5));
+    assert_eq!(f.store.trim(0, 3).await.unwrap(), 1);
+    assert_eq!(f.range().await, (4, 5));
+    assert_eq!(f.store.trim(0, 100).await.unwrap(), 2);
+    assert_eq!(f.range().await, (6, 5));
+    f.reopen().await;
+    assert_eq!(seq(&f.spend(&[f.pay(&f.token(0), 0, "next")], 9).await[0]), Some(6));
+    assert_eq!(f.range().await, (6, 6));
+}
+
+#[tokio::test]
+async fn pages_are_dense_and_bounded() {
+    let f = Fixture::new().await;
+    let batch: Vec<_> = (0..10).map(|i| f.pay(&f.token(0), 0, &i.to_string())).collect();
+    f.spend(&batch, 1).await;
+    let page = f.store.read_after(3, 4).await.unwrap().unwrap();
+    assert_eq!((page.messages, page.last), (4, 7));
+    assert_eq!(page.bytes.len(), 4 * (8 + f.cell_bytes));
+    assert_eq!(page.bytes[..8], 4u64.to_be_bytes());
+    assert!(f.store.read_after(10, 4).await.unwrap().is_none());
+    assert!(f.store.read_after(u64::MAX, 4).await.unwrap().is_none());
+}

@@ -1,0 +1,92 @@
+//! Which files are opened, and how an older one is brought up to date.
+
+use std::borrow::Cow;
+
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tocyn_protocol::relay::PostReceipt;
+use tocyn_relay::store::{SpendOutcome, Store};
+
+use crate::fixture::{Fixture, pairing, seq};
+
+#[tokio::test]
+async fn another_cell_size_is_refused() {
+    let f = Fixture::new().await;
+    f.store.close().await;
+    let error = Store::open(&f.path(), &f.pairing, 128).await.err().unwrap().to_string();
+    assert!(error.contains("64 bytes") && error.contains("128"), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.sqlite");
+    std::fs::write(&path, vec![0x55; 8192]).unwrap();
+    let error = Store::open(&path, &pairing(), 64).await.err().unwrap().to_string();
+    assert!(error.contains("relay.sqlite") && error.contains("restore"), "{error}");
+}
+
+/// Makes the database that the first version of the relay made.
+async fn first_version(f: &Fixture) -> SqliteConnection {
+    f.store.close().await;
+    std::fs::remove_file(f.path()).unwrap();
+    let options = SqliteConnectOptions::new().filename(f.path()).create_if_missing(true);
+    let mut db = SqliteConnection::connect_with(&options).await.unwrap();
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.migrations = Cow::Owned(migrator.migrations[..1].to_vec());
+    migrator.run(&mut db).await.unwrap();
+    sqlx::query("INSERT INTO log VALUES (1, 9, ?1, ?2, 0)")
+        .bind(f.cell_bytes as i64)
+        .bind(&f.pairing.key_pair(0).public().token_key_id().0[..])
+        .execute(&mut db)
+        .await
+        .unwrap();
+    db
+}
+
+#[tokio::test]
+async fn messages_of_the_first_version_are_moved_into_blocks() {
+    let mut f = Fixture::new().await;
+    let mut db = first_version(&f).await;
+    let mut expected = Vec::new();
+    for seq in 4..=9u64 {
+        let mut cell = vec![seq as u8; f.cell_bytes];
+        cell[..4].copy_from_slice(&[0, 0xff, 0xc3, 0x28]); // neither text nor free of zeros
+        expected.extend(seq.to_be_bytes());
+        expected.extend(&cell);
+        sqlx::query("INSERT INTO messages VALUES (?1, 7, x'00', ?2)")
+            .bind(seq as i64)
+            .bind(cell)
+            .execute(&mut db)
+            .await
+            .unwrap();
+    }
+    db.close().await.unwrap();
+    f.reopen().await;
+    assert_eq!(f.range().await, (4, 9));
+    let page = f.store.read_after(3, 100).await.unwrap().unwrap();
+    assert_eq!((page.messages, page.last), (6, 9));
+    assert_eq!(page.bytes, expected);
+    assert_eq!(seq(&f.spend(&f.posts(0..1), 8).await[0]), Some(10));
+    assert_eq!(f.store.trim(0, 8).await.unwrap(), 6, "they have kept their times");
+}
+
+#[tokio::test]
+async fn tokens_that_were_spent_in_the_first_version_stay_spent() {
+    let mut f = Fixture::new().await;
+    let token = f.token(0);
+    let (paid, other) = (f.pay(&token, 0, "paid for"), f.pay(&token, 0, "another"));
+    let first = PostReceipt { seq: 9, message_id: paid.1.id(), received_at: 7 };
+    let mut db = first_version(&f).await;
+    sqlx::query("INSERT INTO spent_0 VALUES (?1, 9, 7, ?2)")
+        .bind(&paid.0.spend_key().nonce[..])
+        .bind(&paid.1.id().as_bytes()[..])
+        .execute(&mut db)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE spent_slots SET epoch = 0 WHERE slot = 0").execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    f.reopen().await;
+    let outcomes = f.spend(&[paid, other], 8).await;
+    assert_eq!(outcomes, [SpendOutcome::StoredBefore(first), SpendOutcome::SpentOnAnother]);
+}

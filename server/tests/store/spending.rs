@@ -1,0 +1,51 @@
+//! A token pays once.
+
+use tocyn_protocol::relay::MessageId;
+use tocyn_relay::store::SpendOutcome;
+
+use crate::fixture::{Fixture, seq};
+
+#[tokio::test]
+async fn a_token_pays_once_within_a_batch_and_across_batches() {
+    let mut f = Fixture::new().await;
+    let (a, b) = (f.token(0), f.token(0));
+    let batch =
+        [f.pay(&a, 0, "one"), f.pay(&a, 0, "one"), f.pay(&a, 0, "two"), f.pay(&b, 0, "one")];
+    let done = f.spend(&batch, 7).await;
+    let SpendOutcome::Stored(first) = done[0] else { panic!("{done:?}") };
+    assert_eq!((first.seq, first.received_at, first.message_id), (1, 7, f.message("one").id()));
+    assert_eq!(done[1], SpendOutcome::StoredBefore(first));
+    assert_eq!(done[2], SpendOutcome::SpentOnAnother);
+    assert_eq!(seq(&done[3]), Some(2), "the same text paid for twice is two messages");
+    f.reopen().await;
+    let again = f.spend(&batch[..1], 99).await;
+    assert_eq!(again, [SpendOutcome::StoredBefore(first)]);
+    assert_eq!(f.range().await, (1, 2));
+}
+
+#[tokio::test]
+async fn large_batches_mix_new_posts_repeats_and_epochs() {
+    let f = Fixture::new().await;
+    let posts: Vec<_> = (0..150)
+        .map(|n| {
+            let epoch = n % 2;
+            f.pay(&f.token(epoch), epoch, &format!("message {n}"))
+        })
+        .collect();
+    let first = f.spend(&posts[..100], 1).await;
+    assert_eq!(first.iter().map(seq).collect::<Vec<_>>(), (1..=100).map(Some).collect::<Vec<_>>());
+    let second = f.spend(&posts[50..], 2).await;
+    let before: Vec<_> = first[50..].iter().map(seq).collect();
+    for (outcome, seq) in second[..50].iter().zip(before) {
+        let SpendOutcome::StoredBefore(receipt) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((Some(receipt.seq), receipt.received_at), (seq, 1));
+    }
+    let fresh: Vec<_> = second[50..].iter().map(seq).collect();
+    assert_eq!(fresh, (101..=150).map(Some).collect::<Vec<_>>());
+    let page = f.store.read_after(0, 1000).await.unwrap().unwrap();
+    assert_eq!((page.messages, page.last), (150, 150));
+    for (i, (_, message)) in posts.iter().enumerate() {
+        let frame = &page.bytes[i * (8 + f.cell_bytes)..][..8 + f.cell_bytes];
+        assert_eq!(MessageId::of(&frame[8..]), message.id(), "message {i} is in its place");
+    }
+}
