@@ -42,7 +42,7 @@ impl Pipeline {
         epochs: Arc<Epochs>,
         store: Store,
         clock: Clock,
-        head: watch::Sender<u64>,
+        head: watch::Sender<Option<u64>>,
     ) -> Self {
         let (jobs, queue) = mpsc::channel(max_posts);
         let (verified, ready) = mpsc::channel(COMMIT_BATCH);
@@ -126,7 +126,7 @@ async fn commit_forever(
     mut ready: mpsc::Receiver<Verified>,
     store: Store,
     clock: Clock,
-    head: watch::Sender<u64>,
+    head: watch::Sender<Option<u64>>,
 ) {
     let mut taken = Vec::with_capacity(COMMIT_BATCH);
     while ready.recv_many(&mut taken, COMMIT_BATCH).await > 0 {
@@ -139,7 +139,7 @@ async fn commit_forever(
             Ok(outcomes) => {
                 let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
                 if let Some(newest) = newest {
-                    head.send_replace(newest);
+                    head.send_replace(Some(newest));
                 }
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(outcome.into());

@@ -78,7 +78,7 @@ pub struct Relay {
     /// The operator's settings.
     pub config: Config,
     pipeline: Pipeline,
-    head: watch::Receiver<u64>,
+    head: watch::Receiver<Option<u64>>,
 }
 
 impl Relay {
@@ -86,7 +86,7 @@ impl Relay {
     pub fn new(config: &Config, pairing: Pairing, store: Store, clock: Clock) -> Self {
         let config = config.clone();
         let epochs = Arc::new(Epochs::new(pairing));
-        let (told, head) = watch::channel(0);
+        let (told, head) = watch::channel(None);
         let pipeline = Pipeline::start(
             config.limits.max_posts,
             epochs.clone(),
@@ -97,9 +97,9 @@ impl Relay {
         Self { epochs, store, clock, config, pipeline, head }
     }
 
-    /// Wakes once for each commit that stored messages. The value is a hint; the store has the
-    /// truth.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
+    /// Wakes once for each commit that stored messages. The value is the newest sequence, None
+    /// until the first commit since the start.
+    pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
         self.head.clone()
     }
 

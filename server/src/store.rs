@@ -4,9 +4,11 @@ mod blocks;
 mod error;
 mod open;
 mod spent;
+mod tail;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
@@ -18,6 +20,7 @@ use tocyn_protocol::relay::{MessageId, PostReceipt};
 pub use blocks::ReadPage;
 pub use error::StoreError;
 use spent::{Nonce, Slot};
+use tail::Tail;
 
 /// A cell with its id.
 #[derive(Clone, Debug)]
@@ -76,6 +79,7 @@ pub struct Store {
     /// SQLite has one writer; a pool of one queues for it fairly.
     writer: SqlitePool,
     readers: SqlitePool,
+    tail: Arc<Tail>,
     /// Bytes of one message over the wire.
     frame_bytes: usize,
 }
@@ -105,15 +109,18 @@ impl Store {
             }
             outcomes.push(outcome);
         }
+        let mut blocks = Vec::new();
         if !appended.is_empty() {
             slots.insert(&mut tx).await?;
-            blocks::append(&mut tx, &appended, old_head + 1, now, self.frame_bytes).await?;
+            blocks =
+                blocks::append(&mut tx, &appended, old_head + 1, now, self.frame_bytes).await?;
             sqlx::query("UPDATE log SET head = ?1 WHERE id = 1")
                 .bind((old_head + appended.len() as u64) as i64)
                 .execute(&mut *tx)
                 .await?;
         }
         tx.commit().await?;
+        self.tail.push(&blocks);
         Ok(outcomes)
     }
 
@@ -133,7 +140,11 @@ impl Store {
     /// At most `limit` messages after the sequence `after`; None if there is none. Where the
     /// messages right after it are deleted, the page begins with the oldest one that is kept.
     pub async fn read_after(&self, after: u64, limit: u64) -> Result<Option<ReadPage>, StoreError> {
-        let blocks = blocks::after(&self.readers, after, self.frame_bytes).await?;
+        let most = blocks::block_messages(self.frame_bytes) as u64;
+        let blocks = match self.tail.after(after, most) {
+            Some(blocks) => blocks,
+            None => blocks::after(&self.readers, after, most).await?,
+        };
         Ok(ReadPage::cut(&blocks, after, limit, self.frame_bytes))
     }
 
@@ -142,6 +153,7 @@ impl Store {
     /// one that stays. Gives how many. A large number takes several transactions.
     pub async fn trim(&self, keep_from: u64, received_from: u64) -> Result<u64, StoreError> {
         let keep_from = blocks::keep_from(&self.readers, keep_from, received_from).await?;
+        self.tail.trim(keep_from);
         Ok(blocks::trim(&self.writer, keep_from).await?)
     }
 

@@ -93,7 +93,7 @@ struct Reader {
 }
 
 struct Follow {
-    head: watch::Receiver<u64>,
+    head: watch::Receiver<Option<u64>>,
     stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
@@ -101,28 +101,18 @@ struct Follow {
 impl Reader {
     /// The next page; waits for it if the reader follows. None at the end.
     async fn next_page(&mut self) -> Result<Option<Bytes>, StoreError> {
-        loop {
-            if self.left == 0 {
-                return Ok(None);
-            }
+        while self.left > 0 {
+            // Of those who follow, none that has all asks the store in vain.
+            let mut has_all = false;
             if let Some(follow) = &mut self.follow {
-                follow.head.borrow_and_update();
+                let newest = *follow.head.borrow_and_update();
+                has_all = newest.is_some_and(|newest| newest <= self.after);
                 if *follow.stopping.borrow() {
                     return Ok(None);
                 }
             }
-            if let Some(page) = self.store.read_after(self.after, self.left).await? {
-                // The log is dense: a jump means that retention has overtaken this reader.
-                if page.last - self.after != page.messages {
-                    return Err(StoreError::Overtaken);
-                }
-                self.after = page.last;
-                self.left -= page.messages;
-                return Ok(Some(page.bytes));
-            }
-            // Retention may have left nothing at all after what this reader has.
-            if self.store.range().await?.oldest > self.after + 1 {
-                return Err(StoreError::Overtaken);
+            if !has_all && let Some(page) = self.look().await? {
+                return Ok(Some(page));
             }
             let Some(follow) = &mut self.follow else { return Ok(None) };
             tokio::select! {
@@ -130,6 +120,23 @@ impl Reader {
                 _ = follow.stopping.changed() => return Ok(None),
             }
         }
+        Ok(None)
+    }
+
+    /// The next page, if there is one.
+    async fn look(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let Some(page) = self.store.read_after(self.after, self.left).await? else {
+            // Retention may have left nothing at all after what this reader has.
+            let overtaken = self.store.range().await?.oldest > self.after + 1;
+            return if overtaken { Err(StoreError::Overtaken) } else { Ok(None) };
+        };
+        // The log is dense: a jump means that retention has overtaken this reader.
+        if page.last - self.after != page.messages {
+            return Err(StoreError::Overtaken);
+        }
+        self.after = page.last;
+        self.left -= page.messages;
+        Ok(Some(page.bytes))
     }
 }
 

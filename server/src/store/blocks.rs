@@ -21,6 +21,13 @@ pub(super) struct Block {
     pub(super) frames: Bytes,
 }
 
+impl Block {
+    /// The sequence after its last message.
+    pub(super) fn end(&self, frame_bytes: usize) -> u64 {
+        self.first + (self.frames.len() / frame_bytes) as u64
+    }
+}
+
 /// A run of messages as they go over the wire: for each its sequence (`u64`), then the cell.
 #[derive(Debug)]
 pub struct ReadPage {
@@ -101,12 +108,13 @@ pub(super) async fn append(
     Ok(blocks)
 }
 
-/// The blocks of the next page after the sequence `after`, without those that do not fit in a
-/// page whole; the first one, even so. If `after` is before the oldest block, that is the first.
+/// The blocks from the one that has the message after `after` on: as many as have `most`
+/// messages together beyond `after`, but one at least. If that message is deleted, from the
+/// oldest block on.
 pub(super) async fn after(
     readers: &SqlitePool,
     after: u64,
-    frame_bytes: usize,
+    most: u64,
 ) -> Result<Vec<Block>, sqlx::Error> {
     let Ok(after) = i64::try_from(after) else { return Ok(Vec::new()) };
     let rows = sqlx::query(
@@ -120,7 +128,7 @@ pub(super) async fn after(
          ORDER BY first_seq",
     )
     .bind(after)
-    .bind(block_messages(frame_bytes) as i64)
+    .bind(most as i64)
     .fetch_all(readers)
     .await?;
     rows.into_iter()

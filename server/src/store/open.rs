@@ -2,12 +2,14 @@
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tocyn_protocol::pairing::Pairing;
 
+use super::tail::Tail;
 use super::{Store, StoreError, blocks, spent};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -49,7 +51,9 @@ impl Store {
         let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
         MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
         let readers = pool(READERS).connect_with(options).await.map_err(unreadable)?;
-        let store = Self { writer, readers, frame_bytes: blocks::SEQUENCE_BYTES + cell_bytes };
+        let frame_bytes = blocks::SEQUENCE_BYTES + cell_bytes;
+        let tail = Arc::new(Tail::new(frame_bytes));
+        let store = Self { writer, readers, tail, frame_bytes };
         let Some(stored) = store.bind(pairing, cell_bytes).await? else {
             store.close().await;
             return Err(refuse(

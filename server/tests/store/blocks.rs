@@ -142,3 +142,38 @@ async fn pages_are_dense_and_bounded() {
     assert!(f.store.read_after(10, 4).await.unwrap().is_none());
     assert!(f.store.read_after(u64::MAX, 4).await.unwrap().is_none());
 }
+
+/// Overwrites what is on disk with zeros, to show which reads come from there.
+async fn wipe_disk(f: &Fixture) {
+    let url = format!("sqlite://{}", f.path().display());
+    let mut db = SqliteConnection::connect(&url).await.unwrap();
+    let wipe = "UPDATE blocks SET frames = zeroblob(length(frames))";
+    sqlx::query(wipe).execute(&mut db).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_newest_messages_are_read_from_memory_and_go_with_the_others() {
+    let f = Fixture::new().await;
+    commits(&f, &[3, 2]).await;
+    let expected = frames(&f, 5);
+    wipe_disk(&f).await;
+    assert_eq!(page(&f.second_store().await, 0, 9).await.bytes, vec![0; expected.len()]);
+    assert_eq!(page(&f.store, 0, 9).await.bytes, expected);
+    f.store.trim(4, 0).await.unwrap();
+    let jump = page(&f.store, 0, 9).await;
+    assert_eq!((jump.messages, jump.last), (2, 5), "1 to 3 are gone from memory too");
+    assert_eq!(page(&f.store, 3, 9).await.bytes, expected[3 * (8 + f.cell_bytes)..]);
+}
+
+#[tokio::test]
+async fn memory_holds_the_end_of_the_log_only() {
+    let f = Fixture::with_cells_of(1 << 20).await;
+    commits(&f, &[1, 2, 1, 2]).await;
+    wipe_disk(&f).await;
+    // 4 MiB hold three of these messages with their sequences.
+    for after in 0..6 {
+        let page = page(&f.store, after, 9).await;
+        let from_memory = page.bytes[..8] == (after + 1).to_be_bytes();
+        assert_eq!((page.last, from_memory), (after + 1, after >= 3));
+    }
+}

@@ -72,16 +72,29 @@ async fn everyone_who_follows_gets_every_message_once_and_in_order() {
     let relay = world.start_relay();
     let (before, live) = tokens.split_at(16);
     fill(&relay, before, 1).await;
-    let followers: Vec<_> = (0..20)
-        .map(|_| {
-            let url = relay.url().to_owned();
-            let range = Range { after: Some(8), limit: Some(72), follow: true };
-            tokio::spawn(async move { read(&url, range).await.unwrap() })
+    let followers: Vec<_> = (0..50)
+        .map(|n| {
+            let relay = client(relay.url());
+            // Some begin at the head, some far behind it.
+            let range = Range { after: Some(n % 17), limit: Some(80 - n % 17), follow: true };
+            tokio::spawn(async move {
+                let info = relay.info().await.unwrap();
+                let mut reader = Reader::new(&relay, &info, range);
+                let mut messages = Vec::new();
+                while let Some(message) = reader.next().await.unwrap() {
+                    messages.push(message);
+                }
+                messages
+            })
         })
         .collect();
-    fill(&relay, live, 17).await;
-    for sequences in join_all(followers).await {
-        assert_eq!(sequences.unwrap(), Vec::from_iter(9..=80));
+    // One by one and all at once, so that commits of one message and of many are followed.
+    fill(&relay, &live[..8], 17).await;
+    join_all(live[8..].iter().map(|token| fill(&relay, std::slice::from_ref(token), 25))).await;
+    let all = read_all(&http_client(), relay.url()).await;
+    assert_eq!(all.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), Vec::from_iter(1..=80));
+    for (n, messages) in join_all(followers).await.into_iter().enumerate() {
+        assert_eq!(messages.unwrap(), all[n % 17..], "follower {n}");
     }
 }
 
