@@ -13,33 +13,28 @@ pub(crate) struct Turn {
     number: u64,
 }
 
-impl Turn {
-    fn tokens(self) -> u64 {
-        self.due - self.number
-    }
-}
-
 /// What waits for worker threads. It has no bound of its own: whoever puts something in must have
 /// been admitted.
 pub(crate) struct FairQueue<T> {
     state: Mutex<State<T>>,
     filled: Condvar,
     workers: usize,
-    max_tokens: u64,
+    max_work: usize,
 }
 
 struct State<T> {
-    waiting: BTreeMap<Turn, T>,
+    /// With the work that each of them is.
+    waiting: BTreeMap<Turn, (usize, T)>,
     arrivals: u64,
     closed: bool,
 }
 
 impl<T> FairQueue<T> {
     /// A queue for so many workers, each of which takes one request, or several that together
-    /// have at most `max_tokens` tokens.
-    pub(crate) fn new(workers: usize, max_tokens: u64) -> Self {
+    /// are at most so much work.
+    pub(crate) fn new(workers: usize, max_work: usize) -> Self {
         let state = State { waiting: BTreeMap::new(), arrivals: 0, closed: false };
-        Self { state: Mutex::new(state), filled: Condvar::new(), workers, max_tokens }
+        Self { state: Mutex::new(state), filled: Condvar::new(), workers, max_work }
     }
 
     /// The place of a request that arrives now.
@@ -51,10 +46,10 @@ impl<T> FairQueue<T> {
     }
 
     /// Puts a request in at its place; drops it if the queue is closed.
-    pub(crate) fn push(&self, turn: Turn, request: T) {
+    pub(crate) fn push(&self, turn: Turn, work: usize, request: T) {
         let mut state = self.lock();
         if !state.closed {
-            state.waiting.insert(turn, request);
+            state.waiting.insert(turn, (work, request));
             self.filled.notify_one();
         }
     }
@@ -66,15 +61,15 @@ impl<T> FairQueue<T> {
         let mut state =
             self.filled.wait_while(self.lock(), nothing).expect("no panic under the lock");
         let share = state.waiting.len().div_ceil(self.workers);
-        let (mut taken, mut tokens) = (Vec::new(), 0);
+        let (mut taken, mut sum) = (Vec::new(), 0);
         while taken.len() < share
             && let Some(next) = state.waiting.first_entry()
         {
-            tokens += next.key().tokens();
-            if tokens > self.max_tokens && !taken.is_empty() {
+            sum += next.get().0;
+            if sum > self.max_work && !taken.is_empty() {
                 break;
             }
-            taken.push(next.remove());
+            taken.push(next.remove().1);
         }
         taken
     }
@@ -98,6 +93,11 @@ mod tests {
         FairQueue::new(workers, 64)
     }
 
+    /// A request of so many tokens, each of them one piece of work.
+    fn arrive<T>(queue: &FairQueue<T>, tokens: usize, request: T) {
+        queue.push(queue.arrive(tokens), tokens, request);
+    }
+
     /// What is taken one after the other from now on, by one worker.
     fn drain<T>(queue: &FairQueue<T>) -> Vec<Vec<T>> {
         queue.close();
@@ -110,7 +110,7 @@ mod tests {
         for (tokens, name) in
             [(512, "512 a"), (512, "512 b"), (256, "256"), (512, "512 c"), (1, "1"), (64, "64")]
         {
-            queue.push(queue.arrive(tokens), name);
+            arrive(&queue, tokens, name);
         }
         let order = drain(&queue).concat();
         assert_eq!(order, ["1", "64", "256", "512 a", "512 b", "512 c"]);
@@ -121,7 +121,7 @@ mod tests {
         let queue = queue(1);
         // Due 5, 5 and 5.
         for (tokens, name) in [(5, "first"), (4, "second"), (3, "third")] {
-            queue.push(queue.arrive(tokens), name);
+            arrive(&queue, tokens, name);
         }
         assert_eq!(drain(&queue).concat(), ["first", "second", "third"]);
     }
@@ -129,13 +129,13 @@ mod tests {
     #[test]
     fn an_endless_stream_of_small_requests_does_not_starve_a_large_one() {
         let queue = FairQueue::new(1, 1);
-        queue.push(queue.arrive(512), 512);
+        arrive(&queue, 512, 512);
         // There is always a small one that waits as well.
-        queue.push(queue.arrive(1), 1);
+        arrive(&queue, 1, 1);
         let mut passed = 0;
         while queue.take() != [512] {
             passed += 1;
-            queue.push(queue.arrive(1), 1);
+            arrive(&queue, 1, 1);
             assert!(passed < 512, "the large one is still not served");
         }
         assert_eq!(passed, 510);
@@ -145,12 +145,12 @@ mod tests {
     fn an_endless_stream_of_large_requests_does_not_hold_a_small_one_up() {
         let queue = FairQueue::new(1, 64);
         for _ in 0..200 {
-            queue.push(queue.arrive(512), 512);
+            arrive(&queue, 512, 512);
         }
         for _ in 0..1000 {
-            queue.push(queue.arrive(1), 1);
+            arrive(&queue, 1, 1);
             assert_eq!(queue.take(), [1]);
-            queue.push(queue.arrive(512), 512);
+            arrive(&queue, 512, 512);
             assert_eq!(queue.take(), [512]);
         }
     }
@@ -159,11 +159,11 @@ mod tests {
     fn the_second_pass_keeps_its_turn() {
         let queue = queue(1);
         let first = queue.arrive(10);
-        queue.push(first, "first: decode");
-        queue.push(queue.arrive(10), "second: decode");
+        queue.push(first, 1, "first: decode");
+        arrive(&queue, 10, "second: decode");
         assert_eq!(queue.take(), ["first: decode", "second: decode"]);
-        queue.push(queue.arrive(10), "third: decode");
-        queue.push(first, "first: evaluate");
+        arrive(&queue, 10, "third: decode");
+        queue.push(first, 10, "first: evaluate");
         assert_eq!(drain(&queue).concat(), ["first: evaluate", "third: decode"]);
     }
 
@@ -171,16 +171,25 @@ mod tests {
     fn small_requests_are_taken_together_up_to_the_limit() {
         let queue = FairQueue::new(1, 64);
         for tokens in [16, 16, 16, 16, 16, 512, 1] {
-            queue.push(queue.arrive(tokens), tokens);
+            arrive(&queue, tokens, tokens);
         }
         assert_eq!(drain(&queue), [vec![1, 16, 16, 16], vec![16, 16], vec![512]]);
+    }
+
+    #[test]
+    fn a_step_that_is_little_work_is_taken_for_more_of_them() {
+        let queue = FairQueue::new(1, 64);
+        for name in ["a", "b", "c"] {
+            queue.push(queue.arrive(256), 32, name);
+        }
+        assert_eq!(drain(&queue), [vec!["a", "b"], vec!["c"]]);
     }
 
     #[test]
     fn a_worker_takes_no_more_than_its_share() {
         let queue = FairQueue::new(2, 64);
         for number in 0..8 {
-            queue.push(queue.arrive(1), number);
+            arrive(&queue, 1, number);
         }
         assert_eq!(drain(&queue), [vec![0, 1, 2, 3], vec![4, 5], vec![6], vec![7]]);
     }
@@ -188,9 +197,9 @@ mod tests {
     #[test]
     fn a_closed_queue_takes_nothing_more() {
         let queue = queue(1);
-        queue.push(queue.arrive(1), "before");
+        arrive(&queue, 1, "before");
         queue.close();
-        queue.push(queue.arrive(1), "after");
+        arrive(&queue, 1, "after");
         assert_eq!(queue.take(), ["before"]);
         assert!(queue.take().is_empty());
     }
@@ -200,7 +209,7 @@ mod tests {
         let queue = queue(1);
         std::thread::scope(|threads| {
             let worker = threads.spawn(|| (queue.take(), queue.take()));
-            queue.push(queue.arrive(1), "work");
+            arrive(&queue, 1, "work");
             queue.close();
             // Whether it waited before or came later: it gets the work, then the end.
             assert_eq!(worker.join().unwrap(), (vec!["work"], vec![]));
