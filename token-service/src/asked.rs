@@ -1,5 +1,6 @@
 //! A token request of either form: for one token, or for a batch.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use getrandom::SysRng;
@@ -45,12 +46,28 @@ impl Asked {
     }
 }
 
-/// Answers requests, each under its key, in order: the bodies of the responses.
+/// Answers requests, each under its key, in order: the bodies of the responses. Single requests
+/// under one key are computed together.
 pub(crate) fn evaluate_many(requests: &[(Asked, Arc<Issuer>)]) -> Vec<Vec<u8>> {
     let rng = &mut UnwrapErr(SysRng);
-    let evaluate = |(asked, key): &(Asked, Arc<Issuer>)| match asked {
-        Asked::One(request) => key.evaluate(request, rng).to_bytes(),
-        Asked::Batch(request) => key.evaluate_batch(request, rng).to_bytes(),
-    };
-    requests.iter().map(evaluate).collect()
+    let mut answers = vec![Vec::new(); requests.len()];
+    let mut singles: HashMap<*const Issuer, Vec<usize>> = HashMap::new();
+    for (i, (asked, key)) in requests.iter().enumerate() {
+        match asked {
+            Asked::Batch(request) => answers[i] = key.evaluate_batch(request, rng).to_bytes(),
+            Asked::One(_) => singles.entry(Arc::as_ptr(key)).or_default().push(i),
+        }
+    }
+    for places in singles.into_values() {
+        let one = |i: &usize| match &requests[*i].0 {
+            Asked::One(request) => Some(request),
+            Asked::Batch(_) => None,
+        };
+        let together: Vec<&TokenRequest> = places.iter().filter_map(one).collect();
+        let key = &requests[places[0]].1;
+        for (i, answer) in places.into_iter().zip(key.evaluate_many(&together, rng)) {
+            answers[i] = answer.to_bytes();
+        }
+    }
+    answers
 }

@@ -3,8 +3,10 @@
 
 mod charge;
 
+use std::collections::HashSet;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use sqlx::Row;
@@ -19,6 +21,9 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// How long a statement waits for another process, as `voucher create` beside `serve`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Vouchers that are remembered to exist: 32 bytes each, and some for the table.
+const MAX_KNOWN: usize = 65_536;
 
 /// The database failed. Nothing was charged.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +92,8 @@ pub struct Store {
     /// SQLite has one writer; a pool of one queues for it fairly.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Hashes of codes that were found, at most [`MAX_KNOWN`].
+    known: Arc<RwLock<HashSet<[u8; 32]>>>,
 }
 
 impl Store {
@@ -114,7 +121,7 @@ impl Store {
         let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
         MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
         let readers = pool(4).connect_with(options).await.map_err(unreadable)?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, known: Arc::default() })
     }
 
     /// Writes what is in the log into the file, and closes it.
@@ -129,12 +136,23 @@ impl Store {
         Ok(())
     }
 
-    /// Whether there is such a voucher: the look before the costly part of a request.
+    /// Whether there is such a voucher: the look before the costly part of a request. One that
+    /// was found before is not looked for again: vouchers are revoked, but never deleted.
     pub async fn knows(&self, code_hash: &[u8; 32]) -> Result<bool, StoreError> {
+        if self.known.read().expect("no panic under the lock").contains(code_hash) {
+            return Ok(true);
+        }
         let row = sqlx::query("SELECT 1 FROM vouchers WHERE code_hash = ?1")
             .bind(&code_hash[..])
             .fetch_optional(&self.readers)
             .await?;
+        if row.is_some() {
+            let mut known = self.known.write().expect("no panic under the lock");
+            if known.len() >= MAX_KNOWN {
+                known.clear();
+            }
+            known.insert(*code_hash);
+        }
         Ok(row.is_some())
     }
 
