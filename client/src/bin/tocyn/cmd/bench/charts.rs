@@ -168,7 +168,7 @@ impl Chart {
         let places = || lines.iter().flat_map(|(_, points)| points.iter().copied());
         let (x, y) = (self.x.scale, self.y.scale);
         // The names of the lines stand above the lines.
-        let room = 1.08 + 0.06 * lines.len() as f64;
+        let room = 1.0 / (1.0 - (0.04 + 0.06 * lines.len() as f64).min(0.6));
         let x = Places { scale: x, range: x.range(places().map(|point| point.0), 1.02) };
         let y = Places { scale: y, range: y.range(places().map(|point| point.1), room) };
         let area = backend.into_drawing_area();

@@ -75,7 +75,7 @@ pub(crate) async fn run(args: &Args) -> CliResult {
             seconds: args.load.seconds,
             requests: count,
         };
-        let bar = args.output.bar(count, format!("{connections} connections"));
+        let bar = args.output.bar(plan.steps(), format!("{connections} connections"));
         let meter = Meter::start(services.own.as_ref());
         let (run, requests) = load::run(&plan, requests, &bar).await?;
         let usage = meter.stop();

@@ -37,6 +37,16 @@ pub(crate) struct Plan<'a> {
     pub(crate) requests: u64,
 }
 
+impl Plan<'_> {
+    /// Steps of its progress bar: of time where it ends by time, else requests.
+    pub(crate) fn steps(&self) -> u64 {
+        match self.seconds {
+            Some(seconds) => (seconds / SLOT.as_secs_f64()) as u64,
+            None => self.requests,
+        }
+    }
+}
+
 /// A request, as the bytes on the wire, in two parts so that many can share the second.
 #[derive(Clone)]
 pub(crate) struct Request {
@@ -212,7 +222,7 @@ pub(crate) async fn run<S: Source + 'static>(
         .run_until(async {
             tokio::select! {
                 result = all => result,
-                error = watch(&shared, plan.address, bar) => Err(error),
+                error = watch(&shared, plan, bar) => Err(error),
             }
         })
         .await?;
@@ -244,13 +254,16 @@ async fn work<S: Source>(
 }
 
 /// Shows progress; ends only if the other side falls silent.
-async fn watch<S>(shared: &RefCell<Shared<S>>, address: &str, bar: &ProgressBar) -> String {
+async fn watch<S>(shared: &RefCell<Shared<S>>, plan: &Plan<'_>, bar: &ProgressBar) -> String {
     loop {
         tokio::time::sleep(SLOT).await;
         let shared = shared.borrow();
-        bar.set_position(shared.run.answers());
+        bar.set_position(match plan.seconds {
+            Some(_) => (shared.start.elapsed().as_millis() / SLOT.as_millis()) as u64,
+            None => shared.run.answers(),
+        });
         if shared.last_answer.elapsed() > SILENCE {
-            return format!("{address} has not answered for {} s", SILENCE.as_secs());
+            return format!("{} has not answered for {} s", plan.address, SILENCE.as_secs());
         }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &Args) -> CliResult {
             seconds: args.load.seconds,
             requests: limits.0,
         };
-        let bar = args.output.bar(limits.0, format!("{connections} connections"));
+        let bar = args.output.bar(plan.steps(), format!("{connections} connections"));
         let meter = Meter::start(services.own.as_ref());
         let (run, _) = load::run(&plan, posts, &bar).await?;
         let usage = meter.stop();

@@ -2,6 +2,7 @@
 //! and to anyone as one page of HTML.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -58,7 +59,7 @@ impl Output {
         if self.is_json_only() || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len}, {per_sec}")
+        let style = ProgressStyle::with_template("{msg} {bar:40} {percent}%, {elapsed}")
             .expect("the template is well formed");
         ProgressBar::new(total).with_style(style).with_message(what.into())
     }
@@ -67,7 +68,8 @@ impl Output {
     pub(crate) fn check(&self) -> CliResult {
         for path in [&self.json, &self.html].into_iter().flatten() {
             if path != Path::new("-") {
-                write(path, "")?;
+                let open = OpenOptions::new().append(true).create(true).open(path);
+                open.map_err(|error| format!("{}: {error}", path.display()))?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::cli::CliResult;
 
 /// How many answers of each core's requests have their proof checked after the clock has
 /// stopped. Of the others only the length is.
-const CHECKED: usize = 8;
+const CHECKED: usize = 16;
 
 /// Requests of one size, each with blinded elements of its own.
 pub(crate) struct Requests {
@@ -61,7 +61,8 @@ impl Requests {
             joined.collect::<Result<Vec<_>, _>>()
         });
         let made: Vec<_> = made.map_err(|error| error.to_string())?.into_iter().flatten().collect();
-        let bodies: Vec<_> = made.iter().map(|(body, _)| body.clone()).collect();
+        // They are taken from the end: those to check come first.
+        let bodies: Vec<_> = made.iter().rev().map(|(body, _)| body.clone()).collect();
         let checked = made
             .into_iter()
             .filter_map(|(body, pending)| Some(Checked { body, pending: pending?, answer: None }));
