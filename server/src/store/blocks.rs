@@ -10,7 +10,7 @@ use super::Message;
 pub(super) const SEQUENCE_BYTES: usize = 8;
 /// Bytes of a block, and of a page of several blocks, unless one message has more. A reader
 /// holds one page.
-const BLOCK_BYTES: usize = 256 * 1024;
+pub(super) const BLOCK_BYTES: usize = 256 * 1024;
 /// Messages that one transaction of [`trim`] deletes, so that posts get their turn.
 const TRIM_MESSAGES: i64 = 1000;
 
