@@ -21,7 +21,6 @@ pub mod listen;
 pub mod pipeline;
 pub mod relay;
 pub mod retention;
-mod rows;
 pub mod store;
 
 use std::future::Future;

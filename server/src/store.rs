@@ -95,30 +95,23 @@ impl Store {
         now: u64,
     ) -> Result<Vec<SpendOutcome>, StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let old_head = log_head(&mut tx).await?;
-        let mut slots = Slots::open(&mut tx, batch).await?;
+        let (mut slots, old_head) = spent::Slots::load(&mut tx).await?;
+        let mut spending = Spending::begin(&mut tx, &mut slots, batch).await?;
         let mut appended: Vec<&Message> = Vec::new();
         let mut outcomes = Vec::with_capacity(batch.len());
         for (redeemed, message) in batch {
             assert_eq!(redeemed.message_id(), message.id, "a token pays for the message it names");
             let seq = old_head + appended.len() as u64 + 1;
             let receipt = PostReceipt { seq, message_id: message.id, received_at: now };
-            let outcome = slots.spend(redeemed, receipt);
+            let outcome = spending.spend(redeemed, receipt);
             if let SpendOutcome::Stored(_) = outcome {
                 appended.push(message);
             }
             outcomes.push(outcome);
         }
-        let mut blocks = Vec::new();
-        if !appended.is_empty() {
-            slots.insert(&mut tx).await?;
-            blocks =
-                blocks::append(&mut tx, &appended, old_head + 1, now, self.frame_bytes).await?;
-            sqlx::query("UPDATE log SET head = ?1 WHERE id = 1")
-                .bind((old_head + appended.len() as u64) as i64)
-                .execute(&mut *tx)
-                .await?;
-        }
+        spending.insert(&mut tx, now).await?;
+        let blocks =
+            blocks::append(&mut tx, &appended, old_head + 1, now, self.frame_bytes).await?;
         tx.commit().await?;
         self.tail.push(&blocks);
         Ok(outcomes)
@@ -157,23 +150,22 @@ impl Store {
         Ok(blocks::trim(&self.writer, keep_from).await?)
     }
 
-    /// Drops the spent sets of every epoch below `epoch`, for good; gives which.
+    /// Drops the spent sets of every epoch below `epoch`, for good; gives which. From the first
+    /// transaction on none of their tokens is taken; their rows go in several more.
     pub async fn close_epochs_below(&self, epoch: Epoch) -> Result<Vec<Epoch>, StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let dropped = spent::close_below(&mut tx, epoch).await?;
+        let closed = spent::close_below(&mut tx, epoch).await?;
         tx.commit().await?;
-        Ok(dropped)
+        for (slot, epoch) in &closed {
+            slot.empty(&self.writer, &self.readers, *epoch).await?;
+        }
+        Ok(closed.into_iter().map(|(_, epoch)| epoch).collect())
     }
 }
 
-async fn log_head(tx: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-    let row = sqlx::query("SELECT head FROM log WHERE id = 1").fetch_one(tx).await?;
-    Ok(row.try_get::<i64, _>("head")? as u64)
-}
-
-/// What a batch needs of the spent set: for each of its epochs the table, the nonces that were
+/// What a batch needs of the spent set: for each of its epochs the slot, the nonces that were
 /// spent before, and those that this batch spends.
-struct Slots(HashMap<Epoch, Option<OpenSlot>>);
+struct Spending(HashMap<Epoch, Option<OpenSlot>>);
 
 struct OpenSlot {
     slot: Slot,
@@ -181,30 +173,29 @@ struct OpenSlot {
     fresh: Vec<(Nonce, PostReceipt)>,
 }
 
-impl Slots {
-    async fn open(
+impl Spending {
+    async fn begin(
         tx: &mut SqliteConnection,
+        slots: &mut spent::Slots,
         batch: &[(Redeemed, Message)],
     ) -> Result<Self, sqlx::Error> {
         let mut nonces: BTreeMap<Epoch, Vec<Nonce>> = BTreeMap::new();
         for (redeemed, _) in batch {
             nonces.entry(redeemed.epoch()).or_default().push(redeemed.spend_key().nonce);
         }
-        let mut slots = HashMap::new();
+        let mut open = HashMap::new();
         // The highest first: opening it may close a lower one.
-        for (epoch, nonces) in nonces.into_iter().rev() {
-            slots.insert(
-                epoch,
-                match spent::open(tx, epoch).await? {
-                    None => None,
-                    Some(slot) => {
-                        let spent = slot.receipts(tx, &nonces).await?;
-                        Some(OpenSlot { slot, spent, fresh: Vec::new() })
-                    }
-                },
-            );
+        for (epoch, mut nonces) in nonces.into_iter().rev() {
+            let slot = match slots.open(tx, epoch).await? {
+                None => None,
+                Some(slot) => {
+                    let spent = slot.receipts(tx, &mut nonces).await?;
+                    Some(OpenSlot { slot, spent, fresh: Vec::new() })
+                }
+            };
+            open.insert(epoch, slot);
         }
-        Ok(Self(slots))
+        Ok(Self(open))
     }
 
     /// What becomes of a token that would get this receipt.
@@ -225,9 +216,9 @@ impl Slots {
         }
     }
 
-    async fn insert(self, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        for slot in self.0.into_values().flatten() {
-            slot.slot.insert(tx, slot.fresh).await?;
+    async fn insert(self, tx: &mut SqliteConnection, now: u64) -> Result<(), sqlx::Error> {
+        for slot in self.0.into_values().flatten().filter(|slot| !slot.fresh.is_empty()) {
+            slot.slot.insert(tx, slot.fresh, now).await?;
         }
         Ok(())
     }

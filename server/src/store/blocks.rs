@@ -76,7 +76,7 @@ pub(super) fn block_messages(frame_bytes: usize) -> usize {
     (BLOCK_BYTES / frame_bytes).max(1)
 }
 
-/// Stores messages from the sequence `first` on. Gives the blocks that they are in.
+/// Stores messages from the sequence `first` on, and moves the log's head. Gives the blocks that they are in.
 pub(super) async fn append(
     tx: &mut SqliteConnection,
     messages: &[&Message],
@@ -94,7 +94,9 @@ pub(super) async fn append(
         }
         let block = Block { first: next, frames: frames.freeze() };
         sqlx::query(
-            "INSERT INTO blocks (first_seq, messages, received_at, frames) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO blocks (first_seq, messages, received_at, frames)
+             VALUES ($1, $2, $3, $4);
+             UPDATE log SET head = $1 + $2 - 1 WHERE id = 1",
         )
         .bind(block.first as i64)
         .bind(run.len() as i64)

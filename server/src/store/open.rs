@@ -16,8 +16,14 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Prepared statements that a connection keeps: seven sizes of each statement over many rows.
-const STATEMENTS: usize = 128;
+/// SQLite's cache of pages in the writer, in its notation of KiB. Nonces are random, so at scale
+/// each one needs a page of its own; what is not here is read again.
+const WRITER_CACHE_KIB: &str = "-32768";
+/// Pages in the write-ahead log after which they are copied to the database. A page that changed
+/// several times in between is copied once.
+const CHECKPOINT_PAGES: &str = "1000";
+/// Bytes of a page, in a new database. Each nonce that is spent writes at least one.
+const PAGE_BYTES: u32 = 4096;
 /// Connections that read.
 const READERS: u32 = 4;
 /// SQLite's cache of pages in each reader, in its notation of KiB. It holds the inner pages of
@@ -53,13 +59,19 @@ impl Store {
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .statement_cache_capacity(STATEMENTS)
+            .page_size(PAGE_BYTES)
             .busy_timeout(BUSY_TIMEOUT);
+        let writing = options
+            .clone()
+            .pragma("cache_size", WRITER_CACHE_KIB)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            // What a statement over many rows would need to undo itself stays in memory.
+            .pragma("temp_store", "memory");
         let unreadable = |error: sqlx::Error| {
             refuse(format!("{error}; if the file is damaged, restore it and renew the pairing"))
         };
         let pool = |connections| SqlitePoolOptions::new().max_connections(connections);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
+        let writer = pool(1).connect_with(writing).await.map_err(unreadable)?;
         MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
         let readers = pool(READERS)
             .connect_with(options.pragma("cache_size", READER_CACHE_KIB))

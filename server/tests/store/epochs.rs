@@ -1,6 +1,9 @@
 //! Epochs close, and pairings are replaced.
 
-use tocyn_relay::store::SpendOutcome;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection};
+use tocyn_protocol::redemption::Redeemed;
+use tocyn_relay::store::{Message, SpendOutcome};
 
 use crate::fixture::{Fixture, pairing, seq};
 
@@ -42,4 +45,82 @@ async fn a_new_pairing_starts_with_an_empty_spent_set_and_keeps_the_messages() {
     f.reopen().await;
     assert_eq!(seq(&f.spend(&[f.pay(&f.token(0), 0, "after")], 2).await[0]), Some(2));
     assert_eq!(f.range().await, (1, 2));
+}
+
+async fn database(f: &Fixture) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(f.path());
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
+/// How many nonces stand in the tables of slot 0.
+async fn spent_in_slot_0(f: &Fixture) -> i64 {
+    let (mut db, mut rows) = (database(f).await, 0);
+    for part in 0..16 {
+        let count = AssertSqlSafe(format!("SELECT count(*) FROM spent_0_{part:x}"));
+        rows += sqlx::query_scalar::<_, i64>(count).fetch_one(&mut db).await.unwrap();
+    }
+    rows
+}
+
+/// Spends 60 tokens of epoch 0, then leaves the database as a crash in the middle of the
+/// epoch's drop does: closed, and some of its tables still full.
+async fn half_dropped(f: &mut Fixture) -> Vec<(Redeemed, Message)> {
+    let paid = f.posts(0..60);
+    f.spend(&paid, 1).await;
+    assert_eq!(spent_in_slot_0(f).await, 60);
+    f.store.close().await;
+    let mut db = database(f).await;
+    sqlx::query("UPDATE log SET closed_below = 1").execute(&mut db).await.unwrap();
+    for part in 0..4 {
+        let empty = AssertSqlSafe(format!("DELETE FROM spent_0_{part:x}"));
+        sqlx::query(empty).execute(&mut db).await.unwrap();
+    }
+    db.close().await.unwrap();
+    f.reopen().await;
+    assert!(spent_in_slot_0(f).await > 0);
+    paid
+}
+
+#[tokio::test]
+async fn a_drop_that_a_crash_cut_short_is_finished_and_takes_no_token_meanwhile() {
+    let mut f = Fixture::new().await;
+    let paid = half_dropped(&mut f).await;
+    let next = [f.pay(&f.token(1), 1, "the epoch after")];
+    f.spend(&next, 2).await;
+    assert_eq!(f.spend(&paid, 3).await, [SpendOutcome::EpochClosed; 60]);
+    assert_eq!(f.store.close_epochs_below(1).await.unwrap(), [0]);
+    assert_eq!(spent_in_slot_0(&f).await, 0);
+    assert!(f.store.close_epochs_below(1).await.unwrap().is_empty(), "once");
+    assert_eq!(f.spend(&paid, 4).await, [SpendOutcome::EpochClosed; 60]);
+    assert!(matches!(f.spend(&next, 4).await[0], SpendOutcome::StoredBefore(_)));
+}
+
+#[tokio::test]
+async fn an_epoch_that_needs_the_slot_before_it_is_empty_empties_it() {
+    let mut f = Fixture::new().await;
+    half_dropped(&mut f).await;
+    let newer = [f.pay(&f.token(3), 3, "takes the slot of epoch 0")];
+    assert_eq!(f.spend(&newer, 2).await[0].stored_seq(), Some(61));
+    assert_eq!(spent_in_slot_0(&f).await, 1);
+    assert!(f.store.close_epochs_below(1).await.unwrap().is_empty());
+    assert!(matches!(f.spend(&newer, 3).await[0], SpendOutcome::StoredBefore(_)));
+}
+
+#[tokio::test]
+async fn a_drop_in_progress_spares_the_epoch_that_takes_the_slot() {
+    for _ in 0..5 {
+        let mut f = Fixture::new().await;
+        half_dropped(&mut f).await;
+        let newer: Vec<_> = (0..30).map(|n| f.pay(&f.token(3), 3, &n.to_string())).collect();
+        let post = async {
+            for one in newer.chunks(1) {
+                f.spend(one, 2).await;
+            }
+        };
+        let (dropped, ()) = tokio::join!(f.store.close_epochs_below(1), post);
+        assert_eq!(dropped.unwrap(), [0]);
+        assert_eq!(spent_in_slot_0(&f).await, 30);
+        let again = f.spend(&newer, 3).await;
+        assert!(again.iter().all(|one| matches!(one, SpendOutcome::StoredBefore(_))));
+    }
 }

@@ -49,3 +49,17 @@ async fn large_batches_mix_new_posts_repeats_and_epochs() {
         assert_eq!(MessageId::of(&frame[8..]), message.id(), "message {i} is in its place");
     }
 }
+
+#[tokio::test]
+async fn a_batch_may_have_more_posts_than_a_statement_takes() {
+    let f = Fixture::new().await;
+    let tokens: Vec<_> = (0..11).flat_map(|_| f.tokens(0, 100)).collect();
+    let posts: Vec<_> = tokens.iter().map(|token| f.pay(token, 0, "the same")).collect();
+    let first = f.spend(&posts, 1).await;
+    assert_eq!(first.iter().map(seq).collect::<Vec<_>>(), (1..=1100).map(Some).collect::<Vec<_>>());
+    for (first, again) in first.into_iter().zip(f.spend(&posts, 2).await) {
+        let SpendOutcome::Stored(receipt) = first else { panic!("{first:?}") };
+        assert_eq!(again, SpendOutcome::StoredBefore(receipt));
+    }
+    assert_eq!(f.range().await, (1, 1100));
+}
