@@ -55,6 +55,8 @@ pub async fn run(
 ) {
     let relay = Arc::new(relay::Relay::new(config, pairing, store.clone(), clock));
     let retention = tokio::spawn(retention::run_forever(relay.clone()));
+    let writing = store.clone();
+    let checkpoints = tokio::spawn(async move { writing.checkpoint_forever().await });
     // Readers that follow would hold the drain up: they are told first.
     let (stop, stopping) = watch::channel(false);
     let router = http::router(http::AppState::new(config, relay, stopping));
@@ -64,5 +66,6 @@ pub async fn run(
     };
     listen::serve(listener, router, &config.limits, shutdown).await;
     retention.abort();
+    checkpoints.abort();
     store.close().await;
 }

@@ -5,6 +5,7 @@ mod error;
 mod open;
 mod spent;
 mod tail;
+mod writer;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection, Row, SqliteConnection};
 use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
@@ -21,6 +22,7 @@ pub use blocks::ReadPage;
 pub use error::StoreError;
 use spent::{Nonce, Slot};
 use tail::Tail;
+use writer::Writer;
 
 /// A cell with its id.
 #[derive(Clone, Debug)]
@@ -76,8 +78,7 @@ pub struct LogRange {
 /// The database.
 #[derive(Clone)]
 pub struct Store {
-    /// SQLite has one writer; a pool of one queues for it fairly.
-    writer: SqlitePool,
+    writer: Arc<Writer>,
     readers: SqlitePool,
     tail: Arc<Tail>,
     /// Bytes of one message over the wire.
@@ -94,7 +95,8 @@ impl Store {
         batch: &[(Redeemed, Message)],
         now: u64,
     ) -> Result<Vec<SpendOutcome>, StoreError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut writer = self.writer.turn().await?;
+        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
         let (mut slots, old_head) = spent::Slots::load(&mut tx).await?;
         let mut spending = Spending::begin(&mut tx, &mut slots, batch).await?;
         let mut appended: Vec<&Message> = Vec::new();
@@ -113,6 +115,7 @@ impl Store {
         let blocks =
             blocks::append(&mut tx, &appended, old_head + 1, now, self.frame_bytes).await?;
         tx.commit().await?;
+        self.writer.committed(appended.len());
         self.tail.push(&blocks);
         Ok(outcomes)
     }
@@ -153,9 +156,11 @@ impl Store {
     /// Drops the spent sets of every epoch below `epoch`, for good; gives which. From the first
     /// transaction on none of their tokens is taken; their rows go in several more.
     pub async fn close_epochs_below(&self, epoch: Epoch) -> Result<Vec<Epoch>, StoreError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut writer = self.writer.turn().await?;
+        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
         let closed = spent::close_below(&mut tx, epoch).await?;
         tx.commit().await?;
+        drop(writer);
         for (slot, epoch) in &closed {
             slot.empty(&self.writer, &self.readers, *epoch).await?;
         }

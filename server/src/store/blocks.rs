@@ -5,6 +5,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
 use super::Message;
+use super::writer::Writer;
 
 /// Before each cell stands its sequence, a `u64`.
 pub(super) const SEQUENCE_BYTES: usize = 8;
@@ -172,7 +173,7 @@ pub(super) async fn keep_from(
 }
 
 /// Deletes the blocks that end before the sequence `keep_from`. Gives how many messages.
-pub(super) async fn trim(writer: &SqlitePool, keep_from: u64) -> Result<u64, sqlx::Error> {
+pub(super) async fn trim(writer: &Writer, keep_from: u64) -> Result<u64, sqlx::Error> {
     let mut deleted = 0;
     loop {
         let rows = sqlx::query(
@@ -183,7 +184,7 @@ pub(super) async fn trim(writer: &SqlitePool, keep_from: u64) -> Result<u64, sql
         )
         .bind(keep_from as i64)
         .bind(TRIM_MESSAGES)
-        .fetch_all(writer)
+        .fetch_all(&mut *writer.turn().await?)
         .await?;
         if rows.is_empty() {
             return Ok(deleted);

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, Row};
 use tocyn_protocol::pairing::Pairing;
 
 use super::tail::Tail;
+use super::writer::Writer;
 use super::{Store, StoreError, blocks, spent};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -19,9 +20,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's cache of pages in the writer, in its notation of KiB. Nonces are random, so at scale
 /// each one needs a page of its own; what is not here is read again.
 const WRITER_CACHE_KIB: &str = "-32768";
-/// Pages in the write-ahead log after which they are copied to the database. A page that changed
-/// several times in between is copied once.
-const CHECKPOINT_PAGES: &str = "1000";
 /// Bytes of a page, in a new database. Each nonce that is spent writes at least one.
 const PAGE_BYTES: u32 = 4096;
 /// Connections that read.
@@ -64,16 +62,16 @@ impl Store {
         let writing = options
             .clone()
             .pragma("cache_size", WRITER_CACHE_KIB)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             // What a statement over many rows would need to undo itself stays in memory.
             .pragma("temp_store", "memory");
         let unreadable = |error: sqlx::Error| {
             refuse(format!("{error}; if the file is damaged, restore it and renew the pairing"))
         };
-        let pool = |connections| SqlitePoolOptions::new().max_connections(connections);
-        let writer = pool(1).connect_with(writing).await.map_err(unreadable)?;
-        MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
-        let readers = pool(READERS)
+        let writer = Writer::open(writing).await.map_err(unreadable)?;
+        let migrated = MIGRATOR.run(&mut *writer.turn().await?).await;
+        migrated.map_err(|error| refuse(error.to_string()))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
             .connect_with(options.pragma("cache_size", READER_CACHE_KIB))
             .await
             .map_err(unreadable)?;
@@ -106,7 +104,8 @@ impl Store {
         cell_bytes: usize,
     ) -> Result<Option<usize>, StoreError> {
         let pairing_id = pairing.key_pair(0).public().token_key_id().0;
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut writer = self.writer.turn().await?;
+        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below)
              VALUES (1, 0, ?1, ?2, 0) ON CONFLICT DO NOTHING",
@@ -140,6 +139,11 @@ impl Store {
         }
         tx.commit().await?;
         Ok(Some(row.try_get::<i64, _>("cell_bytes")? as usize))
+    }
+
+    /// Keeps the write-ahead log short, until this is dropped.
+    pub async fn checkpoint_forever(&self) {
+        self.writer.checkpoint_forever().await;
     }
 
     /// Writes what is in the log into the file, and closes it.

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection, Row, SqliteConnection};
 use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 use tocyn_protocol::suite::NONCE_BYTES;
+
+use super::writer::Writer;
 
 /// A token's 32 random bytes.
 pub(super) type Nonce = [u8; NONCE_BYTES];
@@ -199,7 +201,7 @@ impl Slot {
     /// newer epoch has taken the slot, and emptied it itself. After a crash it is begun again.
     pub(super) async fn empty(
         self,
-        writer: &SqlitePool,
+        writer: &Writer,
         readers: &SqlitePool,
         closed: Epoch,
     ) -> Result<(), sqlx::Error> {
@@ -222,10 +224,11 @@ impl Slot {
     /// Empties one table, if the slot is still that of the closed epoch.
     async fn clear_part(
         self,
-        writer: &SqlitePool,
+        writer: &Writer,
         part: usize,
         closed: Epoch,
     ) -> Result<bool, sqlx::Error> {
+        let mut writer = writer.turn().await?;
         let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
         if Slots::load(&mut tx).await?.0.held[self.0] != Some(closed) {
             return Ok(false);
