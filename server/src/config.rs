@@ -50,7 +50,7 @@ pub struct Retention {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Posts in work at once; more are answered 503.
+    /// Posts in work at once; more are answered 503. Each holds one cell in memory.
     pub max_posts: usize,
     /// Readers that follow at once; more are answered 503.
     pub max_followers: usize,
@@ -92,7 +92,7 @@ impl Default for Retention {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_posts: 256,
+            max_posts: 1024,
             max_followers: 512,
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),

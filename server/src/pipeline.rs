@@ -2,13 +2,16 @@
 //! one writer, in one transaction for all that are ready. Nothing waits for a batch to fill: an
 //! idle relay takes a post alone, a busy one finds more of them each time it looks.
 //!
-//! Both queues are bounded. When the first is full a post is refused at once; the second makes
-//! the threads wait, which fills the first.
+//! A post takes one of `max_posts` places until it is answered, and is refused at once when none
+//! is free. That bounds both queues.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use tocyn_protocol::redemption::{Authorization, Redeemed};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::Clock;
 use crate::epochs::Epochs;
@@ -16,11 +19,24 @@ use crate::relay::{PostError, Posted};
 use crate::store::{Message, SpendOutcome, Store};
 
 /// Tokens that one thread verifies together. More would save little: they share one inversion.
-const VERIFY_BATCH: usize = 32;
-/// Posts in one transaction, at most.
+const VERIFY_BATCH: usize = 64;
+/// Tokens that the processor works on side by side. Batches are multiples of it where they can.
+const VERIFY_LANES: usize = 8;
+/// Posts in one transaction, but for what the last batch has above.
 const COMMIT_BATCH: usize = 512;
 
-type Answer = oneshot::Sender<Result<Posted, PostError>>;
+/// Where the caller waits, and its place. Dropped unanswered, it says that a task died.
+struct Answer {
+    caller: oneshot::Sender<Result<Posted, PostError>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Answer {
+    fn send(self, result: Result<Posted, PostError>) {
+        // Fails only if the caller is gone.
+        let _ = self.caller.send(result);
+    }
+}
 
 struct Job {
     authorization: Authorization,
@@ -32,7 +48,8 @@ type Verified = (Redeemed, Message, Answer);
 
 /// The way in. The threads end when it is dropped and all posts are answered.
 pub struct Pipeline {
-    jobs: mpsc::Sender<Job>,
+    places: Arc<Semaphore>,
+    jobs: UnboundedSender<Job>,
 }
 
 impl Pipeline {
@@ -44,8 +61,8 @@ impl Pipeline {
         clock: Clock,
         head: watch::Sender<Option<u64>>,
     ) -> Self {
-        let (jobs, queue) = mpsc::channel(max_posts);
-        let (verified, ready) = mpsc::channel(COMMIT_BATCH);
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let (verified, ready) = mpsc::unbounded_channel();
         let queue = Arc::new(Mutex::new(queue));
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..threads {
@@ -53,11 +70,11 @@ impl Pipeline {
             let (clock, verified) = (clock.clone(), verified.clone());
             std::thread::Builder::new()
                 .name("verify".to_owned())
-                .spawn(move || verify_forever(&queue, &epochs, &clock, &verified))
+                .spawn(move || verify_forever(&queue, threads, &epochs, &clock, &verified))
                 .expect("a thread can be started");
         }
         tokio::spawn(commit_forever(ready, store, clock, head));
-        Self { jobs }
+        Self { places: Arc::new(Semaphore::new(max_posts)), jobs }
     }
 
     /// Redeems the token for the message, spends it and stores the message. What this returns
@@ -67,91 +84,103 @@ impl Pipeline {
         authorization: Authorization,
         message: Message,
     ) -> Result<Posted, PostError> {
-        let (answer, outcome) = oneshot::channel();
-        let job = Job { authorization, message, answer };
-        self.jobs.try_send(job).map_err(|_| PostError::Busy)?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| PostError::Busy)?;
+        let (caller, outcome) = oneshot::channel();
+        let answer = Answer { caller, _place: place };
+        self.jobs.send(Job { authorization, message, answer }).map_err(|_| PostError::Internal)?;
         outcome.await.map_err(|_| PostError::Internal)?
     }
 }
 
 /// Takes what is there, verifies it, and hands on what is genuine.
 fn verify_forever(
-    queue: &Mutex<mpsc::Receiver<Job>>,
+    queue: &Mutex<UnboundedReceiver<Job>>,
+    threads: usize,
     epochs: &Epochs,
     clock: &Clock,
-    verified: &mpsc::Sender<Verified>,
+    verified: &UnboundedSender<Vec<Verified>>,
 ) {
-    let mut jobs = Vec::with_capacity(VERIFY_BATCH);
     loop {
-        let taken = queue
-            .lock()
-            .expect("no panic under the lock")
-            .blocking_recv_many(&mut jobs, VERIFY_BATCH);
-        if taken == 0 {
-            return;
-        }
-        for (result, message, answer) in verify(epochs, clock(), &mut jobs) {
-            match result {
-                // Fails only if the writer is gone; the dropped answer says so.
-                Ok(redeemed) => drop(verified.blocking_send((redeemed, message, answer))),
-                // Fails only if the caller is gone.
-                Err(error) => drop(answer.send(Err(error))),
+        let mut jobs = Vec::with_capacity(VERIFY_BATCH);
+        {
+            let mut queue = queue.lock().expect("no panic under the lock");
+            // A fair share of what waits, so that no thread idles beside a full one.
+            let share = queue.len().div_ceil(threads).next_multiple_of(VERIFY_LANES);
+            if queue.blocking_recv_many(&mut jobs, share.clamp(VERIFY_LANES, VERIFY_BATCH)) == 0 {
+                return;
             }
+        }
+        // What panics is a bug. These posts are answered 500, the next ones may do better.
+        match catch_unwind(AssertUnwindSafe(|| verify(epochs, clock(), jobs))) {
+            // Fails only if the writer is gone; the dropped answers say so.
+            Ok(batch) => drop(verified.send(batch)),
+            Err(_) => tracing::error!("a thread that verifies posts has panicked, and goes on"),
         }
     }
 }
 
-fn verify(
-    epochs: &Epochs,
-    now: u64,
-    jobs: &mut Vec<Job>,
-) -> Vec<(Result<Redeemed, PostError>, Message, Answer)> {
+/// Answers those that are not genuine, and gives the others.
+fn verify(epochs: &Epochs, now: u64, jobs: Vec<Job>) -> Vec<Verified> {
     let redeemer = match epochs.redeemer(now) {
         Ok(redeemer) => redeemer,
         Err(error) => {
-            let refuse = |job: Job| (Err(error.clone().into()), job.message, job.answer);
-            return jobs.drain(..).map(refuse).collect();
+            jobs.into_iter().for_each(|job| job.answer.send(Err(error.clone().into())));
+            return Vec::new();
         }
     };
     let batch: Vec<_> = jobs.iter().map(|job| (&job.authorization, job.message.id())).collect();
     let results = redeemer.redeem_batch(&batch);
-    jobs.drain(..)
-        .zip(results)
-        .map(|(job, result)| (result.map_err(PostError::from), job.message, job.answer))
-        .collect()
+    let genuine = |(job, result): (Job, Result<Redeemed, _>)| match result {
+        Ok(redeemed) => Some((redeemed, job.message, job.answer)),
+        Err(error) => {
+            job.answer.send(Err(PostError::from(error)));
+            None
+        }
+    };
+    jobs.into_iter().zip(results).filter_map(genuine).collect()
 }
 
 /// Group commit: one transaction for all that are ready, then all are answered.
 async fn commit_forever(
-    mut ready: mpsc::Receiver<Verified>,
+    mut ready: UnboundedReceiver<Vec<Verified>>,
     store: Store,
     clock: Clock,
     head: watch::Sender<Option<u64>>,
 ) {
-    let mut taken = Vec::with_capacity(COMMIT_BATCH);
-    while ready.recv_many(&mut taken, COMMIT_BATCH).await > 0 {
+    while let Some(mut taken) = ready.recv().await {
+        while taken.len() < COMMIT_BATCH
+            && let Ok(more) = ready.try_recv()
+        {
+            taken.extend(more);
+        }
         let (mut batch, mut answers) = (Vec::new(), Vec::new());
-        for (redeemed, message, answer) in taken.drain(..) {
+        for (redeemed, message, answer) in taken {
             batch.push((redeemed, message));
             answers.push(answer);
         }
-        match store.spend_and_append(&batch, clock()).await {
-            Ok(outcomes) => {
+        if batch.is_empty() {
+            continue;
+        }
+        let commit = async { store.spend_and_append(&batch, clock()).await };
+        match AssertUnwindSafe(commit).catch_unwind().await {
+            Ok(Ok(outcomes)) => {
                 let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
                 if let Some(newest) = newest {
                     head.send_replace(Some(newest));
                 }
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    let _ = answer.send(outcome.into());
+                    answer.send(outcome.into());
                 }
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 error.log();
                 let error = Arc::new(error);
                 for answer in answers {
-                    let _ = answer.send(Err(PostError::Store(error.clone())));
+                    answer.send(Err(PostError::Store(error.clone())));
                 }
             }
+            // What panics is a bug, and has stored nothing. The dropped answers are a 500.
+            Err(_) => tracing::error!("the writer has panicked, and goes on"),
         }
     }
 }
