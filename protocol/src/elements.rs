@@ -16,7 +16,7 @@ use crate::lanes::{LANES, Lanes, Point8};
 use crate::suite::NE;
 
 /// The smallest batch that is faster eight at a time, with most lanes empty, than one by one.
-const LANES_FROM: usize = 4;
+pub(crate) const LANES_FROM: usize = 4;
 /// Points in one multiscalar product of dalek, which changes to another algorithm for long
 /// inputs that is slower until they are much longer than a batch.
 const PRODUCT_CHUNK: usize = 128;
@@ -178,11 +178,12 @@ impl Points {
                 let halve = |(point, s): (_, &Scalar)| *Zeroizing::new(s.div_by_2()) * point;
                 let mut halves: Vec<RistrettoPoint> =
                     points.iter().zip(scalars).map(halve).collect();
-                let encoded = RistrettoPoint::double_and_compress_batch(&halves);
+                let mut compressed = RistrettoPoint::double_and_compress_batch(&halves);
                 for half in &mut halves {
                     *half += *half;
                 }
-                let encoded = encoded.iter().map(CompressedRistretto::to_bytes).collect();
+                let encoded = compressed.iter().map(CompressedRistretto::to_bytes).collect();
+                compressed.zeroize();
                 Elements { encoded, points: Self::OneByOne(halves) }
             }
             Self::ByEight(lanes, points) => {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::challenge::TokenChallenge;
 use crate::codec::{Reader, put_varint_bytes};
 use crate::dleq::{Proof, ProofInvalid};
-use crate::elements::Elements;
+use crate::elements::{Elements, LANES_FROM};
 use crate::error::DecodeError;
 use crate::keys::{KeyPair, PublicKey, TokenKeyId};
 use crate::suite::{NE, NONCE_BYTES, NS, TOKEN_REQUEST_BYTES, TOKEN_RESPONSE_BYTES, TOKEN_TYPE};
@@ -278,6 +278,9 @@ impl Issuer {
         requests: &[&TokenRequest],
         rng: &mut impl CryptoRng,
     ) -> Vec<TokenResponse> {
+        if requests.len() < LANES_FROM {
+            return requests.iter().map(|request| self.evaluate(request, rng)).collect();
+        }
         let blinded: Vec<&Elements> = requests.iter().map(|request| &request.blinded).collect();
         let (evaluated, proofs) =
             voprf::blind_evaluate_singles(&self.key, &Elements::concat(&blinded), rng);

@@ -63,8 +63,8 @@ pub(crate) fn evaluate_many(requests: &[(Asked, Arc<Issuer>)]) -> Vec<Vec<u8>> {
             Asked::One(request) => Some(request),
             Asked::Batch(_) => None,
         };
-        let together: Vec<&TokenRequest> = places.iter().filter_map(one).collect();
         let key = &requests[places[0]].1;
+        let together: Vec<&TokenRequest> = places.iter().filter_map(one).collect();
         for (i, answer) in places.into_iter().zip(key.evaluate_many(&together, rng)) {
             answers[i] = answer.to_bytes();
         }

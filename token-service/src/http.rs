@@ -143,7 +143,10 @@ impl From<&StoreError> for ApiError {
             StoreError::Busy => (ProblemType::Busy, "the issuer's database is busy"),
             _ => (ProblemType::DatabaseDown, "the issuer's database failed"),
         };
-        Self::new(problem_type, format!("{detail}; nothing was charged, send the request again"))
+        Self::new(
+            problem_type,
+            format!("{detail}; send the same request again: it is charged at most once"),
+        )
     }
 }
 

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::issuance::Issuer;
@@ -196,7 +197,13 @@ impl Writer {
     async fn charge_forever(self, mut ready: mpsc::Receiver<Decoded>) {
         let mut requests = Vec::new();
         while ready.recv_many(&mut requests, CHARGE_BATCH).await > 0 {
-            let outcomes = self.charge(&requests).await;
+            // What panics is a bug. These requests are answered 500, the next ones may do better.
+            let charge = AssertUnwindSafe(self.charge(&requests)).catch_unwind();
+            let Ok(outcomes) = charge.await else {
+                tracing::error!("the writer has panicked, and goes on");
+                requests.clear();
+                continue;
+            };
             for (request, outcome) in requests.drain(..).zip(outcomes) {
                 let Decoded { asked, caller, .. } = request;
                 match outcome {

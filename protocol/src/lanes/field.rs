@@ -23,8 +23,9 @@ const BIAS: [i64; 5] =
 #[derive(Clone, Copy, Zeroize)]
 pub(super) struct Fe([__m512i; 5]);
 
-/// Sums of products on their way to be carried. One product has limbs below 2^60.4, so two may be
-/// added, and one may be subtracted from two, with the bias: that is below 2^63.
+/// Sums of products on their way to be carried. One product has limbs below 2^60.4 and the bias
+/// below 2^61. The most that is put together is three products and the bias, in
+/// `Point8::double`: below 2^62.7.
 #[derive(Clone, Copy)]
 pub(super) struct Wide([__m512i; 5]);
 

@@ -28,6 +28,9 @@ use multiply::Digits;
 /// Elements in one [`Point8`].
 pub(crate) const LANES: usize = 8;
 
+/// Points in one sum, so that their tables (10 KiB each) fit into the cache beside the processor.
+const SUM_CHUNK: usize = 32;
+
 /// Proof that this processor has AVX-512 F, DQ and IFMA: only [`Lanes::detect`] makes one, so each
 /// call below is to instructions that are there. That is all that the `unsafe` blocks rest on;
 /// there are no pointers.
@@ -94,12 +97,17 @@ impl Lanes {
 
     /// The encoding of the sum of all elements, each times its scalar.
     pub(crate) fn sum_of_products(self, points: &[Point8], scalars: &[Scalar]) -> [u8; NE] {
-        let digits: Vec<_> = scalars
-            .chunks(LANES)
-            .map(|scalars| Digits::new(scalars.iter().map(Scalar::as_bytes)))
-            .collect();
-        // SAFETY: self shows that the instructions are there.
-        unsafe { multiply::multiply(points, &digits).sum_of_lanes().encode()[0] }
+        let mut sums = Vec::new();
+        for (points, scalars) in points.chunks(SUM_CHUNK).zip(scalars.chunks(SUM_CHUNK * LANES)) {
+            let digits: Vec<_> = scalars
+                .chunks(LANES)
+                .map(|scalars| Digits::new(scalars.iter().map(Scalar::as_bytes)))
+                .collect();
+            // SAFETY: self shows that the instructions are there.
+            sums.push(unsafe { multiply::multiply(points, &digits) });
+        }
+        // SAFETY: the same.
+        unsafe { Point8::sum(&sums).sum_of_lanes().encode()[0] }
     }
 }
 

@@ -10,12 +10,13 @@ use super::point::{Addend, Point8};
 const DIGITS: usize = 64;
 
 /// The digits of eight scalars, the least significant first; lane `i` is byte `i`. Wiped on drop.
-pub(super) struct Digits(Zeroizing<[u64; DIGITS]>);
+pub(super) struct Digits(Box<Zeroizing<[u64; DIGITS]>>);
 
 impl Digits {
     /// Of scalars in little-endian bytes, each below 2^253. At most eight; the rest is zero.
     pub(super) fn new<'a>(scalars: impl Iterator<Item = &'a [u8; 32]>) -> Self {
-        let mut digits = Zeroizing::new([0; DIGITS]);
+        // Boxed, so that moving them leaves no copy behind.
+        let mut digits = Box::new(Zeroizing::new([0; DIGITS]));
         for (lane, scalar) in scalars.enumerate() {
             let mut carry = 0;
             for (i, digit) in digits.iter_mut().enumerate() {

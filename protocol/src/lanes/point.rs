@@ -135,6 +135,16 @@ impl Point8 {
         }
     }
 
+    /// The sum of all, lane by lane.
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn sum(points: &[Self]) -> Self {
+        let mut sum = Self::identity();
+        for point in points {
+            sum = sum.add::<true>(&point.addend());
+        }
+        sum
+    }
+
     /// The sum of all lanes, in each lane.
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn sum_of_lanes(self) -> Self {

@@ -68,7 +68,8 @@ impl Store {
     /// voucher before, earlier in this batch too, is answered under the key of then and not
     /// charged again.
     ///
-    /// When this returns `Ok` all of it is durable; on an error nothing was charged.
+    /// When this returns `Ok` all of it is durable; on an error
+    /// nothing was charged, or, if the commit itself failed, all or nothing: a repeat finds out.
     pub async fn charge_batch(
         &self,
         charges: &[Charge],
