@@ -17,9 +17,10 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// SQLite's cache of pages in the writer, in its notation of KiB. Nonces are random, so at scale
-/// each one needs a page of its own; what is not here is read again.
-const WRITER_CACHE_KIB: &str = "-32768";
+/// SQLite's cache of pages in the writer, in its notation of KiB: two large transactions. More
+/// costs more than it saves, because SQLite walks all of it at the end of a transaction that split
+/// a page, until the database has 1 GiB; and what is not here is in the system's cache.
+const WRITER_CACHE_KIB: &str = "-8192";
 /// Bytes of a page, in a new database. Each nonce that is spent writes at least one.
 const PAGE_BYTES: u32 = 4096;
 /// Connections that read.
