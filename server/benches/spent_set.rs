@@ -5,6 +5,7 @@
 //! as full as random inserts leave them; then real tokens are spent through the store, with its
 //! settings and durability, and only that is timed.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use clap::Parser;
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, Issuer};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
@@ -64,7 +65,8 @@ async fn main() -> Outcome {
         let bytes = std::fs::metadata(&path)?.len() as f64 / filled as f64;
         for batch in &args.batch {
             let store = Store::open(&path, &pairing, args.cell_bytes).await?;
-            let posts = redeemed(&pairing, args.posts, args.cell_bytes);
+            let posts = redeemed(&pairing, 0, args.posts, args.cell_bytes);
+            let checkpoints = tokio::spawn(checkpoint(store.clone()));
             spend(&store, &posts[..posts.len() / 4], *batch).await?; // warms the caches up
             let (took, slowest) = spend(&store, &posts[posts.len() / 4..], *batch).await?;
             let rate = (posts.len() - posts.len() / 4) as f64 / took.as_secs_f64();
@@ -72,6 +74,7 @@ async fn main() -> Outcome {
                 "{filled:>12} {batch:>8} {rate:>14.0} {:>16.1} {bytes:>14.1}",
                 slowest.as_secs_f64() * 1e3
             );
+            checkpoints.abort();
             store.close().await;
         }
     }
@@ -94,30 +97,39 @@ async fn spend(
     Ok((start.elapsed(), slowest))
 }
 
-/// Closes the epoch that was filled while another's tokens are spent all the time.
+/// As `serve` does it.
+async fn checkpoint(store: Store) {
+    store.checkpoint_forever().await;
+}
+
+/// Closes the epoch that was filled while tokens of the next are spent all the time.
 async fn drop_epoch(path: &Path, pairing: &Pairing, args: &Args) -> Outcome {
     let store = Store::open(path, pairing, args.cell_bytes).await?;
-    let posts = redeemed(pairing, args.posts, args.cell_bytes);
-    let begun = Instant::now();
+    let posts = redeemed(pairing, 1, args.posts, args.cell_bytes);
+    let checkpoints = tokio::spawn(checkpoint(store.clone()));
+    spend(&store, &posts[..16], 16).await?;
+    let (begun, dropped) = (Instant::now(), Cell::new(None));
     let dropping = async {
         store.close_epochs_below(1).await?;
-        Ok::<_, tocyn_relay::store::StoreError>(begun.elapsed())
+        dropped.set(Some(begun.elapsed()));
+        Ok::<_, Box<dyn std::error::Error>>(())
     };
     let spending = async {
-        let mut slowest = Duration::ZERO;
-        for post in posts.chunks(16) {
-            let begun = Instant::now();
-            store.spend_and_append(post, 1).await?;
-            slowest = slowest.max(begun.elapsed());
+        let (mut slowest, mut posts) = (Duration::ZERO, posts[16..].chunks(16));
+        while dropped.get().is_none()
+            && let Some(posts) = posts.next()
+        {
+            slowest = slowest.max(spend(&store, posts, 16).await?.1);
         }
-        Ok::<_, tocyn_relay::store::StoreError>(slowest)
+        Ok(slowest)
     };
-    let (dropped, slowest) = tokio::try_join!(dropping, spending)?;
+    let ((), slowest) = tokio::try_join!(dropping, spending)?;
     println!(
-        "dropping the epoch: {:.2} s, slowest post meanwhile {:.1} ms",
-        dropped.as_secs_f64(),
+        "dropping the epoch: {:.2} s; the slowest 16 posts meanwhile took {:.1} ms",
+        dropped.get().unwrap_or_default().as_secs_f64(),
         slowest.as_secs_f64() * 1e3
     );
+    checkpoints.abort();
     store.close().await;
     Ok(())
 }
@@ -139,16 +151,23 @@ async fn fill(path: &Path, from: u64, to: u64) -> Outcome {
         UnwrapErr(SysRng).fill_bytes(&mut bytes);
         let (nonces, _) = bytes.as_chunks_mut::<32>();
         nonces.sort_unstable();
-        for (first, nonces) in (filled + 1..).step_by(10_000).zip(nonces.chunks(10_000)) {
-            sqlx::query(
-                "WITH RECURSIVE row (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM row WHERE i < 9999)
-                 INSERT INTO spent_0 (nonce, seq, received_at, message_id)
-                 SELECT substr(?1, 32 * i + 1, 32), ?2 + i, 1790000000, randomblob(32) FROM row",
-            )
-            .bind(nonces.as_flattened())
-            .bind(first as i64)
-            .execute(&mut *tx)
-            .await?;
+        let mut seq = filled as i64;
+        for nonces in nonces.chunk_by(|a, b| a[0] >> 4 == b[0] >> 4) {
+            for nonces in nonces.chunks(10_000) {
+                let table = format!("spent_0_{:x}", nonces[0][0] >> 4);
+                let insert = format!(
+                    "WITH RECURSIVE row (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM row WHERE i + 1 < ?3)
+                     INSERT INTO {table} (nonce, seq, received_at, message_id)
+                     SELECT substr(?1, 32 * i + 1, 32), ?2 + i, 1790000000, randomblob(32) FROM row"
+                );
+                sqlx::query(AssertSqlSafe(insert))
+                    .bind(nonces.as_flattened())
+                    .bind(seq + 1)
+                    .bind(nonces.len() as i64)
+                    .execute(&mut *tx)
+                    .await?;
+                seq += nonces.len() as i64;
+            }
         }
     }
     tx.commit().await?;
@@ -156,11 +175,16 @@ async fn fill(path: &Path, from: u64, to: u64) -> Outcome {
 }
 
 /// Genuine tokens, each for a message of its own, as the pipeline hands them to the store.
-fn redeemed(pairing: &Pairing, count: usize, cell_bytes: usize) -> Vec<(Redeemed, Message)> {
+fn redeemed(
+    pairing: &Pairing,
+    epoch: u64,
+    count: usize,
+    cell_bytes: usize,
+) -> Vec<(Redeemed, Message)> {
     let rng = &mut UnwrapErr(SysRng);
-    let (public, challenge) = (*pairing.key_pair(0).public(), pairing.challenge());
-    let issuer = Issuer::new(pairing.key_pair(0));
-    let redeemer = Redeemer::new(pairing, &[0]);
+    let (public, challenge) = (*pairing.key_pair(epoch).public(), pairing.challenge());
+    let issuer = Issuer::new(pairing.key_pair(epoch));
+    let redeemer = Redeemer::new(pairing, &[epoch]);
     let mut posts = Vec::with_capacity(count);
     while posts.len() < count {
         let size = (count - posts.len()).min(256);
