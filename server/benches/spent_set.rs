@@ -41,6 +41,9 @@ struct Args {
     /// Folder for the database; the disk counts.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
+    /// Only fill this database, of a stopped relay in its first epoch, to the first of --millions.
+    #[arg(long, value_name = "FILE")]
+    fill_only: Option<PathBuf>,
     /// What cargo passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -49,6 +52,9 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome {
     let args = Args::parse();
+    if let Some(path) = &args.fill_only {
+        return fill(path, 0, args.millions[0] * MILLION).await;
+    }
     let dir = tempfile::tempdir_in(&args.folder)?;
     let path = dir.path().join("relay.sqlite");
     let pairing = Pairing::generate("issuer", "relay", 0, 1000, &mut UnwrapErr(SysRng))?;

@@ -35,9 +35,9 @@ impl Digits {
 /// Constant time: every table entry is read for every digit.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn multiply(points: &[Point8], digits: &[Digits]) -> Point8 {
-    let mut tables = Vec::with_capacity(points.len());
-    for point in points {
-        tables.push(multiples(point));
+    let mut tables = vec![[Addend::identity(); 8]; points.len()];
+    for (table, point) in tables.iter_mut().zip(points) {
+        fill(table, point);
     }
     let mut sum = Point8::identity();
     for i in (0..DIGITS).rev() {
@@ -53,15 +53,14 @@ pub(super) fn multiply(points: &[Point8], digits: &[Digits]) -> Point8 {
 
 /// 1 to 8 times the point.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn multiples(point: &Point8) -> [Addend; 8] {
+fn fill(table: &mut [Addend; 8], point: &Point8) {
     let once = point.addend();
-    let mut table = [once; 8];
     let mut multiple = *point;
+    table[0] = once;
     for entry in &mut table[1..] {
         multiple = multiple.add::<true>(&once);
         *entry = multiple.addend();
     }
-    table
 }
 
 /// In each lane the multiple that its digit asks for.
