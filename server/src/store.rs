@@ -115,7 +115,7 @@ impl Store {
         let blocks =
             blocks::append(&mut tx, &appended, old_head + 1, now, self.frame_bytes).await?;
         tx.commit().await?;
-        self.writer.committed(appended.len());
+        self.writer.committed(appended.len(), self.frame_bytes);
         self.tail.push(&blocks);
         Ok(outcomes)
     }

@@ -21,8 +21,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// costs more than it saves, because SQLite walks all of it at the end of a transaction that split
 /// a page, until the database has 1 GiB; and what is not here is in the system's cache.
 const WRITER_CACHE_KIB: &str = "-8192";
+/// How often to look whether a checkpoint is due.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of a page, in a new database. Each nonce that is spent writes at least one.
-const PAGE_BYTES: u32 = 4096;
+pub(super) const PAGE_BYTES: u32 = 4096;
 /// Connections that read.
 const READERS: u32 = 4;
 /// SQLite's cache of pages in each reader, in its notation of KiB. It holds the inner pages of
@@ -142,9 +144,19 @@ impl Store {
         Ok(Some(row.try_get::<i64, _>("cell_bytes")? as usize))
     }
 
+    /// Shortens the write-ahead log if it is due; says whether it was.
+    pub async fn checkpoint_if_due(&self) -> Result<bool, StoreError> {
+        Ok(self.writer.checkpoint_if_due().await?)
+    }
+
     /// Keeps the write-ahead log short, until this is dropped.
     pub async fn checkpoint_forever(&self) {
-        self.writer.checkpoint_forever().await;
+        loop {
+            tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+            if let Err(error) = self.checkpoint_if_due().await {
+                tracing::warn!(%error, "cannot shorten the database's log; it will be tried again");
+            }
+        }
     }
 
     /// Writes what is in the log into the file, and closes it.

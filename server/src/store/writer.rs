@@ -6,24 +6,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-/// Posts after which a checkpoint is due: up to twice as many pages in the log.
-const CHECKPOINT_POSTS: u64 = 8192;
+use super::open::PAGE_BYTES;
+
+/// Pages in the log after which a checkpoint is due: about 48 MiB.
+const CHECKPOINT_PAGES: u64 = 12_288;
 /// Pages in the log after which the writer checkpoints by itself, should the other be stuck.
 const CHECKPOINT_PAGES_AT_MOST: &str = "100000";
-/// How often to look whether a checkpoint is due.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Those who write take turns, in the order in which they come.
 pub(super) struct Writer {
     connection: Mutex<Option<SqliteConnection>>,
     /// Taken only for checkpoints.
     beside: Mutex<Option<SqliteConnection>>,
-    posts_since_checkpoint: AtomicU64,
+    /// About how many are in the log.
+    pages: AtomicU64,
 }
 
 impl Writer {
@@ -32,7 +33,7 @@ impl Writer {
         Ok(Arc::new(Self {
             connection: Mutex::new(Some(writing.connect().await?)),
             beside: Mutex::new(Some(options.connect().await?)),
-            posts_since_checkpoint: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
         }))
     }
 
@@ -41,23 +42,21 @@ impl Writer {
         open_one(&self.connection).await
     }
 
-    /// Takes note of posts that were committed.
-    pub(super) fn committed(&self, posts: usize) {
-        self.posts_since_checkpoint.fetch_add(posts as u64, Ordering::Relaxed);
+    /// Takes note of posts that were committed: each changes a page of the spent set, and fills
+    /// others with its cell.
+    pub(super) fn committed(&self, posts: usize, cell_bytes: usize) {
+        let pages = posts + posts * cell_bytes / PAGE_BYTES as usize;
+        self.pages.fetch_add(pages as u64, Ordering::Relaxed);
     }
 
-    /// Checkpoints whenever it is due.
-    pub(super) async fn checkpoint_forever(&self) {
-        loop {
-            tokio::time::sleep(CHECKPOINT_INTERVAL).await;
-            if self.posts_since_checkpoint.load(Ordering::Relaxed) < CHECKPOINT_POSTS {
-                continue;
-            }
-            self.posts_since_checkpoint.store(0, Ordering::Relaxed);
-            if let Err(error) = self.checkpoint().await {
-                tracing::warn!(%error, "cannot shorten the database's log; it will be tried again");
-            }
+    /// Checkpoints if enough was written since the last time; says whether.
+    pub(super) async fn checkpoint_if_due(&self) -> Result<bool, sqlx::Error> {
+        if self.pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
+            return Ok(false);
         }
+        self.pages.store(0, Ordering::Relaxed);
+        self.checkpoint().await?;
+        Ok(true)
     }
 
     /// Copies what is in the log into the database file, most of it beside the writer; then

@@ -63,3 +63,31 @@ async fn a_batch_may_have_more_posts_than_a_statement_takes() {
     }
     assert_eq!(f.range().await, (1, 1100));
 }
+
+#[tokio::test]
+async fn the_write_ahead_log_is_shortened_when_it_is_due() {
+    let f = Fixture::with_cells_of(65_536).await;
+    let log_bytes = || std::fs::metadata(f.path().with_extension("sqlite-wal")).unwrap().len();
+    let mut after_first = 0;
+    for round in 0..3 {
+        let mut posts = 0;
+        while !f.store.checkpoint_if_due().await.unwrap() {
+            let batch: Vec<_> = f
+                .tokens(0, 64)
+                .iter()
+                .map(|token| f.pay(token, 0, &format!("{round} {posts}")))
+                .collect();
+            let outcomes = f.spend(&batch, 1).await;
+            assert!(outcomes.iter().all(|outcome| seq(outcome).is_some()));
+            posts += batch.len();
+            assert!(posts < 2000, "no checkpoint was due");
+        }
+        assert!(posts > 500, "one was due after {posts} posts");
+        assert!(!f.store.checkpoint_if_due().await.unwrap(), "it is due once");
+        // The log is written from its start again: it does not grow with each round.
+        match round {
+            0 => after_first = log_bytes(),
+            _ => assert!(log_bytes() < after_first * 3 / 2, "{} {after_first}", log_bytes()),
+        }
+    }
+}
