@@ -1,5 +1,5 @@
 //! Batches of group elements, and the two ways to compute with them: one by one with
-//! curve25519-dalek, or eight at a time on processors that can ([`crate::lanes`]). Everything above
+//! curve25519-dalek, or eight at a time on processors that can (`lanes`). Everything above
 //! this module is the same for both.
 
 use std::fmt;

@@ -117,7 +117,10 @@ impl Store {
         let unreadable = |error: sqlx::Error| {
             refuse(format!("{error}; if the file is damaged, restore it and renew the pairing"))
         };
-        let pool = |connections| SqlitePoolOptions::new().max_connections(connections);
+        // A connection to a file needs no test before each use, which would cost as much as a query.
+        let pool = |connections| {
+            SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+        };
         let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
         MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
         let readers = pool(4).connect_with(options).await.map_err(unreadable)?;
