@@ -71,6 +71,14 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// Waits until this process alone opens the database in `folder`; the lock goes with the file. On
+/// the folder, because closing the database's own file would drop SQLite's locks on it.
+fn lock_folder(folder: &Path) -> std::io::Result<std::fs::File> {
+    let folder = std::fs::File::open(folder)?;
+    folder.lock()?;
+    Ok(folder)
+}
+
 /// A voucher as `voucher list` shows it; its code is not known.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct VoucherRow {
@@ -108,14 +116,25 @@ impl Store {
             .mode(0o600)
             .open(path)
             .map_err(|error| refuse(error.to_string()))?;
+        // `serve` and `voucher create` may both be the first: one at a time makes the tables.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).to_owned();
+        let locked = tokio::task::spawn_blocking(move || lock_folder(&folder)).await;
+        let _first = locked
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| refuse(error.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let unreadable = |error: sqlx::Error| {
-            refuse(format!("{error}; if the file is damaged, restore it and renew the pairing"))
+        let unreadable = |error: sqlx::Error| match error.as_database_error() {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
+            Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
+                refuse(format!("{error}: the file is damaged; restore it and renew the pairing"))
+            }
+            _ => refuse(error.to_string()),
         };
         // A connection to a file needs no test before each use, which would cost as much as a query.
         let pool = |connections| {

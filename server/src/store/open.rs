@@ -67,8 +67,12 @@ impl Store {
             .pragma("cache_size", WRITER_CACHE_KIB)
             // What a statement over many rows would need to undo itself stays in memory.
             .pragma("temp_store", "memory");
-        let unreadable = |error: sqlx::Error| {
-            refuse(format!("{error}; if the file is damaged, restore it and renew the pairing"))
+        let unreadable = |error: sqlx::Error| match error.as_database_error() {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
+            Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
+                refuse(format!("{error}: the file is damaged; restore it and renew the pairing"))
+            }
+            _ => refuse(error.to_string()),
         };
         let writer = Writer::open(writing).await.map_err(unreadable)?;
         let migrated = MIGRATOR.run(&mut *writer.turn().await?).await;

@@ -109,6 +109,8 @@ fn refusals_have_status_1_and_say_what_to_do() {
             vec![],
             "is the proxy, Tor for one, running?",
         ),
+        ("no voucher", scene.request("nonsense", "16"), vec![], "begins with tv1-"),
+        ("empty voucher", scene.request("-", "16"), vec![], "the voucher is empty"),
         ("nonsense voucher", scene.request("tv1-abc", "16"), vec![], "refuses"),
         ("poor voucher", scene.request(&poor, "64"), vec![], "4 tokens are left"),
         (

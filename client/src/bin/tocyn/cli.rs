@@ -109,6 +109,15 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
 
+/// Refuses what is no voucher before anyone is asked, and without repeating it.
+pub(crate) fn check_voucher(code: &str) -> CliResult {
+    match code.trim() {
+        "" => Err("the voucher is empty: what was to give its code has given nothing".into()),
+        code if code.to_ascii_lowercase().starts_with("tv1-") => Ok(()),
+        _ => Err("this is no voucher: a code begins with tv1-".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

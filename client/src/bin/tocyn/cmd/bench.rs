@@ -44,10 +44,22 @@ pub(crate) async fn run(command: Command) -> CliResult {
     match command {
         Command::Crypto(args) => crypto::run(&args),
         Command::Exhaustion(args) => exhaustion::run(&args),
-        Command::Issuer(args) => issuer::run(&args).await,
-        Command::Relay(args) => relay::run(&args).await,
-        Command::Read(args) => read::run(&args).await,
+        Command::Issuer(args) => stoppable(issuer::run(&args)).await,
+        Command::Relay(args) => stoppable(relay::run(&args)).await,
+        Command::Read(args) => stoppable(read::run(&args)).await,
         #[cfg(feature = "versus")]
         Command::Versus(args) => versus::run(&args),
+    }
+}
+
+/// Runs it, or drops it at the first SIGINT or SIGTERM, and with it the services that it started.
+async fn stoppable(run: impl Future<Output = CliResult>) -> CliResult {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        result = run => result,
+        _ = interrupt.recv() => Err("stopped by a signal".into()),
+        _ = terminate.recv() => Err("stopped by a signal".into()),
     }
 }

@@ -13,7 +13,7 @@ use tocyn_client::request::{BATCH_SIZES, request};
 use tocyn_client::transport::ServiceUrl;
 use zeroize::Zeroizing;
 
-use crate::cli::{CliResult, Globals, now};
+use crate::cli::{CliResult, Globals, check_voucher, now};
 
 /// From this many tokens on a progress bar is shown.
 const PROGRESS_FROM: u64 = 1024;
@@ -45,6 +45,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         "-" => std::io::read_to_string(std::io::stdin())?,
         code => code.to_owned(),
     });
+    check_voucher(&voucher)?;
     if let Some(longest) = args.delay {
         let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
         tokio::time::sleep(longest.mul_f64(share)).await;

@@ -60,7 +60,9 @@ impl Floors {
 
 /// Posts a second, and the cores that they kept busy.
 async fn inserts(folder: &Path, batch: usize, cell_bytes: usize) -> CliResult<(f64, f64)> {
-    let dir = tempfile::tempdir_in(folder)
+    let dir = tempfile::Builder::new()
+        .prefix("tocyn-bench-")
+        .tempdir_in(folder)
         .map_err(|error| format!("{}: {error}; give --folder DIR", folder.display()))?;
     let mut db = SqliteConnectOptions::new()
         .filename(dir.path().join("floor.sqlite"))

@@ -11,7 +11,7 @@ use tocyn_client::transport::{ServiceUrl, Transport};
 use zeroize::Zeroizing;
 
 use super::spawn::{self, Pair};
-use crate::cli::{Cli, CliResult};
+use crate::cli::{Cli, CliResult, check_voucher};
 
 #[derive(clap::Args)]
 pub(crate) struct ServiceArgs {
@@ -88,6 +88,9 @@ impl ServiceArgs {
         });
         let (issuer, relay) = (self.issuer.clone(), self.relay.clone());
         let voucher = Zeroizing::new(voucher.trim().to_owned());
+        if self.voucher.is_some() {
+            check_voucher(&voucher)?;
+        }
         Ok(Services { own: None, issuer, relay, voucher })
     }
 

@@ -48,7 +48,9 @@ const TOKENS: &str = "1000000000";
 
 /// Starts both, with a voucher, their data below `folder`.
 pub(crate) fn pair(folder: &Path) -> CliResult<Pair> {
-    let dir = tempfile::tempdir_in(folder)
+    let dir = tempfile::Builder::new()
+        .prefix("tocyn-bench-")
+        .tempdir_in(folder)
         .map_err(|error| format!("{}: {error}; give --folder DIR", folder.display()))?;
     let (issuer, relay) = (dir.path().join("issuer"), dir.path().join("relay"));
     let names = ["--issuer-name", "issuer.bench", "--relay-name", "relay.bench"];
