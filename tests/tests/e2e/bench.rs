@@ -247,3 +247,26 @@ fn wrong_answers_and_wrong_usage_are_errors() {
         assert!(err.contains(expected), "{args:?}: {err}");
     }
 }
+
+#[test]
+fn a_stopped_benchmark_stops_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = World::default().tocyn(&["bench", "relay", "--spawn", "--seconds", "3600"]);
+    command.arg("--folder").arg(folder.path());
+    let mut bench = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // The relay's address is the last thing that is known before it is measured.
+    let started = || {
+        let mut folders = std::fs::read_dir(folder.path()).unwrap();
+        folders.any(|entry| entry.unwrap().path().join("relay/relay.sqlite").exists())
+    };
+    while !started() {
+        assert!(bench.try_wait().unwrap().is_none(), "it has ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let id = rustix::process::Pid::from_child(&bench);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("stopped by a signal"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "its folders are gone");
+}
