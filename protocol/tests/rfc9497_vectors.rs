@@ -53,9 +53,27 @@ fn voprf_mode_matches_byte_for_byte() {
         for (input, output) in inputs.iter().zip(&outputs) {
             assert_eq!(evaluate(key.private(), input).as_slice(), output);
         }
+
+        // The same tokens over and over: a batch long enough to be computed eight at a time.
+        let (inputs, outputs) = (nine_times(inputs), nine_times(outputs));
+        let blinds: Vec<Blind> = nine_times(list(&vector["Blind"]))
+            .into_iter()
+            .map(|b| Blind::from_bytes(b.try_into().unwrap()).unwrap())
+            .collect();
+        let blinded = blind(&inputs, &blinds);
+        assert_eq!(as_bytes(&blinded), nine_times(list(&vector["BlindedElement"])));
+        let (evaluated, proof) = blind_evaluate_with_nonce(&key, &blinded, r).unwrap();
+        assert_eq!(as_bytes(&evaluated), nine_times(list(&vector["EvaluationElement"])));
+        let finalized =
+            finalize(key.public(), &inputs, &blinds, &blinded, &evaluated, &proof).unwrap();
+        assert_eq!(finalized.iter().map(|o| o.to_vec()).collect::<Vec<_>>(), outputs);
     }
 }
 
 fn as_bytes(elements: &Elements) -> Vec<Vec<u8>> {
     elements.as_bytes().iter().map(|bytes| bytes.to_vec()).collect()
+}
+
+fn nine_times(items: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    std::iter::repeat_n(items, 9).flatten().collect()
 }

@@ -18,7 +18,7 @@ use crate::epochs::Epochs;
 use crate::relay::{PostError, Posted};
 use crate::store::{Message, SpendOutcome, Store};
 
-/// Tokens that one thread verifies together. More would save little: they share one inversion.
+/// Tokens that one thread verifies together, at most.
 const VERIFY_BATCH: usize = 64;
 /// Tokens that the processor works on side by side. Batches are multiples of it where they can.
 const VERIFY_LANES: usize = 8;
