@@ -17,7 +17,7 @@ use tocyn_protocol::pairing::{Epoch, Pairing};
 
 pub use charge::{Charge, Charged, Refusal, Rules};
 
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
 /// How long a statement waits for another process, as `voucher create` beside `serve`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

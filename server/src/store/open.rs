@@ -13,7 +13,7 @@ use super::tail::Tail;
 use super::writer::Writer;
 use super::{Store, StoreError, blocks, spent};
 
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -32,7 +32,7 @@ async fn first_version(f: &Fixture) -> SqliteConnection {
     std::fs::remove_file(f.path()).unwrap();
     let options = SqliteConnectOptions::new().filename(f.path()).create_if_missing(true);
     let mut db = SqliteConnection::connect_with(&options).await.unwrap();
-    let mut migrator = sqlx::migrate!("./migrations");
+    let mut migrator = sqlx::migrate!("./migrations/sqlite");
     migrator.migrations = Cow::Owned(migrator.migrations[..1].to_vec());
     migrator.run(&mut db).await.unwrap();
     sqlx::query("INSERT INTO log VALUES (1, 9, ?1, ?2, 0)")

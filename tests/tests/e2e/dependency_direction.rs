@@ -13,13 +13,20 @@ fn edges_between_members_point_one_way() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    assert_eq!(packages.len(), 5);
+    assert_eq!(packages.len(), 6);
     for package in packages {
         let name = package["name"].as_str().unwrap();
         let allowed: &[&str] = match name {
-            "tocyn-protocol" => &[],
-            "tocyn-client" | "tocyn-issuer" | "tocyn-relay" => &["tocyn-protocol"],
-            "tocyn-e2e" => &["tocyn-protocol", "tocyn-client", "tocyn-issuer", "tocyn-relay"],
+            "tocyn-protocol" | "tocyn-test-postgres" => &[],
+            "tocyn-client" => &["tocyn-protocol"],
+            "tocyn-issuer" | "tocyn-relay" => &["tocyn-protocol", "tocyn-test-postgres"],
+            "tocyn-e2e" => &[
+                "tocyn-protocol",
+                "tocyn-client",
+                "tocyn-issuer",
+                "tocyn-relay",
+                "tocyn-test-postgres",
+            ],
             other => panic!("{other} is new: say here what it may depend on"),
         };
         for dependency in package["dependencies"].as_array().unwrap() {
