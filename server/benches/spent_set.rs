@@ -64,13 +64,13 @@ async fn main() -> Outcome {
         "{:>12} {:>8} {:>14} {:>16} {:>14}",
         "spent", "batch", "posts/s", "slowest, ms", "bytes a token"
     );
-    Store::open(&path, &pairing, args.cell_bytes).await?.close().await;
+    Store::open(&path.as_path().into(), &pairing, args.cell_bytes).await?.close().await;
     for millions in &args.millions {
         fill(&path, filled, millions * MILLION).await?;
         filled = filled.max(millions * MILLION);
         let bytes = std::fs::metadata(&path)?.len() as f64 / filled as f64;
         for batch in &args.batch {
-            let store = Store::open(&path, &pairing, args.cell_bytes).await?;
+            let store = Store::open(&path.as_path().into(), &pairing, args.cell_bytes).await?;
             let posts = redeemed(&pairing, 0, args.posts, args.cell_bytes);
             let checkpoints = tokio::spawn(checkpoint(store.clone()));
             spend(&store, &posts[..posts.len() / 4], *batch).await?; // warms the caches up
@@ -105,12 +105,12 @@ async fn spend(
 
 /// As `serve` does it.
 async fn checkpoint(store: Store) {
-    store.checkpoint_forever().await;
+    store.work_forever(Default::default()).await;
 }
 
 /// Closes the epoch that was filled while tokens of the next are spent all the time.
 async fn drop_epoch(path: &Path, pairing: &Pairing, args: &Args) -> Outcome {
-    let store = Store::open(path, pairing, args.cell_bytes).await?;
+    let store = Store::open(&path.into(), pairing, args.cell_bytes).await?;
     let posts = redeemed(pairing, 1, args.posts, args.cell_bytes);
     let checkpoints = tokio::spawn(checkpoint(store.clone()));
     spend(&store, &posts[..16], 16).await?;

@@ -1,5 +1,7 @@
 //! The commands of `tocyn-relay`.
 
+mod db;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,8 +12,9 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, create, read_pairing};
+use crate::database::Database;
 use crate::store::Store;
-use crate::{listen, run, system_clock};
+use crate::{Clock, listen, run, system_clock};
 
 type CliResult = Result<(), Box<dyn std::error::Error>>;
 
@@ -22,6 +25,10 @@ pub struct Cli {
     /// Folder with config, pairing and database; needed by every command.
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Database instead of the configured one: sqlite:///absolute/path, or
+    /// postgres://USER@HOST/DATABASE.
+    #[arg(long, global = true, value_name = "URL")]
+    database: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -39,10 +46,10 @@ enum Command {
         /// Address to listen on instead of the configured one; port 0 picks a free one.
         #[arg(long)]
         listen: Option<SocketAddr>,
-        /// Database instead of the configured one: sqlite:///absolute/path.
-        #[arg(long, value_name = "URL")]
-        database: Option<String>,
     },
+    /// Look after the database, or move to another one.
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Change the pairing.
     #[command(subcommand)]
     Pairing(PairingCommand),
@@ -60,15 +67,24 @@ enum PairingCommand {
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> CliResult {
+        self.run_with(system_clock())
+    }
+
+    /// Runs the command by this clock.
+    pub fn run_with(self, clock: Clock) -> CliResult {
         let Some(data) = self.data.map(DataDir::new) else {
             Self::command()
                 .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
                 .exit()
         };
+        let settings = || Settings::read(&data, self.database.as_deref());
         match self.command {
             Command::Init { pairing } => init(&data, &pairing),
-            Command::Serve { listen, database } => {
-                tokio::runtime::Runtime::new()?.block_on(serve(data, listen, database))
+            Command::Serve { listen } => {
+                tokio::runtime::Runtime::new()?.block_on(serve(&data, listen, settings()?, clock))
+            }
+            Command::Db(command) => {
+                tokio::runtime::Runtime::new()?.block_on(command.run(&data, settings()?, clock()))
             }
             Command::Pairing(PairingCommand::Install { file }) => {
                 let _lock = data.lock()?;
@@ -77,6 +93,20 @@ impl Cli {
                 Ok(())
             }
         }
+    }
+}
+
+/// What the data folder and the command line say.
+struct Settings {
+    config: Config,
+    database: Database,
+}
+
+impl Settings {
+    fn read(data: &DataDir, database: Option<&str>) -> Result<Self, Box<dyn std::error::Error>> {
+        let config = data.config()?;
+        let url = database.unwrap_or(&config.database.url);
+        Ok(Self { database: Database::parse(url, data.database_path())?, config })
     }
 }
 
@@ -89,23 +119,26 @@ fn init(data: &DataDir, pairing: &std::path::Path) -> CliResult {
     Ok(())
 }
 
-async fn serve(data: DataDir, listen: Option<SocketAddr>, database: Option<String>) -> CliResult {
-    let mut config = data.config()?;
+async fn serve(
+    data: &DataDir,
+    listen: Option<SocketAddr>,
+    settings: Settings,
+    clock: Clock,
+) -> CliResult {
+    let Settings { mut config, database } = settings;
     let pairing = data.pairing()?;
-    let _lock = data.lock()?;
+    // Several relays may share a folder if they share a server.
+    let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
     if let Some(address) = listen {
         config.listen = address;
     }
-    if let Some(url) = database {
-        config.database.url = url;
-    }
-    let store = Store::open(&database_path(&data, &config)?, &pairing, config.cell_bytes).await?;
+    let store = Store::open(&database, &pairing, config.cell_bytes).await?;
     let shutdown = listen::stop_signal()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     announce(listener.local_addr()?)?;
-    run(&config, pairing, store, listener, system_clock(), shutdown).await;
+    run(&config, pairing, store, listener, clock, shutdown).await;
     Ok(())
 }
 
@@ -114,13 +147,4 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening on http://{address}")?;
     stdout.flush()
-}
-
-fn database_path(data: &DataDir, config: &Config) -> Result<PathBuf, String> {
-    let url = config.database.url.as_str();
-    match url.strip_prefix("sqlite://") {
-        _ if url.is_empty() => Ok(data.database_path()),
-        Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
-        _ => Err(format!("database {url}: give sqlite:// and an absolute path")),
-    }
 }

@@ -16,6 +16,7 @@ use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
 use tokio::sync::{Semaphore, watch};
 
+use crate::Stopping;
 use crate::config::Config;
 use crate::relay::{PostError, Relay};
 use crate::store::StoreError;
@@ -28,13 +29,12 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 pub struct AppState {
     relay: Arc<Relay>,
     followers: Arc<Semaphore>,
-    /// True once the service stops.
-    stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<Stopping>,
 }
 
 impl AppState {
     /// The state of a service that starts.
-    pub fn new(config: &Config, relay: Arc<Relay>, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(config: &Config, relay: Arc<Relay>, stopping: watch::Receiver<Stopping>) -> Self {
         Self { relay, followers: Arc::new(Semaphore::new(config.limits.max_followers)), stopping }
     }
 }

@@ -8,14 +8,17 @@
 //! | the keys of the live epochs | [`epochs`] |
 //! | batches on their way to the disk | [`pipeline`] |
 //! | spent tokens and messages, in one transaction | [`store`] |
+//! | who follows is woken | [`head`] |
 //! | old messages and closed epochs go | [`retention`] |
-//! | the folder and its files | [`config`], [`data_dir`] |
+//! | the folder and its files, the database | [`config`], [`data_dir`], [`database`] |
 //! | commands | [`cli`] |
 
 pub mod cli;
 pub mod config;
 pub mod data_dir;
+pub mod database;
 pub mod epochs;
+pub mod head;
 pub mod http;
 pub mod listen;
 pub mod pipeline;
@@ -44,6 +47,18 @@ pub fn system_clock() -> Clock {
     })
 }
 
+/// How far a service is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopping {
+    /// It serves.
+    No,
+    /// It serves, and asks to be sent no more requests: `/readyz` is false.
+    Leaving,
+    /// It answers what is in flight. Readers that follow get the end of their stream, which
+    /// would hold the drain up.
+    Draining,
+}
+
 /// Serves until `shutdown` is ready, then answers what is in flight and returns.
 pub async fn run(
     config: &Config,
@@ -55,17 +70,18 @@ pub async fn run(
 ) {
     let relay = Arc::new(relay::Relay::new(config, pairing, store.clone(), clock));
     let retention = tokio::spawn(retention::run_forever(relay.clone()));
-    let writing = store.clone();
-    let checkpoints = tokio::spawn(async move { writing.checkpoint_forever().await });
-    // Readers that follow would hold the drain up: they are told first.
-    let (stop, stopping) = watch::channel(false);
+    let (working, head) = (store.clone(), relay.head.clone());
+    let work = tokio::spawn(async move { working.work_forever(head).await });
+    let (stop, stopping) = watch::channel(Stopping::No);
     let router = http::router(http::AppState::new(config, relay, stopping));
     let shutdown = async {
         shutdown.await;
-        let _ = stop.send(true);
+        stop.send_replace(Stopping::Leaving);
+        tokio::time::sleep(config.limits.leave_time).await;
+        stop.send_replace(Stopping::Draining);
     };
     listen::serve(listener, router, &config.limits, shutdown).await;
     retention.abort();
-    checkpoints.abort();
+    work.abort();
     store.close().await;
 }

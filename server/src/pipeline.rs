@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use tocyn_protocol::redemption::{Authorization, Redeemed};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::Clock;
 use crate::epochs::Epochs;
+use crate::head::Head;
 use crate::relay::{PostError, Posted};
 use crate::store::{Message, SpendOutcome, Store};
 
@@ -59,7 +60,7 @@ impl Pipeline {
         epochs: Arc<Epochs>,
         store: Store,
         clock: Clock,
-        head: watch::Sender<Option<u64>>,
+        head: Head,
     ) -> Self {
         let (jobs, queue) = mpsc::unbounded_channel();
         let (verified, ready) = mpsc::unbounded_channel();
@@ -145,7 +146,7 @@ async fn commit_forever(
     mut ready: UnboundedReceiver<Vec<Verified>>,
     store: Store,
     clock: Clock,
-    head: watch::Sender<Option<u64>>,
+    head: Head,
 ) {
     while let Some(mut taken) = ready.recv().await {
         while taken.len() < COMMIT_BATCH
@@ -166,7 +167,7 @@ async fn commit_forever(
             Ok(Ok(outcomes)) => {
                 let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
                 if let Some(newest) = newest {
-                    head.send_replace(Some(newest));
+                    head.raise(newest);
                 }
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     answer.send(outcome.into());

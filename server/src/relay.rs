@@ -6,11 +6,11 @@ use bytes::Bytes;
 use tocyn_protocol::pairing::{Pairing, PairingError};
 use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError};
 use tocyn_protocol::relay::PostReceipt;
-use tokio::sync::watch;
 
 use crate::Clock;
 use crate::config::Config;
 use crate::epochs::Epochs;
+use crate::head::Head;
 use crate::pipeline::Pipeline;
 use crate::store::{Message, SpendOutcome, Store, StoreError};
 
@@ -77,8 +77,9 @@ pub struct Relay {
     pub clock: Clock,
     /// The operator's settings.
     pub config: Config,
+    /// The newest sequence.
+    pub head: Head,
     pipeline: Pipeline,
-    head: watch::Receiver<Option<u64>>,
 }
 
 impl Relay {
@@ -86,21 +87,15 @@ impl Relay {
     pub fn new(config: &Config, pairing: Pairing, store: Store, clock: Clock) -> Self {
         let config = config.clone();
         let epochs = Arc::new(Epochs::new(pairing));
-        let (told, head) = watch::channel(None);
+        let head = Head::default();
         let pipeline = Pipeline::start(
             config.limits.max_posts,
             epochs.clone(),
             store.clone(),
             clock.clone(),
-            told,
+            head.clone(),
         );
-        Self { epochs, store, clock, config, pipeline, head }
-    }
-
-    /// Wakes once for each commit that stored messages. The value is the newest sequence, None
-    /// until the first commit since the start.
-    pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
-        self.head.clone()
+        Self { epochs, store, clock, config, head, pipeline }
     }
 
     /// The checks that cost nothing, before the body is read: form, lengths, challenge, key id.

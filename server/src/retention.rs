@@ -22,6 +22,8 @@ pub async fn run_once(relay: &Relay, now: u64) -> Result<Removed, StoreError> {
     let mut removed = Removed::default();
     if let Ok(live) = relay.epochs.pairing().redeemable_epochs(now) {
         removed.epochs = relay.store.close_epochs_below(live[0]).await?;
+        let next = live.last().map(|newest| newest + 1);
+        relay.store.prepare_epochs(&live.into_iter().chain(next).collect::<Vec<_>>()).await?;
     }
     let retention = &relay.config.retention;
     let keep_from = match retention.max_bytes / relay.config.cell_bytes as u64 {

@@ -3,6 +3,7 @@
 use axum::extract::State;
 
 use super::{ApiError, AppState};
+use crate::Stopping;
 use crate::relay::Relay;
 use tocyn_protocol::problem::ProblemType;
 
@@ -11,7 +12,7 @@ pub(crate) async fn healthz() -> &'static str {
 }
 
 pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiError> {
-    if *state.stopping.borrow() {
+    if *state.stopping.borrow() != Stopping::No {
         return Err(ApiError::new(ProblemType::Busy, "the relay is stopping"));
     }
     let relay: &Relay = &state.relay;

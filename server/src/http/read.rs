@@ -19,6 +19,7 @@ use tocyn_protocol::problem::ProblemType;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{ApiError, AppState};
+use crate::Stopping;
 use crate::store::{LogRange, Store, StoreError};
 
 #[derive(Deserialize)]
@@ -39,8 +40,10 @@ pub(crate) async fn get(
         ApiError::new(ProblemType::MalformedRequest, detail)
     })?;
     // Subscribed before the first look, so that nothing stored in between is missed.
-    let head = state.relay.subscribe();
-    let after = start(query.after, state.relay.store.range().await?)?;
+    let head = state.relay.head.subscribe();
+    let range = state.relay.store.range().await?;
+    state.relay.head.raise(range.head);
+    let after = start(query.after, range)?;
     let follow = match query.follow {
         false => None,
         true => Some(Follow {
@@ -94,7 +97,7 @@ struct Reader {
 
 struct Follow {
     head: watch::Receiver<Option<u64>>,
-    stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<Stopping>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -107,7 +110,7 @@ impl Reader {
             if let Some(follow) = &mut self.follow {
                 let newest = *follow.head.borrow_and_update();
                 has_all = newest.is_some_and(|newest| newest <= self.after);
-                if *follow.stopping.borrow() {
+                if *follow.stopping.borrow_and_update() == Stopping::Draining {
                     return Ok(None);
                 }
             }
@@ -117,7 +120,7 @@ impl Reader {
             let Some(follow) = &mut self.follow else { return Ok(None) };
             tokio::select! {
                 changed = follow.head.changed() => if changed.is_err() { return Ok(None) },
-                _ = follow.stopping.changed() => return Ok(None),
+                changed = follow.stopping.changed() => if changed.is_err() { return Ok(None) },
             }
         }
         Ok(None)
@@ -154,7 +157,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("relay.sqlite");
         let pairing = Pairing::generate("issuer", "relay", 0, 100, &mut UnwrapErr(SysRng)).unwrap();
-        let store = Store::open(&path, &pairing, 64).await.unwrap();
+        let store = Store::open(&path.as_path().into(), &pairing, 64).await.unwrap();
         let url = format!("sqlite://{}", path.display());
         let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
         // Ten messages were stored, and none is kept.

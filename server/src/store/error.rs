@@ -1,16 +1,17 @@
 //! What can go wrong with the database.
 
-use std::path::PathBuf;
+use sqlx::postgres::PgDatabaseError;
 
-/// The database failed. Nothing was spent and nothing stored.
+/// The database failed. Nothing was spent and nothing stored; or, where the connection to a server
+/// broke, all or nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// It cannot be opened.
-    #[error("{path}: {reason}")]
+    #[error("{database}: {reason}")]
     Open {
-        /// The database file.
-        path: PathBuf,
+        /// The database file, or where the server is.
+        database: String,
         /// What is wrong and what to do.
         reason: String,
     },
@@ -24,6 +25,21 @@ pub enum StoreError {
     /// told 410 when it asks again.
     #[error("the messages to read next are no longer kept")]
     Overtaken,
+    /// Another relay has brought a new pairing to the database that they share.
+    #[error(
+        "the pairing was replaced, and this relay still has the old one; its operator must run \
+         `tocyn-relay pairing install` and start it again"
+    )]
+    PairingReplaced,
+    /// The database ends before what this process knows to be durable.
+    #[error(
+        "the relay's database has lost messages that were acknowledged, and with them which \
+         tokens were spent; its operator must renew the pairing and start again"
+    )]
+    WentBack,
+    /// There is no partition for the epoch of a token.
+    #[error("the relay's database has no room for this epoch yet; send the same post again")]
+    EpochUnknown,
     /// Anything else.
     #[error("the relay's database failed; send the same post again")]
     Database(#[source] sqlx::Error),
@@ -39,15 +55,39 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // SQLite's primary result code is the low byte of the extended one.
-        let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
-        match code.map(|code| code & 0xff) {
-            Some(13) => Self::Full,
-            Some(5 | 6) => Self::Busy,
-            _ => match error {
+        let Some(database) = error.as_database_error() else {
+            return match error {
                 sqlx::Error::PoolTimedOut => Self::Busy,
                 error => Self::Database(error),
-            },
-        }
+            };
+        };
+        let code = database.code().unwrap_or_default();
+        let known = match database.try_downcast_ref::<PgDatabaseError>() {
+            Some(_) => of_postgres(&code),
+            None => of_sqlite(&code),
+        };
+        known.unwrap_or(Self::Database(error))
+    }
+}
+
+/// By SQLSTATE (PostgreSQL, appendix A), and the codes of our own in `migrations/postgres`.
+fn of_postgres(code: &str) -> Option<StoreError> {
+    match code {
+        "53100" => Some(StoreError::Full),
+        // A lock that was not to be had in time, a deadlock, too many connections.
+        "55P03" | "40P01" | "53300" => Some(StoreError::Busy),
+        "23514" => Some(StoreError::EpochUnknown),
+        "TOC01" => Some(StoreError::PairingReplaced),
+        "TOC02" => Some(StoreError::WentBack),
+        _ => None,
+    }
+}
+
+/// SQLite's primary result code is the low byte of the extended one.
+fn of_sqlite(code: &str) -> Option<StoreError> {
+    match code.parse::<u32>().ok()? & 0xff {
+        13 => Some(StoreError::Full),
+        5 | 6 => Some(StoreError::Busy),
+        _ => None,
     }
 }

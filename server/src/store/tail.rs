@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use super::blocks::Block;
+use super::page::Block;
 
 /// Bytes that are kept, unless one block has more.
 const TAIL_BYTES: usize = 4 * 1024 * 1024;
@@ -48,6 +48,12 @@ impl Tail {
         let mut found = blocks.range(index..);
         let first = found.next().filter(|first| next < first.end(self.frame_bytes))?;
         Some(std::iter::once(first).chain(found.take_while(fits)).cloned().collect())
+    }
+
+    /// Whether `after` is its last message.
+    pub(super) fn ends_at(&self, after: u64) -> bool {
+        let blocks = self.blocks.lock().expect("no panic under the lock");
+        blocks.back().is_some_and(|last| Some(last.end(self.frame_bytes)) == after.checked_add(1))
     }
 
     /// Forgets the blocks that end before the sequence `keep_from`.

@@ -1,10 +1,17 @@
 //! Messages are stored in blocks, one for each commit, and read in pages.
 
-use sqlx::Connection;
-use sqlx::sqlite::SqliteConnection;
 use tocyn_relay::store::{ReadPage, Store};
 
-use crate::fixture::{Fixture, seq};
+use crate::fixture::{Fixture, On, on_both, seq};
+
+on_both! {
+    a_page_may_begin_and_end_anywhere_in_a_block,
+    blocks_and_pages_are_bounded_but_hold_one_message_at_least,
+    blocks_go_when_all_of_their_messages_may_go,
+    a_reader_far_behind_what_is_kept_sees_the_jump,
+    sequences_go_on_after_everything_was_deleted,
+    pages_are_dense_and_bounded,
+}
 
 /// What `read_after(0, ..)` to the end gives for messages that [`Fixture::posts`] made.
 fn frames(f: &Fixture, messages: usize) -> Vec<u8> {
@@ -34,15 +41,11 @@ async fn page(store: &Store, after: u64, limit: u64) -> ReadPage {
 
 /// How many messages each block has.
 async fn block_sizes(f: &Fixture) -> Vec<i64> {
-    let url = format!("sqlite://{}", f.path().display());
-    let mut db = SqliteConnection::connect(&url).await.unwrap();
-    let sizes = sqlx::query_scalar("SELECT messages FROM blocks ORDER BY first_seq");
-    sizes.fetch_all(&mut db).await.unwrap()
+    f.numbers("SELECT messages FROM blocks ORDER BY first_seq").await
 }
 
-#[tokio::test]
-async fn a_page_may_begin_and_end_anywhere_in_a_block() {
-    let f = Fixture::new().await;
+async fn a_page_may_begin_and_end_anywhere_in_a_block(on: On) {
+    let f = Fixture::new(on).await;
     commits(&f, &[1, 5, 1, 1, 4]).await;
     assert_eq!(block_sizes(&f).await, [1, 5, 1, 1, 4]);
     let expected = frames(&f, 12);
@@ -61,11 +64,10 @@ async fn a_page_may_begin_and_end_anywhere_in_a_block() {
     }
 }
 
-#[tokio::test]
-async fn blocks_and_pages_are_bounded_but_hold_one_message_at_least() {
+async fn blocks_and_pages_are_bounded_but_hold_one_message_at_least(on: On) {
     // 256 KiB hold two of the smaller cells, and not one of the larger.
     for (cell_bytes, sizes) in [(100_000, &[2, 2, 1, 1][..]), (300_000, &[1, 1, 1, 1, 1, 1])] {
-        let f = Fixture::with_cells_of(cell_bytes).await;
+        let f = Fixture::with_cells_of(on, cell_bytes).await;
         commits(&f, &[5, 1]).await;
         assert_eq!(block_sizes(&f).await, sizes);
         for store in [&f.store, &f.second_store().await] {
@@ -83,9 +85,8 @@ async fn blocks_and_pages_are_bounded_but_hold_one_message_at_least() {
     }
 }
 
-#[tokio::test]
-async fn blocks_go_when_all_of_their_messages_may_go() {
-    let f = Fixture::new().await;
+async fn blocks_go_when_all_of_their_messages_may_go(on: On) {
+    let f = Fixture::new(on).await;
     let times = [(3, 10), (2, 20), (1, 30)];
     let mut next = 0;
     for (size, now) in times {
@@ -102,9 +103,8 @@ async fn blocks_go_when_all_of_their_messages_may_go() {
     assert_eq!(f.range().await, (6, 6));
 }
 
-#[tokio::test]
-async fn a_reader_far_behind_what_is_kept_sees_the_jump() {
-    let f = Fixture::with_cells_of(100_000).await;
+async fn a_reader_far_behind_what_is_kept_sees_the_jump(on: On) {
+    let f = Fixture::with_cells_of(on, 100_000).await;
     commits(&f, &[1; 6]).await;
     f.store.trim(6, 0).await.unwrap();
     // More than a page lies between.
@@ -112,9 +112,8 @@ async fn a_reader_far_behind_what_is_kept_sees_the_jump() {
     assert_eq!((jump.messages, jump.last), (1, 6));
 }
 
-#[tokio::test]
-async fn sequences_go_on_after_everything_was_deleted() {
-    let mut f = Fixture::new().await;
+async fn sequences_go_on_after_everything_was_deleted(on: On) {
+    let mut f = Fixture::new(on).await;
     for i in 0..5 {
         f.spend(&[f.pay(&f.token(0), 0, &i.to_string())], i).await;
     }
@@ -130,9 +129,8 @@ async fn sequences_go_on_after_everything_was_deleted() {
     assert_eq!(f.range().await, (6, 6));
 }
 
-#[tokio::test]
-async fn pages_are_dense_and_bounded() {
-    let f = Fixture::new().await;
+async fn pages_are_dense_and_bounded(on: On) {
+    let f = Fixture::new(on).await;
     let batch: Vec<_> = (0..10).map(|i| f.pay(&f.token(0), 0, &i.to_string())).collect();
     f.spend(&batch, 1).await;
     let page = f.store.read_after(3, 4).await.unwrap().unwrap();
@@ -145,15 +143,12 @@ async fn pages_are_dense_and_bounded() {
 
 /// Overwrites what is on disk with zeros, to show which reads come from there.
 async fn wipe_disk(f: &Fixture) {
-    let url = format!("sqlite://{}", f.path().display());
-    let mut db = SqliteConnection::connect(&url).await.unwrap();
-    let wipe = "UPDATE blocks SET frames = zeroblob(length(frames))";
-    sqlx::query(wipe).execute(&mut db).await.unwrap();
+    f.sql("UPDATE blocks SET frames = zeroblob(length(frames))").await;
 }
 
 #[tokio::test]
 async fn the_newest_messages_are_read_from_memory_and_go_with_the_others() {
-    let f = Fixture::new().await;
+    let f = Fixture::new(On::Sqlite).await;
     commits(&f, &[3, 2]).await;
     let expected = frames(&f, 5);
     wipe_disk(&f).await;
@@ -167,7 +162,7 @@ async fn the_newest_messages_are_read_from_memory_and_go_with_the_others() {
 
 #[tokio::test]
 async fn memory_holds_the_end_of_the_log_only() {
-    let f = Fixture::with_cells_of(1 << 20).await;
+    let f = Fixture::with_cells_of(On::Sqlite, 1 << 20).await;
     commits(&f, &[1, 2, 1, 2]).await;
     wipe_disk(&f).await;
     // 4 MiB hold three of these messages with their sequences.

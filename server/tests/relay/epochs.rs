@@ -5,11 +5,18 @@ use sqlx::{AssertSqlSafe, Connection};
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_relay::store::{Message, SpendOutcome};
 
-use crate::fixture::{Fixture, pairing, seq};
+use crate::fixture::{Fixture, On, on_both, pairing, seq};
+
+on_both! {
+    an_epoch_is_dropped_whole_and_stays_closed,
+    a_closed_epoch_in_a_batch_stops_none_of_the_others,
+    room_that_was_made_ahead_is_used_and_closed_like_any,
+    a_new_pairing_starts_with_an_empty_spent_set_and_keeps_the_messages,
+}
 
 #[tokio::test]
 async fn a_batch_over_three_epochs_closes_the_one_that_makes_room() {
-    let f = Fixture::new().await;
+    let f = Fixture::new(On::Sqlite).await;
     let old = f.pay(&f.token(0), 0, "old");
     assert_eq!(seq(&f.spend(std::slice::from_ref(&old), 1).await[0]), Some(1));
     // Epoch 3 takes the table of epoch 0, whatever the order within the batch.
@@ -19,13 +26,13 @@ async fn a_batch_over_three_epochs_closes_the_one_that_makes_room() {
     assert_eq!((seq(&done[1]), seq(&done[2])), (Some(2), Some(3)));
 }
 
-#[tokio::test]
-async fn an_epoch_is_dropped_whole_and_stays_closed() {
-    let f = Fixture::new().await;
+async fn an_epoch_is_dropped_whole_and_stays_closed(on: On) {
+    let f = Fixture::new(on).await;
     let old = f.token(0);
     let paid = [f.pay(&old, 0, "old")];
     f.spend(&paid, 1).await;
-    // Epoch 3 takes the table that epoch 0 had.
+    assert_eq!(f.store.close_epochs_below(1).await.unwrap(), [0]);
+    assert!(f.store.close_epochs_below(1).await.unwrap().is_empty(), "once");
     assert_eq!(seq(&f.spend(&[f.pay(&f.token(3), 3, "new")], 2).await[0]), Some(2));
     assert_eq!(f.spend(&paid, 3).await, [SpendOutcome::EpochClosed]);
     // Even if the clock goes back: what was forgotten cannot be told from what was not spent.
@@ -36,9 +43,33 @@ async fn an_epoch_is_dropped_whole_and_stays_closed() {
     assert_eq!(seq(&f.spend(&[f.pay(&f.token(4), 4, "go on")], 4).await[0]), Some(3));
 }
 
-#[tokio::test]
-async fn a_new_pairing_starts_with_an_empty_spent_set_and_keeps_the_messages() {
-    let mut f = Fixture::new().await;
+async fn a_closed_epoch_in_a_batch_stops_none_of_the_others(on: On) {
+    let f = Fixture::new(on).await;
+    let (first, old) = (f.pay(&f.token(1), 1, "first"), f.pay(&f.token(0), 0, "old"));
+    f.spend(&[first.clone(), old.clone()], 1).await;
+    f.store.close_epochs_below(1).await.unwrap();
+    let new = f.pay(&f.token(1), 1, "new");
+    let done = f.spend(&[old, first.clone(), new], 2).await;
+    assert_eq!((done[0], seq(&done[2])), (SpendOutcome::EpochClosed, Some(3)));
+    assert!(matches!(done[1], SpendOutcome::StoredBefore(receipt) if receipt.seq == 1));
+}
+
+async fn room_that_was_made_ahead_is_used_and_closed_like_any(on: On) {
+    let f = Fixture::new(on).await;
+    for _ in 0..2 {
+        f.store.prepare_epochs(&[0, 1, 2]).await.unwrap();
+    }
+    let paid = [f.pay(&f.token(1), 1, "paid")];
+    assert_eq!(seq(&f.spend(&paid, 1).await[0]), Some(1));
+    f.store.close_epochs_below(2).await.unwrap();
+    // What is closed is not made again.
+    f.store.prepare_epochs(&[0, 1, 2]).await.unwrap();
+    assert_eq!(f.spend(&paid, 2).await, [SpendOutcome::EpochClosed]);
+    assert_eq!(seq(&f.spend(&[f.pay(&f.token(2), 2, "next")], 3).await[0]), Some(2));
+}
+
+async fn a_new_pairing_starts_with_an_empty_spent_set_and_keeps_the_messages(on: On) {
+    let mut f = Fixture::new(on).await;
     let token = f.token(5);
     f.spend(&[f.pay(&token, 5, "before")], 1).await;
     f.pairing = pairing();
@@ -83,7 +114,7 @@ async fn half_dropped(f: &mut Fixture) -> Vec<(Redeemed, Message)> {
 
 #[tokio::test]
 async fn a_drop_that_a_crash_cut_short_is_finished_and_takes_no_token_meanwhile() {
-    let mut f = Fixture::new().await;
+    let mut f = Fixture::new(On::Sqlite).await;
     let paid = half_dropped(&mut f).await;
     let next = [f.pay(&f.token(1), 1, "the epoch after")];
     f.spend(&next, 2).await;
@@ -97,7 +128,7 @@ async fn a_drop_that_a_crash_cut_short_is_finished_and_takes_no_token_meanwhile(
 
 #[tokio::test]
 async fn an_epoch_that_needs_the_slot_before_it_is_empty_empties_it() {
-    let mut f = Fixture::new().await;
+    let mut f = Fixture::new(On::Sqlite).await;
     half_dropped(&mut f).await;
     let newer = [f.pay(&f.token(3), 3, "takes the slot of epoch 0")];
     assert_eq!(f.spend(&newer, 2).await[0].stored_seq(), Some(61));
@@ -109,7 +140,7 @@ async fn an_epoch_that_needs_the_slot_before_it_is_empty_empties_it() {
 #[tokio::test]
 async fn a_drop_in_progress_spares_the_epoch_that_takes_the_slot() {
     for _ in 0..5 {
-        let mut f = Fixture::new().await;
+        let mut f = Fixture::new(On::Sqlite).await;
         half_dropped(&mut f).await;
         let newer: Vec<_> = (0..30).map(|n| f.pay(&f.token(3), 3, &n.to_string())).collect();
         let post = async {

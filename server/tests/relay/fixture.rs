@@ -1,18 +1,44 @@
-//! A store in a temporary folder, and tokens to spend in it.
+//! A store of its own for each test, and tokens to spend in it.
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use sqlx::Connection;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, Issuer};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
 use tocyn_protocol::token::Token;
+use tocyn_relay::database::Database;
 use tocyn_relay::store::{LogRange, Message, SpendOutcome, Store};
+use tocyn_test_postgres::Postgres;
+
+/// The databases that keep the store's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes a test for each database out of a function that takes a fixture, or several: each test
+/// of the contract runs on both.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $test() { super::$test($crate::fixture::On::Sqlite).await })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $test() { super::$test($crate::fixture::On::Postgres).await })*
+        }
+    };
+}
+pub(crate) use on_both;
 
 pub(crate) struct Fixture {
+    /// Of the database file, if it is one.
     dir: tempfile::TempDir,
+    pub(crate) database: Database,
     pub(crate) cell_bytes: usize,
     pub(crate) pairing: Pairing,
     pub(crate) store: Store,
@@ -23,24 +49,61 @@ pub(crate) fn pairing() -> Pairing {
 }
 
 impl Fixture {
-    pub(crate) async fn new() -> Self {
-        Self::with_cells_of(64).await
+    pub(crate) async fn new(on: On) -> Self {
+        Self::with_cells_of(on, 64).await
     }
 
-    pub(crate) async fn with_cells_of(cell_bytes: usize) -> Self {
+    pub(crate) async fn with_cells_of(on: On, cell_bytes: usize) -> Self {
         let (dir, pairing) = (tempfile::tempdir().unwrap(), pairing());
-        let path = dir.path().join("relay.sqlite");
-        let store = Store::open(&path, &pairing, cell_bytes).await.unwrap();
-        Self { dir, cell_bytes, pairing, store }
+        let url = match on {
+            On::Sqlite => String::new(),
+            On::Postgres => Postgres::shared().new_url(),
+        };
+        let database = Database::parse(&url, dir.path().join("relay.sqlite")).unwrap();
+        let store = Store::open(&database, &pairing, cell_bytes).await.unwrap();
+        Self { dir, database, cell_bytes, pairing, store }
     }
 
+    /// The database file.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("relay.sqlite")
     }
 
     /// The same database, without anything that the first store has in memory.
     pub(crate) async fn second_store(&self) -> Store {
-        Store::open(&self.path(), &self.pairing, self.cell_bytes).await.unwrap()
+        Store::open(&self.database, &self.pairing, self.cell_bytes).await.unwrap()
+    }
+
+    /// Runs a statement on the database, beside the store.
+    pub(crate) async fn sql(&self, statement: &'static str) {
+        match &self.database {
+            Database::Sqlite(path) => {
+                let mut db = open_file(path).await;
+                sqlx::raw_sql(statement).execute(&mut db).await.unwrap();
+            }
+            Database::Postgres(server) => {
+                let mut db = sqlx::PgConnection::connect_with(server).await.unwrap();
+                sqlx::raw_sql(statement).execute(&mut db).await.unwrap();
+            }
+        }
+    }
+
+    /// A column of whole numbers, beside the store.
+    pub(crate) async fn numbers(&self, query: &'static str) -> Vec<i64> {
+        let query =
+            sqlx::AssertSqlSafe(format!("SELECT CAST(n AS bigint) FROM ({query}) AS t (n)"));
+        match &self.database {
+            Database::Sqlite(path) => {
+                let mut db = open_file(path).await;
+                // SQLite names no columns of a subquery.
+                let query = query.0.replace(" AS t (n)", "").replace("CAST(n AS bigint)", "*");
+                sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_all(&mut db).await.unwrap()
+            }
+            Database::Postgres(server) => {
+                let mut db = sqlx::PgConnection::connect_with(server).await.unwrap();
+                sqlx::query_scalar(query).fetch_all(&mut db).await.unwrap()
+            }
+        }
     }
 
     pub(crate) async fn reopen(&mut self) {
@@ -88,6 +151,11 @@ impl Fixture {
         let LogRange { oldest, head } = self.store.range().await.unwrap();
         (oldest, head)
     }
+}
+
+async fn open_file(path: &std::path::Path) -> sqlx::SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    sqlx::SqliteConnection::connect_with(&options).await.unwrap()
 }
 
 pub(crate) fn seq(outcome: &SpendOutcome) -> Option<u64> {

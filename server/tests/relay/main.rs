@@ -1,9 +1,12 @@
 //! The relay without HTTP: what a token pays for, once, what readers get of it, and the pipeline
-//! on the way there.
+//! on the way there. What a store promises is tested on each database.
 
 mod blocks;
 mod epochs;
 mod fixture;
+mod many_relays;
+mod moving;
 mod opening;
 mod pipeline;
+mod server;
 mod spending;

@@ -7,13 +7,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tocyn_protocol::relay::PostReceipt;
 use tocyn_relay::store::{SpendOutcome, Store};
 
-use crate::fixture::{Fixture, pairing, seq};
+use crate::fixture::{Fixture, On, on_both, pairing, seq};
 
-#[tokio::test]
-async fn another_cell_size_is_refused() {
-    let f = Fixture::new().await;
+on_both! {
+    another_cell_size_is_refused,
+}
+
+async fn another_cell_size_is_refused(on: On) {
+    let f = Fixture::new(on).await;
     f.store.close().await;
-    let error = Store::open(&f.path(), &f.pairing, 128).await.err().unwrap().to_string();
+    let error = Store::open(&f.database, &f.pairing, 128).await.err().unwrap().to_string();
     assert!(error.contains("64 bytes") && error.contains("128"), "{error}");
 }
 
@@ -22,8 +25,32 @@ async fn a_damaged_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("relay.sqlite");
     std::fs::write(&path, vec![0x55; 8192]).unwrap();
-    let error = Store::open(&path, &pairing(), 64).await.err().unwrap().to_string();
+    let error =
+        Store::open(&path.as_path().into(), &pairing(), 64).await.err().unwrap().to_string();
     assert!(error.contains("relay.sqlite") && error.contains("restore"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_with_a_damaged_page_is_refused_and_named() {
+    let f = Fixture::new(On::Sqlite).await;
+    f.spend(&f.posts(0..100), 1).await;
+    f.store.close().await;
+    let good = std::fs::read(f.path()).unwrap();
+    let mut found = 0;
+    for page in 1..good.len() / 4096 {
+        let mut bytes = good.clone();
+        bytes[page * 4096..][..4096].fill(0x55);
+        std::fs::write(f.path(), bytes).unwrap();
+        match Store::open(&f.database, &f.pairing, f.cell_bytes).await {
+            Ok(store) => store.close().await, // a page that nothing is kept in
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("relay.sqlite") && error.contains("damaged"), "{error}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 60, "{found} of {} pages", good.len() / 4096);
 }
 
 /// Makes the database that the first version of the relay made.
@@ -46,7 +73,7 @@ async fn first_version(f: &Fixture) -> SqliteConnection {
 
 #[tokio::test]
 async fn messages_of_the_first_version_are_moved_into_blocks() {
-    let mut f = Fixture::new().await;
+    let mut f = Fixture::new(On::Sqlite).await;
     let mut db = first_version(&f).await;
     let mut expected = Vec::new();
     for seq in 4..=9u64 {
@@ -73,7 +100,7 @@ async fn messages_of_the_first_version_are_moved_into_blocks() {
 
 #[tokio::test]
 async fn tokens_that_were_spent_in_the_first_version_stay_spent() {
-    let mut f = Fixture::new().await;
+    let mut f = Fixture::new(On::Sqlite).await;
     let token = f.token(0);
     let (paid, other) = (f.pay(&token, 0, "paid for"), f.pay(&token, 0, "another"));
     let first = PostReceipt { seq: 9, message_id: paid.1.id(), received_at: 7 };

@@ -9,26 +9,33 @@ use tocyn_protocol::redemption::Authorization;
 use tocyn_protocol::token::Token;
 use tocyn_relay::Clock;
 use tocyn_relay::epochs::Epochs;
+use tocyn_relay::head::Head;
 use tocyn_relay::pipeline::Pipeline;
 use tocyn_relay::relay::{PostError, Posted};
 use tokio::sync::watch;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, On, on_both};
+
+on_both! {
+    posts_at_once_are_each_stored_once_and_readers_are_told,
+    a_post_without_a_place_is_refused_at_once,
+    a_panic_fails_the_posts_that_it_meets_and_no_others,
+}
 
 /// A pipeline with so many places, and what it tells readers.
 fn start(f: &Fixture, max_posts: usize, clock: Clock) -> (Pipeline, watch::Receiver<Option<u64>>) {
     let epochs = Arc::new(Epochs::new(f.pairing.clone()));
-    let (told, head) = watch::channel(None);
-    (Pipeline::start(max_posts, epochs, f.store.clone(), clock, told), head)
+    let head = Head::default();
+    let seen = head.subscribe();
+    (Pipeline::start(max_posts, epochs, f.store.clone(), clock, head), seen)
 }
 
 async fn post(f: &Fixture, pipeline: &Pipeline, token: &Token) -> Result<Posted, PostError> {
     pipeline.post(Authorization::Bearer(token.clone()), f.message("a message")).await
 }
 
-#[tokio::test]
-async fn posts_at_once_are_each_stored_once_and_readers_are_told() {
-    let f = Fixture::new().await;
+async fn posts_at_once_are_each_stored_once_and_readers_are_told(on: On) {
+    let f = Fixture::new(on).await;
     let (pipeline, head) = start(&f, 300, Arc::new(|| 7));
     let tokens: Vec<_> = (0..3).flat_map(|_| f.tokens(0, 100)).collect();
     let posts = join_all(tokens.iter().map(|token| post(&f, &pipeline, token))).await;
@@ -48,9 +55,8 @@ async fn posts_at_once_are_each_stored_once_and_readers_are_told() {
     assert_eq!(f.range().await, (1, 300));
 }
 
-#[tokio::test]
-async fn a_post_without_a_place_is_refused_at_once() {
-    let f = Fixture::new().await;
+async fn a_post_without_a_place_is_refused_at_once(on: On) {
+    let f = Fixture::new(on).await;
     // The clock stands still, and with it the threads, until the test lets go.
     let (standing, stand) = std::sync::mpsc::channel::<()>();
     let stand = Mutex::new(stand);
@@ -74,11 +80,10 @@ async fn a_post_without_a_place_is_refused_at_once() {
     assert!(matches!(posted, Ok(Posted::New(_))), "{posted:?}");
 }
 
-#[tokio::test]
-async fn a_panic_fails_the_posts_that_it_meets_and_no_others() {
+async fn a_panic_fails_the_posts_that_it_meets_and_no_others(on: On) {
     // The first time that is asked for is for verifying, the second for the commit.
     for bad_call in 0..2 {
-        let f = Fixture::new().await;
+        let f = Fixture::new(on).await;
         let calls = AtomicUsize::new(0);
         let clock: Clock = Arc::new(move || {
             assert_ne!(calls.fetch_add(1, Ordering::SeqCst), bad_call, "the test wants a panic");

@@ -1,13 +1,18 @@
 //! A token pays once.
 
 use tocyn_protocol::relay::MessageId;
-use tocyn_relay::store::SpendOutcome;
+use tocyn_relay::store::{SpendOutcome, Store};
 
-use crate::fixture::{Fixture, seq};
+use crate::fixture::{Fixture, On, on_both, seq};
 
-#[tokio::test]
-async fn a_token_pays_once_within_a_batch_and_across_batches() {
-    let mut f = Fixture::new().await;
+on_both! {
+    a_token_pays_once_within_a_batch_and_across_batches,
+    large_batches_mix_new_posts_repeats_and_epochs,
+    a_batch_may_have_more_posts_than_a_statement_takes,
+}
+
+async fn a_token_pays_once_within_a_batch_and_across_batches(on: On) {
+    let mut f = Fixture::new(on).await;
     let (a, b) = (f.token(0), f.token(0));
     let batch =
         [f.pay(&a, 0, "one"), f.pay(&a, 0, "one"), f.pay(&a, 0, "two"), f.pay(&b, 0, "one")];
@@ -23,9 +28,8 @@ async fn a_token_pays_once_within_a_batch_and_across_batches() {
     assert_eq!(f.range().await, (1, 2));
 }
 
-#[tokio::test]
-async fn large_batches_mix_new_posts_repeats_and_epochs() {
-    let f = Fixture::new().await;
+async fn large_batches_mix_new_posts_repeats_and_epochs(on: On) {
+    let f = Fixture::new(on).await;
     let posts: Vec<_> = (0..150)
         .map(|n| {
             let epoch = n % 2;
@@ -50,9 +54,8 @@ async fn large_batches_mix_new_posts_repeats_and_epochs() {
     }
 }
 
-#[tokio::test]
-async fn a_batch_may_have_more_posts_than_a_statement_takes() {
-    let f = Fixture::new().await;
+async fn a_batch_may_have_more_posts_than_a_statement_takes(on: On) {
+    let f = Fixture::new(on).await;
     let tokens: Vec<_> = (0..11).flat_map(|_| f.tokens(0, 100)).collect();
     let posts: Vec<_> = tokens.iter().map(|token| f.pay(token, 0, "the same")).collect();
     let first = f.spend(&posts, 1).await;
@@ -66,12 +69,13 @@ async fn a_batch_may_have_more_posts_than_a_statement_takes() {
 
 #[tokio::test]
 async fn the_write_ahead_log_is_shortened_when_it_is_due() {
-    let f = Fixture::with_cells_of(65_536).await;
+    let f = Fixture::with_cells_of(On::Sqlite, 65_536).await;
+    let Store::Sqlite(store) = &f.store else { panic!("asked for SQLite") };
     let log_bytes = || std::fs::metadata(f.path().with_extension("sqlite-wal")).unwrap().len();
     let mut after_first = 0;
     for round in 0..3 {
         let mut posts = 0;
-        while !f.store.checkpoint_if_due().await.unwrap() {
+        while !store.checkpoint_if_due().await.unwrap() {
             let batch: Vec<_> = f
                 .tokens(0, 64)
                 .iter()
@@ -83,7 +87,7 @@ async fn the_write_ahead_log_is_shortened_when_it_is_due() {
             assert!(posts < 2000, "no checkpoint was due");
         }
         assert!(posts > 500, "one was due after {posts} posts");
-        assert!(!f.store.checkpoint_if_due().await.unwrap(), "it is due once");
+        assert!(!store.checkpoint_if_due().await.unwrap(), "it is due once");
         // The log is written from its start again: it does not grow with each round.
         match round {
             0 => after_first = log_bytes(),

@@ -137,6 +137,25 @@ impl Postgres {
         command
     }
 
+    /// From now on it speaks TLS too, with this certificate and key.
+    ///
+    /// # Panics
+    /// If the files cannot be copied.
+    pub fn give_certificate(&self, certificate: &Path, key: &Path) {
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = self.dir.join("data").join(name);
+            std::fs::copy(from, &to).expect("a readable file");
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&to, mode).expect("the file is ours");
+            if rustix::process::geteuid().is_root() {
+                chown(&to, Some(NOBODY), Some(NOBODY)).expect("root may");
+            }
+        }
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        self.stop();
+        self.restart();
+    }
+
     /// SIGKILL to the server, as the kernel does when memory runs out. Its children follow.
     pub fn kill(&self) {
         let mut server = self.server.lock().expect("no panic under the lock");

@@ -52,7 +52,9 @@ impl Scene {
         let relay_path = dir.path().join("relay.sqlite");
         let cell_bytes = relay_config.cell_bytes;
         let relay =
-            tocyn_relay::store::Store::open(&relay_path, &pairing, cell_bytes).await.unwrap();
+            tocyn_relay::store::Store::open(&relay_path.as_path().into(), &pairing, cell_bytes)
+                .await
+                .unwrap();
         let (store, issuer_pairing, issuer_clock) =
             (issuer.clone(), pairing.clone(), clock.clone());
         tokio::spawn(async move {

@@ -9,9 +9,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection, Row};
 use tocyn_protocol::pairing::Pairing;
 
-use super::tail::Tail;
+use super::super::page::{BLOCK_BYTES, SEQUENCE_BYTES};
 use super::writer::Writer;
-use super::{Store, StoreError, blocks, spent};
+use super::{SqliteStore, StoreError, Tail, spent};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -21,6 +21,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// costs more than it saves, because SQLite walks all of it at the end of a transaction that split
 /// a page, until the database has 1 GiB; and what is not here is in the system's cache.
 const WRITER_CACHE_KIB: &str = "-8192";
+/// Files up to this size are checked for damage at each start, which takes about a second for each
+/// GiB once they are in memory. `db check` checks any.
+const CHECK_BYTES: u64 = 4 << 30;
 /// How often to look whether a checkpoint is due.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of a page, in a new database. Each nonce that is spent writes at least one.
@@ -35,20 +38,22 @@ const READER_CACHE_KIB: &str = "-512";
 /// than 128 KiB anew each time, and the page faults cost a reader more than the database does.
 /// Freeing a larger piece once raises that threshold (mallopt(3), `M_MMAP_THRESHOLD`).
 fn reuse_freed_memory() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(4 * blocks::BLOCK_BYTES)));
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(4 * BLOCK_BYTES)));
 }
 
-impl Store {
-    /// Opens the database at `path`, makes it (mode 0600) if it is not there, and brings its
-    /// tables up to date. A pairing other than the last one empties the spent set, since no
-    /// token of the old one can be redeemed any more.
-    pub async fn open(
+fn damaged(found: &str) -> String {
+    format!("{found}: the file is damaged; restore it from a backup and renew the pairing")
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it (mode 0600) if it is not there.
+    pub(crate) async fn open(
         path: &Path,
         pairing: &Pairing,
         cell_bytes: usize,
     ) -> Result<Self, StoreError> {
         reuse_freed_memory();
-        let refuse = |reason: String| StoreError::Open { path: path.to_owned(), reason };
+        let refuse = |reason| StoreError::Open { database: path.display().to_string(), reason };
         std::fs::OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -70,11 +75,26 @@ impl Store {
         let unreadable = |error: sqlx::Error| match error.as_database_error() {
             // SQLITE_CORRUPT and SQLITE_NOTADB.
             Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
-                refuse(format!("{error}: the file is damaged; restore it and renew the pairing"))
+                refuse(damaged(&error.to_string()))
             }
             _ => refuse(error.to_string()),
         };
         let writer = Writer::open(writing).await.map_err(unreadable)?;
+        match std::fs::metadata(path).map(|file| file.len()) {
+            Ok(bytes) if bytes > CHECK_BYTES => tracing::info!(
+                bytes,
+                "this database is too large to be checked at each start; `tocyn-relay db check` does it"
+            ),
+            _ => {
+                let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+                    .fetch_one(&mut *writer.turn().await?)
+                    .await
+                    .map_err(unreadable)?;
+                if found != "ok" {
+                    return Err(refuse(damaged(&found)));
+                }
+            }
+        }
         let migrated = MIGRATOR.run(&mut *writer.turn().await?).await;
         migrated.map_err(|error| refuse(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
@@ -82,23 +102,24 @@ impl Store {
             .connect_with(options.pragma("cache_size", READER_CACHE_KIB))
             .await
             .map_err(unreadable)?;
-        let frame_bytes = blocks::SEQUENCE_BYTES + cell_bytes;
+        let frame_bytes = SEQUENCE_BYTES + cell_bytes;
         let tail = Arc::new(Tail::new(frame_bytes));
         let store = Self { writer, readers, tail, frame_bytes };
-        let Some(stored) = store.bind(pairing, cell_bytes).await? else {
+        if store.is_moved().await? {
             store.close().await;
             return Err(refuse(
-                "this pairing was replaced before, and which of its tokens were spent is \
-                 forgotten; make a new one with `tocyn-issuer pairing renew`"
+                "this log was moved to PostgreSQL, where tokens may have been spent since; set \
+                 database.url in config.toml to where it is"
                     .to_owned(),
             ));
+        }
+        let Some(stored) = store.bind(pairing, cell_bytes).await? else {
+            store.close().await;
+            return Err(refuse(crate::store::PAIRING_WAS_REPLACED.to_owned()));
         };
         if stored != cell_bytes {
             store.close().await;
-            return Err(refuse(format!(
-                "its messages have {stored} bytes, but cell_bytes is {cell_bytes}; \
-                 set it back, or start a new data folder"
-            )));
+            return Err(refuse(crate::store::other_cell_bytes(stored, cell_bytes)));
         }
         Ok(store)
     }
@@ -154,7 +175,7 @@ impl Store {
     }
 
     /// Keeps the write-ahead log short, until this is dropped.
-    pub async fn checkpoint_forever(&self) {
+    pub(crate) async fn checkpoint_forever(&self) {
         loop {
             tokio::time::sleep(CHECKPOINT_INTERVAL).await;
             if let Err(error) = self.checkpoint_if_due().await {
@@ -164,7 +185,7 @@ impl Store {
     }
 
     /// Writes what is in the log into the file, and closes it.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }

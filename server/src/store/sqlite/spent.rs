@@ -10,12 +10,11 @@ use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 use tocyn_protocol::suite::NONCE_BYTES;
 
+use super::Nonce;
 use super::writer::Writer;
 
-/// A token's 32 random bytes.
-pub(super) type Nonce = [u8; NONCE_BYTES];
-
-const SLOTS: usize = 3;
+/// Epochs that can be live at once.
+pub(super) const SLOTS: usize = 3;
 /// Tables of a slot. With more, a closed epoch goes in shorter steps, and each commit takes more
 /// statements.
 const PARTS: usize = 16;
@@ -76,6 +75,13 @@ impl Statements {
             clear_part,
         }
     }
+}
+
+/// The rows of all tables of a slot, in the order of their nonces, as a table of SQL.
+pub(super) fn all_of_slot(slot: usize) -> String {
+    let parts: Vec<String> =
+        (0..PARTS).map(|part| format!("SELECT * FROM spent_{slot}_{part:x}")).collect();
+    format!("({})", parts.join(" UNION ALL "))
 }
 
 /// Rows for each table of a slot, put together.
@@ -294,7 +300,7 @@ impl Slot {
     }
 }
 
-fn array(row: &SqliteRow, column: &str) -> Result<[u8; 32], sqlx::Error> {
+pub(super) fn array(row: &SqliteRow, column: &str) -> Result<[u8; 32], sqlx::Error> {
     let bytes: &[u8] = row.try_get(column)?;
     bytes.try_into().map_err(|_| sqlx::Error::Decode(format!("{column} is damaged").into()))
 }

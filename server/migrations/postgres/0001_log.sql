@@ -1,0 +1,127 @@
+-- The relay's tables. They want a database of their own, or a schema of their own named in the
+-- role's search_path. No table is UNLOGGED: what is acknowledged must survive a crash.
+
+-- Facts about the whole log: one row. Whoever appends locks this row first and holds it until the
+-- commit is durable, so the lock is what orders the messages of all relays.
+CREATE TABLE log (
+    id           smallint PRIMARY KEY CHECK (id = 1),
+    head         bigint   NOT NULL,  -- sequence of the newest message ever stored, 0 before the first
+    cell_bytes   integer  NOT NULL,  -- size of every cell
+    pairing_id   bytea    NOT NULL,  -- token_key_id of the pairing's epoch 0: tells pairings apart
+    closed_below bigint   NOT NULL   -- no token of an epoch below this is taken again, whatever the clock shows
+) WITH (fillfactor = 10);            -- room for new versions of the row in the same page
+
+-- Messages are kept in blocks, one for each commit, or several if it has more than 256 KiB. Dense:
+-- a block begins where the one before it ends, and the last ends at log.head.
+CREATE TABLE blocks (
+    first_seq   bigint  PRIMARY KEY, -- place in the log of its first message, from 1
+    messages    integer NOT NULL,    -- how many
+    received_at bigint  NOT NULL,    -- unix seconds, of all of them, by the clock of the relay that took them
+    cells       bytea   NOT NULL     -- the cells, one after the other
+);
+ALTER TABLE blocks ALTER COLUMN cells SET STORAGE EXTERNAL; -- encrypted cells do not compress
+
+-- Spent tokens, a partition for each epoch, made ahead and dropped whole. A row outlives its
+-- message: a retry gets its first receipt.
+CREATE TABLE spent (
+    epoch       bigint NOT NULL, -- whose key the token was issued under
+    nonce       bytea  NOT NULL, -- the token's 32 random bytes
+    seq         bigint NOT NULL, -- the receipt of the message that it paid for
+    received_at bigint NOT NULL,
+    message_id  bytea  NOT NULL,
+    PRIMARY KEY (epoch, nonce)
+) PARTITION BY LIST (epoch);
+
+-- Pairings that were replaced. Their spent tokens are forgotten, so they never come back.
+CREATE TABLE retired_pairings (
+    pairing_id bytea PRIMARY KEY
+);
+
+-- Spends tokens and appends their messages, all or none, in one durable transaction that begins and
+-- ends here: no lock is ever held while a relay is waited for, so one that is stopped, cut off
+-- or killed at any moment holds nobody up and has appended all or nothing.
+--
+-- Where tokens were spent before, it gives those and appends nothing; where the epoch of one is
+-- closed, it gives closed_below and appends nothing. The caller leaves these out and calls again.
+--
+-- Errors: TOC01 the relay has another pairing than the log; TOC02 the log is older than what the
+-- relay has seen of it; 23514 an epoch has no partition yet.
+CREATE PROCEDURE spend_and_append(
+    my_pairing_id  bytea,    -- the caller's
+    seen_head      bigint,   -- the newest sequence that the caller knows to be durable
+    now_seconds    bigint,   -- unix seconds
+    epochs         bigint[], -- of each token,
+    nonces         bytea[],  -- its nonce, all of them different,
+    message_ids    bytea[],  -- and the message that it pays for, in the order of the log to be
+    new_cells      bytea,    -- the cells, one after the other
+    block_messages integer,  -- the most messages in a block
+    OUT first_seq         bigint,   -- of the first message, or NULL if nothing was appended
+    OUT spent_epochs      bigint[], -- tokens that were spent before, and their receipts
+    OUT spent_nonces      bytea[],
+    OUT spent_seqs        bigint[],
+    OUT spent_received_at bigint[],
+    OUT spent_message_ids bytea[],
+    OUT now_closed_below  bigint    -- where this closes the epoch of a token
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    head_row log%ROWTYPE;
+    count    integer := cardinality(nonces);
+    stored   integer;
+BEGIN
+    LOOP
+        PERFORM set_config('lock_timeout', '5s', true),
+            -- A table that has just been made looks small to the planner, until it is not.
+            set_config('enable_seqscan', 'off', true);
+        IF current_setting('synchronous_commit') = 'off' THEN
+            PERFORM set_config('synchronous_commit', 'on', true);
+        END IF;
+        -- Before the lock, so that retries cost the other relays nothing.
+        SELECT array_agg(s.epoch), array_agg(s.nonce), array_agg(s.seq),
+            array_agg(s.received_at), array_agg(s.message_id)
+        INTO spent_epochs, spent_nonces, spent_seqs, spent_received_at, spent_message_ids
+        FROM (SELECT DISTINCT e FROM unnest(epochs) AS e) AS asked
+        CROSS JOIN LATERAL (
+            SELECT * FROM spent WHERE spent.epoch = asked.e AND spent.nonce = ANY (nonces) OFFSET 0
+        ) AS s;
+        IF spent_nonces IS NOT NULL THEN
+            RETURN;
+        END IF;
+
+        SELECT * INTO STRICT head_row FROM log WHERE log.id = 1 FOR NO KEY UPDATE;
+        IF head_row.pairing_id <> my_pairing_id THEN
+            RAISE EXCEPTION 'this relay has another pairing than its log' USING ERRCODE = 'TOC01';
+        END IF;
+        IF head_row.head < seen_head THEN
+            RAISE EXCEPTION 'the log ends at %, but % was acknowledged', head_row.head, seen_head
+                USING ERRCODE = 'TOC02';
+        END IF;
+        IF head_row.closed_below > ANY (epochs) THEN
+            now_closed_below := head_row.closed_below;
+            RETURN;
+        END IF;
+        -- In key order, so that neighbours share a page.
+        INSERT INTO spent (epoch, nonce, seq, received_at, message_id)
+        SELECT e, n, head_row.head + place, now_seconds, m
+        FROM unnest(epochs, nonces, message_ids) WITH ORDINALITY AS asked (e, n, m, place)
+        ORDER BY e, n
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS stored = ROW_COUNT;
+        EXIT WHEN stored = count;
+        -- Between the look and the lock another relay spent one of them. Now it can be seen.
+        ROLLBACK;
+    END LOOP;
+
+    INSERT INTO blocks (first_seq, messages, received_at, cells)
+    SELECT head_row.head + skipped + 1, least(block_messages, count - skipped), now_seconds,
+        CASE WHEN count <= block_messages THEN new_cells
+             ELSE substr(new_cells, skipped * head_row.cell_bytes + 1, block_messages * head_row.cell_bytes)
+        END
+    FROM generate_series(0, count - 1, block_messages) AS skipped;
+    UPDATE log SET head = head_row.head + count WHERE log.id = 1;
+    first_seq := head_row.head + 1;
+    -- Wakes those who follow; what they are told is only that there is something to read.
+    PERFORM pg_notify('tocyn_head', '');
+    COMMIT;
+END
+$$;

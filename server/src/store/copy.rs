@@ -1,0 +1,179 @@
+//! Moving a stopped relay from SQLite to PostgreSQL: all or nothing, and compared afterwards.
+
+use bytes::Bytes;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgConnectOptions;
+use tocyn_protocol::pairing::Epoch;
+
+use super::page::Block;
+use super::postgres::Target;
+use super::{Nonce, Store, StoreError};
+
+/// What was moved; the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// Messages that are kept.
+    pub messages: u64,
+    /// Spent tokens of the epochs that are not closed.
+    pub spent: u64,
+    /// SHA-256 over all facts about the log, all messages with their sequences and times, and all
+    /// spent tokens with their receipts, in hexadecimal digits.
+    pub digest: String,
+}
+
+/// How the move went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copying {
+    /// It is done now.
+    Done(Copied),
+    /// The target had all of it already: an earlier move was cut short after its commit.
+    DoneBefore(Copied),
+    /// The target has something else.
+    NotEmpty,
+    /// What was written does not read as what was to be written; nothing was kept.
+    Differs,
+}
+
+/// Facts about the whole log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) head: i64,
+    pub(super) cell_bytes: i64,
+    pub(super) closed_below: i64,
+    pub(super) pairing_id: Vec<u8>,
+    /// Sorted.
+    pub(super) retired_pairings: Vec<Vec<u8>>,
+}
+
+/// A block with its time.
+pub(super) struct TimedBlock {
+    pub(super) block: Block,
+    pub(super) received_at: i64,
+}
+
+/// A spent token and its receipt.
+#[derive(Clone, Debug)]
+pub(super) struct SpentRow {
+    pub(super) nonce: Nonce,
+    pub(super) seq: i64,
+    pub(super) received_at: i64,
+    pub(super) message_id: [u8; 32],
+}
+
+/// Where a whole log can be read from: everything in a fixed order, in pieces of moderate size.
+pub(super) trait Source {
+    async fn facts(&mut self) -> Result<Facts, StoreError>;
+    /// The blocks from the sequence `from` on; empty at the end.
+    async fn blocks(&mut self, from: u64) -> Result<Vec<TimedBlock>, StoreError>;
+    /// The epochs that have spent tokens and are not closed, in order.
+    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError>;
+    /// Spent tokens of an epoch after this nonce, in the order of nonces; empty at the end.
+    async fn spent(
+        &mut self,
+        epoch: Epoch,
+        after: Option<Nonce>,
+    ) -> Result<Vec<SpentRow>, StoreError>;
+}
+
+/// The digest of all that a source has. How messages are cut into blocks does not count.
+async fn digest(source: &mut impl Source) -> Result<Copied, StoreError> {
+    let mut hash = Sha256::new();
+    let facts = source.facts().await?;
+    for number in [facts.head, facts.cell_bytes, facts.closed_below] {
+        hash.update(number.to_be_bytes());
+    }
+    hash.update(&facts.pairing_id);
+    facts.retired_pairings.iter().for_each(|id| hash.update(id));
+    let frame_bytes = super::page::SEQUENCE_BYTES + facts.cell_bytes as usize;
+    let (mut messages, mut next) = (0, 0);
+    loop {
+        let blocks = source.blocks(next).await?;
+        let Some(last) = blocks.last() else { break };
+        next = last.block.end(frame_bytes);
+        for TimedBlock { block, received_at } in &blocks {
+            for frame in block.frames.chunks_exact(frame_bytes) {
+                hash.update(received_at.to_be_bytes());
+                hash.update(frame);
+                messages += 1;
+            }
+        }
+    }
+    let mut spent = 0;
+    for epoch in source.epochs().await? {
+        let mut after = None;
+        loop {
+            let rows = source.spent(epoch, after).await?;
+            let Some(last) = rows.last() else { break };
+            after = Some(last.nonce);
+            spent += rows.len() as u64;
+            for row in &rows {
+                hash.update(epoch.to_be_bytes());
+                hash.update(row.nonce);
+                hash.update(row.seq.to_be_bytes());
+                hash.update(row.received_at.to_be_bytes());
+                hash.update(row.message_id);
+            }
+        }
+    }
+    Ok(Copied { messages, spent, digest: hex::encode(hash.finalize()) })
+}
+
+/// The cells of a block, without their sequences.
+pub(super) fn cells(frames: &Bytes, cell_bytes: usize) -> Vec<u8> {
+    let frames = frames.chunks_exact(super::page::SEQUENCE_BYTES + cell_bytes);
+    frames.flat_map(|frame| &frame[super::page::SEQUENCE_BYTES..]).copied().collect()
+}
+
+impl Store {
+    /// Copies all of an SQLite database into an empty PostgreSQL one, in one transaction there, and
+    /// reads both back before it is committed. Then this database is marked, so that no relay
+    /// serves it again: it would take tokens that are spent there.
+    ///
+    /// # Panics
+    /// If this is no SQLite database.
+    pub async fn move_to(
+        &self,
+        server: &PgConnectOptions,
+        now: u64,
+    ) -> Result<Copying, StoreError> {
+        let Self::Sqlite(from) = self else { panic!("moves go from SQLite to PostgreSQL") };
+        let mut from = from.clone();
+        let expected = digest(&mut from).await?;
+        let mut target = Target::open(server).await?;
+        if !target.is_empty().await? {
+            if digest(&mut target).await? != expected {
+                return Ok(Copying::NotEmpty);
+            }
+            from.mark_moved(now).await?;
+            return Ok(Copying::DoneBefore(expected));
+        }
+        target.begin().await?;
+        let facts = from.facts().await?;
+        target.put_facts(&facts).await?;
+        let frame_bytes = super::page::SEQUENCE_BYTES + facts.cell_bytes as usize;
+        let mut next = 0;
+        loop {
+            let blocks = from.blocks(next).await?;
+            let Some(last) = blocks.last() else { break };
+            next = last.block.end(frame_bytes);
+            target.put_blocks(&blocks, facts.cell_bytes as usize).await?;
+        }
+        for epoch in from.epochs().await? {
+            target.put_epoch(epoch).await?;
+            let mut after = None;
+            loop {
+                let rows = from.spent(epoch, after).await?;
+                let Some(last) = rows.last() else { break };
+                after = Some(last.nonce);
+                target.put_spent(epoch, &rows).await?;
+            }
+        }
+        if digest(&mut target).await? != expected {
+            return Ok(Copying::Differs);
+        }
+        target.commit().await?;
+        from.mark_moved(now).await?;
+        Ok(Copying::Done(expected))
+    }
+}

@@ -1,0 +1,123 @@
+//! A partition of spent tokens for each epoch: made ahead, dropped whole.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+use tocyn_protocol::pairing::Epoch;
+
+use super::{PostgresStore, StoreError, in_time, unsigned};
+
+/// Times that a drop is tried, each waiting for posts as long as `lock_timeout` below.
+const DROP_TRIES: usize = 20;
+
+/// The epochs that have partitions, below `$1`.
+const PARTITIONS: &str = "SELECT substr(child.relname, 7)::bigint AS epoch
+    FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
+    WHERE inhparent = 'spent'::regclass AND substr(child.relname, 7)::bigint < $1
+    ORDER BY epoch";
+
+impl PostgresStore {
+    /// Makes the partitions that are missing, but for closed epochs. Under the lock on the log, so
+    /// that several relays do it one after the other.
+    pub(crate) async fn prepare_epochs(&self, epochs: &[Epoch]) -> Result<(), StoreError> {
+        let missing = sqlx::query_scalar::<_, i64>(
+            "SELECT DISTINCT epoch FROM unnest($1::bigint[]) AS epoch
+             WHERE to_regclass('spent_' || epoch) IS NULL ORDER BY epoch",
+        )
+        .bind(epochs.iter().map(|epoch| *epoch as i64).collect::<Vec<_>>());
+        let missing = in_time(missing.fetch_all(&self.0.readers)).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        in_time(async {
+            let mut tx = self.0.readers.begin_with(BEGIN).await?;
+            let closed_below = self.lock_log(&mut tx).await?;
+            for epoch in missing.into_iter().filter(|epoch| *epoch >= closed_below) {
+                // Attached rather than created as a partition: that locks nobody out.
+                let make = format!(
+                    "CREATE TABLE IF NOT EXISTS spent_{epoch} (LIKE spent INCLUDING ALL);
+                     DO $$ BEGIN
+                         IF NOT (SELECT relispartition FROM pg_class WHERE oid = 'spent_{epoch}'::regclass)
+                         THEN ALTER TABLE spent ATTACH PARTITION spent_{epoch} FOR VALUES IN ({epoch});
+                         END IF;
+                     END $$"
+                );
+                sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut *tx).await?;
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    pub(crate) async fn close_epochs_below(&self, epoch: Epoch) -> Result<Vec<Epoch>, StoreError> {
+        let limit = epoch.min(i64::MAX as u64) as i64;
+        let open = sqlx::query_scalar::<_, i64>(PARTITIONS).bind(limit);
+        let epochs = in_time(open.fetch_all(&self.0.readers)).await?;
+        let Some(newest) = epochs.last() else { return Ok(Vec::new()) };
+        // First none of their tokens is taken any more, for good; then their rows may go.
+        in_time(async {
+            let mut tx = self.0.readers.begin_with(BEGIN).await?;
+            self.lock_log(&mut tx).await?;
+            sqlx::query("UPDATE log SET closed_below = greatest(closed_below, $1)")
+                .bind(newest + 1)
+                .execute(&mut *tx)
+                .await?;
+            Ok::<_, StoreError>(tx.commit().await?)
+        })
+        .await?;
+        for epoch in &epochs {
+            self.drop_partition(*epoch).await?;
+        }
+        Ok(epochs.into_iter().map(unsigned).collect())
+    }
+
+    /// Needs the set for itself for a moment: waits a little for posts under way, lets others
+    /// pass, and tries again. Holds no other lock, so nobody can wait for it in a circle.
+    async fn drop_partition(&self, epoch: i64) -> Result<(), StoreError> {
+        let drop = format!("DROP TABLE IF EXISTS spent_{epoch}");
+        for attempt in 1.. {
+            let dropped = in_time(async {
+                let mut tx = self.0.readers.begin_with(BEGIN_BRIEF).await?;
+                sqlx::raw_sql(AssertSqlSafe(drop.clone())).execute(&mut *tx).await?;
+                Ok::<_, StoreError>(tx.commit().await?)
+            })
+            .await;
+            match dropped {
+                Err(StoreError::Busy) if attempt < DROP_TRIES => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                done => return done,
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    /// Locks the log's row, if it is of this relay's pairing; gives `closed_below`.
+    async fn lock_log(&self, tx: &mut PgConnection) -> Result<i64, StoreError> {
+        let row = sqlx::query("SELECT pairing_id, closed_below FROM log FOR NO KEY UPDATE")
+            .fetch_one(tx)
+            .await?;
+        match row.try_get::<[u8; 32], _>("pairing_id")? == self.0.pairing_id {
+            true => Ok(row.try_get("closed_below")?),
+            false => Err(StoreError::PairingReplaced),
+        }
+    }
+}
+
+/// Forgets every epoch: for a new pairing, whose tokens no old nonce can meet. The set is locked
+/// before the log, as in posts.
+pub(super) async fn clear(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let epochs =
+        sqlx::query_scalar::<_, i64>(PARTITIONS).bind(i64::MAX).fetch_all(&mut *tx).await?;
+    for epoch in epochs {
+        let drop = AssertSqlSafe(format!("DROP TABLE spent_{epoch}"));
+        sqlx::raw_sql(drop).execute(&mut *tx).await?;
+    }
+    sqlx::query("UPDATE log SET closed_below = 0").execute(tx).await?;
+    Ok(())
+}
+
+/// What begins a transaction that comes from here: whoever is stopped in its midst loses it.
+pub(super) const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'; \
+     SET LOCAL lock_timeout = '5s'";
+const BEGIN_BRIEF: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'; \
+     SET LOCAL lock_timeout = '100ms'";

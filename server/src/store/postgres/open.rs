@@ -1,0 +1,186 @@
+//! Opens the database and ties it to a pairing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Row};
+use tocyn_protocol::pairing::Pairing;
+use tokio::sync::Mutex;
+
+use super::{Inner, PATIENCE, PostgresStore, StoreError, epochs, in_time};
+use crate::database::Database;
+use crate::store::page::SEQUENCE_BYTES;
+use crate::store::tail::Tail;
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
+
+/// The oldest server that is tested.
+const MIN_VERSION: i32 = 150_000;
+/// Connections beside the one that appends.
+const READERS: u32 = 6;
+
+impl PostgresStore {
+    pub(crate) async fn open(
+        server: &PgConnectOptions,
+        pairing: &Pairing,
+        cell_bytes: usize,
+    ) -> Result<Self, StoreError> {
+        let refuse = |reason: String| refusal(server, reason);
+        let mut connection = connect(server).await?;
+        check_server(&mut connection).await.map_err(refuse)?;
+        migrate(&mut connection).await.map_err(refuse)?;
+        let pairing_id = pairing.key_pair(0).public().token_key_id().0;
+        let stored = bind(&mut connection, pairing_id, cell_bytes).await?;
+        let Some(stored) = stored else {
+            return Err(refuse(crate::store::PAIRING_WAS_REPLACED.to_owned()));
+        };
+        if stored != cell_bytes {
+            return Err(refuse(crate::store::other_cell_bytes(stored, cell_bytes)));
+        }
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy_with(server.clone());
+        let store = Self(Arc::new(Inner {
+            server: server.clone(),
+            writer: Mutex::new(Some(connection)),
+            readers,
+            tail: Tail::new(SEQUENCE_BYTES + cell_bytes),
+            filling: Mutex::default(),
+            seen_head: 0.into(),
+            pairing_id,
+            cell_bytes,
+        }));
+        store.range().await?; // from now on it must not go back
+        Ok(store)
+    }
+}
+
+pub(super) fn refusal(server: &PgConnectOptions, reason: String) -> StoreError {
+    let database = Database::Postgres(Box::new(server.clone())).to_string();
+    StoreError::Open { database, reason }
+}
+
+/// Connects, or says why not.
+pub(super) async fn connect(server: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    in_time(server.connect()).await.map_err(|error| refusal(server, error.to_string()))
+}
+
+/// Refuses a server that would lose what was acknowledged, or cannot store anything.
+pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), String> {
+    let row = sqlx::query(
+        "SELECT current_setting('server_version_num')::integer AS version,
+             current_setting('server_version') AS version_text,
+             current_setting('fsync') AS fsync,
+             current_setting('full_page_writes') AS full_page_writes,
+             pg_is_in_recovery() AS standby,
+             current_setting('transaction_read_only') AS read_only",
+    );
+    let failed = |error: sqlx::Error| error.to_string();
+    let row = in_time(row.fetch_one(connection)).await.map_err(failed)?;
+    let setting = |name: &str| row.try_get::<String, _>(name).map_err(failed);
+    if row.try_get::<i32, _>("version").map_err(failed)? < MIN_VERSION {
+        let version = setting("version_text")?;
+        return Err(format!("PostgreSQL {version} is too old; use 15 or newer"));
+    }
+    for name in ["fsync", "full_page_writes"] {
+        if setting(name)? != "on" {
+            return Err(format!(
+                "{name} is off: a crash of the server would lose messages that were \
+                 acknowledged; set {name} = on in postgresql.conf"
+            ));
+        }
+    }
+    if row.try_get::<bool, _>("standby").map_err(failed)? {
+        return Err("this server is a standby; name the primary".to_owned());
+    }
+    if setting("read_only")? != "off" {
+        return Err("transactions are read-only there; let this role write".to_owned());
+    }
+    Ok(())
+}
+
+/// Brings the tables up to date; says whether there was anything to do. Where there is not, it
+/// takes no lock: one that outlives a transaction cannot be had behind a pooler.
+pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, String> {
+    let failed = |error: sqlx::Error| error.to_string();
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let applied: HashMap<i64, Vec<u8>> = match exists {
+        false => HashMap::new(),
+        true => sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed)?
+            .into_iter()
+            .collect(),
+    };
+    if applied.keys().any(|version| !MIGRATOR.version_exists(*version)) {
+        return Err("the tables were made by a newer tocyn-relay; update this one".to_owned());
+    }
+    let is_applied = |migration: &sqlx::migrate::Migration| {
+        applied.get(&migration.version).is_some_and(|checksum| **checksum == *migration.checksum)
+    };
+    if MIGRATOR.iter().all(is_applied) {
+        return Ok(false);
+    }
+    MIGRATOR.run(connection).await.map_err(|error| error.to_string())?;
+    Ok(true)
+}
+
+/// Ties the log to a pairing; gives the size of its cells. None if the pairing was replaced
+/// before: its spent tokens are forgotten.
+async fn bind(
+    connection: &mut PgConnection,
+    pairing_id: [u8; 32],
+    cell_bytes: usize,
+) -> Result<Option<usize>, StoreError> {
+    let (stored, bound) = in_time(async {
+        sqlx::query(
+            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below)
+             VALUES (1, 0, $1, $2, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind(cell_bytes as i32)
+        .bind(pairing_id)
+        .execute(&mut *connection)
+        .await?;
+        let row = sqlx::query("SELECT cell_bytes, pairing_id FROM log").fetch_one(&mut *connection);
+        let row = row.await?;
+        let stored: i32 = row.try_get("cell_bytes")?;
+        Ok::<_, sqlx::Error>((stored as usize, row.try_get::<Vec<u8>, _>("pairing_id")?))
+    })
+    .await?;
+    if bound == pairing_id || stored != cell_bytes {
+        return Ok(Some(stored));
+    }
+    in_time(rebind(connection, pairing_id)).await.map(|bound| bound.then_some(stored))
+}
+
+/// Puts this pairing in place of the one that is there, unless it was replaced before.
+async fn rebind(connection: &mut PgConnection, pairing_id: [u8; 32]) -> Result<bool, StoreError> {
+    let mut tx = connection.begin_with(epochs::BEGIN).await?;
+    // The set before the log, as posts lock them.
+    sqlx::raw_sql("LOCK TABLE spent IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await?;
+    let bound: Vec<u8> = sqlx::query_scalar("SELECT pairing_id FROM log FOR NO KEY UPDATE")
+        .fetch_one(&mut *tx)
+        .await?;
+    if bound == pairing_id {
+        return Ok(true); // another relay has just done it
+    }
+    let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = $1");
+    if retired.bind(pairing_id).fetch_optional(&mut *tx).await?.is_some() {
+        return Ok(false);
+    }
+    sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)")
+        .bind(bound)
+        .execute(&mut *tx)
+        .await?;
+    epochs::clear(&mut tx).await?;
+    sqlx::query("UPDATE log SET pairing_id = $1").bind(pairing_id).execute(&mut *tx).await?;
+    tx.commit().await?;
+    tracing::info!("the pairing is new: the spent set of the old one was dropped");
+    Ok(true)
+}

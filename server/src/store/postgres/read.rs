@@ -1,0 +1,107 @@
+//! Reading and deleting messages.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::{LogRange, PostgresStore, ReadPage, StoreError, in_time, unsigned};
+use crate::store::page::{Block, SEQUENCE_BYTES, block_messages};
+
+/// Messages that one transaction of [`PostgresStore::trim`] deletes, or those of one block.
+const TRIM_MESSAGES: i64 = 10_000;
+
+impl PostgresStore {
+    pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {
+        let query = sqlx::query(
+            "SELECT head, coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest FROM log",
+        );
+        let row = in_time(query.fetch_one(&self.0.readers)).await?;
+        let range = LogRange {
+            oldest: unsigned(row.try_get("oldest")?),
+            head: unsigned(row.try_get("head")?),
+        };
+        self.saw_head(range.head);
+        Ok(range)
+    }
+
+    pub(crate) async fn read_after(
+        &self,
+        after: u64,
+        limit: u64,
+    ) -> Result<Option<ReadPage>, StoreError> {
+        let frame_bytes = SEQUENCE_BYTES + self.0.cell_bytes;
+        let most = block_messages(frame_bytes) as u64;
+        let tail = &self.0.tail;
+        let page = |blocks: &[Block]| Ok(ReadPage::cut(blocks, after, limit, frame_bytes));
+        if let Some(blocks) = tail.after(after, most) {
+            return page(&blocks);
+        }
+        // Of those who wait at the end of the tail, one asks and the others get what it got.
+        let _filling = match tail.ends_at(after) {
+            true => Some(self.0.filling.lock().await),
+            false => None,
+        };
+        if let Some(blocks) = tail.after(after, most) {
+            return page(&blocks);
+        }
+        let blocks = self.blocks_after(after, most).await?;
+        if blocks.last().is_some_and(|last| last.end(frame_bytes) > self.seen_head()) {
+            tail.push(&blocks);
+        }
+        page(&blocks)
+    }
+
+    /// The blocks from the one that has the message after `after` on: as many as have `most`
+    /// messages together beyond `after`, but one at least. If that message is deleted, from the
+    /// oldest block on.
+    async fn blocks_after(&self, after: u64, most: u64) -> Result<Vec<Block>, StoreError> {
+        let end = after.checked_add(most + 1).map(i64::try_from);
+        let Some(Ok(_)) = end else { return Ok(Vec::new()) };
+        let query = sqlx::query(
+            "WITH page (start) AS (SELECT coalesce(
+                 (SELECT max(first_seq) FROM blocks WHERE first_seq <= $1 + 1),
+                 (SELECT min(first_seq) FROM blocks)))
+             SELECT first_seq, cells FROM blocks
+             WHERE first_seq >= (SELECT start FROM page)
+                 AND first_seq <= (SELECT greatest(start, $1 + $2) FROM page)
+                 AND first_seq + messages > $1 + 1
+                 AND (first_seq = (SELECT start FROM page) OR first_seq + messages <= $1 + 1 + $2)
+             ORDER BY first_seq",
+        );
+        let query = query.bind(after as i64).bind(most as i64);
+        let rows = in_time(query.fetch_all(&self.0.readers)).await?;
+        let block = |row: &PgRow| {
+            let cells: &[u8] = row.try_get("cells")?;
+            Ok(Block::of_cells(unsigned(row.try_get("first_seq")?), cells, self.0.cell_bytes))
+        };
+        rows.iter().map(block).collect()
+    }
+
+    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<u64, StoreError> {
+        let clamp = |value: u64| value.min(i64::MAX as u64) as i64;
+        let query = sqlx::query_scalar(
+            "SELECT greatest($1, coalesce(
+                 (SELECT first_seq FROM blocks WHERE received_at >= $2 ORDER BY first_seq LIMIT 1),
+                 head + 1))
+             FROM log",
+        );
+        let query = query.bind(clamp(keep_from)).bind(clamp(received_from));
+        let keep_from: i64 = in_time(query.fetch_one(&self.0.readers)).await?;
+        self.0.tail.trim(unsigned(keep_from));
+        let mut deleted = 0;
+        loop {
+            let query = sqlx::query_scalar(
+                "WITH gone AS (
+                     DELETE FROM blocks
+                     WHERE first_seq < (SELECT min(first_seq) FROM blocks) + $2
+                         AND first_seq + messages <= $1
+                     RETURNING messages)
+                 SELECT coalesce(sum(messages), 0) FROM gone",
+            );
+            let query = query.bind(keep_from).bind(TRIM_MESSAGES);
+            match in_time(query.fetch_one(&self.0.readers)).await? {
+                0i64 => return Ok(deleted),
+                messages => deleted += unsigned(messages),
+            }
+        }
+    }
+}

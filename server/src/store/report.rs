@@ -1,0 +1,93 @@
+//! What an operator may ask of the database: how much is in it, and whether it is sound.
+
+use serde::Serialize;
+use tocyn_protocol::pairing::Epoch;
+
+use super::{Store, StoreError};
+
+/// How much is in the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// The oldest sequence kept; `head + 1` where nothing is kept.
+    pub oldest: u64,
+    /// The newest sequence ever stored, 0 before the first.
+    pub head: u64,
+    /// Blocks that the messages are kept in.
+    pub blocks: u64,
+    /// Size of every cell, in bytes.
+    pub cell_bytes: u64,
+    /// No token of an epoch below this is taken again.
+    pub closed_below: Epoch,
+    /// Spent tokens of each epoch that is kept, the oldest first.
+    pub spent: Vec<SpentInEpoch>,
+    /// Bytes on disk of all tables and indexes.
+    pub bytes: u64,
+}
+
+/// Spent tokens of one epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SpentInEpoch {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// How many.
+    pub tokens: u64,
+}
+
+impl Store {
+    /// Counts what is in the database. Reads all of the spent set.
+    pub async fn stats(&self) -> Result<Stats, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.stats().await,
+            Self::Postgres(store) => store.stats().await,
+        }
+    }
+
+    /// What is wrong with the database; empty if nothing is. Reads all of it.
+    pub async fn check(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.check().await,
+            Self::Postgres(store) => store.check().await,
+        }
+    }
+}
+
+/// What any database must satisfy: what is wrong otherwise, and the query for the sequences where.
+/// `block_bytes` is the SQL for the bytes that a block must have, `bytes` for those that it has,
+/// `spent` for the table of spent tokens.
+pub(super) fn rules(bytes: &str, block_bytes: &str, spent: &str) -> [(&'static str, String); 5] {
+    [
+        (
+            "a block does not begin where the one before it ends",
+            "SELECT first_seq FROM (SELECT first_seq,
+                 lag(first_seq + messages) OVER (ORDER BY first_seq) AS expected FROM blocks) AS b
+             WHERE first_seq <> expected"
+                .to_owned(),
+        ),
+        (
+            "the last block does not end at the log's head",
+            "SELECT last FROM (SELECT max(first_seq + messages) - 1 AS last FROM blocks) AS b, log
+             WHERE last <> head"
+                .to_owned(),
+        ),
+        (
+            "a block has other bytes than its number of messages says",
+            format!("SELECT first_seq FROM blocks, log WHERE {bytes} <> {block_bytes}"),
+        ),
+        (
+            "a token was spent on a message beyond the log's head",
+            format!("SELECT seq FROM {spent} AS s, log WHERE seq > head"),
+        ),
+        (
+            "two tokens were spent on one message",
+            format!("SELECT seq FROM {spent} AS s GROUP BY seq HAVING count(*) > 1"),
+        ),
+    ]
+}
+
+/// One line for the sequences that break a rule, at most a few of them. None if there are none.
+pub(super) fn broken(rule: &str, sequences: &[i64]) -> Option<String> {
+    let first: Vec<String> = sequences.iter().take(5).map(i64::to_string).collect();
+    (!sequences.is_empty()).then(|| {
+        format!("{rule}: {} times, first at sequence {}", sequences.len(), first.join(", "))
+    })
+}

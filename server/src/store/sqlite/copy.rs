@@ -1,0 +1,98 @@
+//! The whole log, to be moved elsewhere.
+
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Row};
+use tocyn_protocol::pairing::Epoch;
+
+use super::spent::{SLOTS, all_of_slot, array};
+use super::{Nonce, SqliteStore, StoreError};
+use crate::store::copy::{Facts, Source, SpentRow, TimedBlock};
+use crate::store::page::Block;
+
+/// Blocks, and spent tokens, in one piece.
+const BLOCKS: i64 = 16;
+const SPENT: i64 = 10_000;
+
+impl Source for SqliteStore {
+    async fn facts(&mut self) -> Result<Facts, StoreError> {
+        let row = sqlx::query("SELECT head, cell_bytes, closed_below, pairing_id FROM log")
+            .fetch_one(&self.readers)
+            .await?;
+        let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
+        Ok(Facts {
+            head: row.try_get("head")?,
+            cell_bytes: row.try_get("cell_bytes")?,
+            closed_below: row.try_get("closed_below")?,
+            pairing_id: row.try_get("pairing_id")?,
+            retired_pairings: sqlx::query_scalar(retired).fetch_all(&self.readers).await?,
+        })
+    }
+
+    async fn blocks(&mut self, from: u64) -> Result<Vec<TimedBlock>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT first_seq, received_at, frames FROM blocks WHERE first_seq >= ?1
+             ORDER BY first_seq LIMIT ?2",
+        )
+        .bind(from as i64)
+        .bind(BLOCKS)
+        .fetch_all(&self.readers)
+        .await?;
+        let block = |row: sqlx::sqlite::SqliteRow| {
+            let frames = Bytes::from(row.try_get::<Vec<u8>, _>("frames")?);
+            let first = row.try_get::<i64, _>("first_seq")? as u64;
+            Ok(TimedBlock {
+                block: Block { first, frames },
+                received_at: row.try_get("received_at")?,
+            })
+        };
+        rows.into_iter().map(block).collect()
+    }
+
+    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
+        let held = "SELECT epoch FROM spent_slots, log WHERE epoch >= closed_below ORDER BY epoch";
+        let held: Vec<i64> = sqlx::query_scalar(held).fetch_all(&self.readers).await?;
+        Ok(held.into_iter().map(|epoch| epoch as u64).collect())
+    }
+
+    async fn spent(
+        &mut self,
+        epoch: Epoch,
+        after: Option<Nonce>,
+    ) -> Result<Vec<SpentRow>, StoreError> {
+        let query = format!(
+            "SELECT nonce, seq, received_at, message_id FROM {} WHERE nonce > ?1
+             ORDER BY nonce LIMIT ?2",
+            all_of_slot(epoch as usize % SLOTS)
+        );
+        let after = after.map(|nonce| nonce.to_vec()).unwrap_or_default();
+        let query = sqlx::query(AssertSqlSafe(query)).bind(after).bind(SPENT);
+        let rows = query.fetch_all(&self.readers).await?;
+        let row = |row: sqlx::sqlite::SqliteRow| {
+            Ok(SpentRow {
+                nonce: array(&row, "nonce")?,
+                seq: row.try_get("seq")?,
+                received_at: row.try_get("received_at")?,
+                message_id: array(&row, "message_id")?,
+            })
+        };
+        rows.into_iter().map(row).collect()
+    }
+}
+
+impl SqliteStore {
+    /// From now on no relay serves this file.
+    pub(in crate::store) async fn mark_moved(&self, now: u64) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO moved (moved_at) VALUES (?1)")
+            .bind(now as i64)
+            .execute(&mut *self.writer.turn().await?)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether it was marked.
+    pub(in crate::store) async fn is_moved(&self) -> Result<bool, StoreError> {
+        let moved: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM moved").fetch_one(&self.readers).await?;
+        Ok(moved > 0)
+    }
+}

@@ -1,0 +1,81 @@
+//! A relay moves from SQLite to PostgreSQL.
+
+use tocyn_relay::database::Database;
+use tocyn_relay::store::{Copying, SpendOutcome, Store};
+use tocyn_test_postgres::Postgres;
+
+use crate::fixture::{Fixture, On, pairing, seq};
+
+/// A log with messages of several epochs, some of them deleted, and a second pairing.
+async fn lived_in() -> Fixture {
+    let mut f = Fixture::with_cells_of(On::Sqlite, 100).await;
+    f.spend(&f.posts(0..40), 1).await;
+    f.pairing = pairing();
+    f.reopen().await;
+    f.spend(&f.posts(40..60), 2).await;
+    f.store.close_epochs_below(1).await.unwrap();
+    let later: Vec<_> = f.tokens(1, 30).iter().map(|token| f.pay(token, 1, "later")).collect();
+    f.spend(&later, 3).await;
+    f.store.trim(30, 0).await.unwrap();
+    f
+}
+
+fn target() -> Database {
+    Database::parse(&Postgres::shared().new_url(), Default::default()).unwrap()
+}
+
+async fn move_to(f: &Fixture, target: &Database) -> Copying {
+    let Database::Postgres(server) = target else { panic!("asked for PostgreSQL") };
+    f.store.move_to(server, 9).await.unwrap()
+}
+
+#[tokio::test]
+async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
+    let mut f = lived_in().await;
+    let (range, spent) = (f.range().await, f.pay(&f.token(1), 1, "spent before"));
+    let receipt = f.spend(std::slice::from_ref(&spent), 4).await[0];
+    let closed = f.pay(&f.token(0), 0, "closed");
+    let mut before = Vec::new();
+    let mut after = range.0 - 1;
+    while let Some(page) = f.store.read_after(after, 7).await.unwrap() {
+        after = page.last;
+        before.extend_from_slice(&page.bytes);
+    }
+
+    let target = target();
+    let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
+    assert_eq!((copied.messages, copied.spent), (range.1 + 2 - range.0, 31));
+    f.store.close().await;
+    let error = Store::open(&f.database, &f.pairing, 100).await.err().unwrap().to_string();
+    assert!(error.contains("moved to PostgreSQL") && error.contains("database.url"), "{error}");
+
+    f.database = target;
+    f.store = f.second_store().await;
+    assert_eq!(f.range().await, (range.0, range.1 + 1));
+    let page = f.store.read_after(0, u64::MAX).await.unwrap().unwrap();
+    assert_eq!(page.bytes, before);
+    let SpendOutcome::Stored(receipt) = receipt else { panic!("{receipt:?}") };
+    let again = f.spend(&[spent, closed], 5).await;
+    assert_eq!(again, [SpendOutcome::StoredBefore(receipt), SpendOutcome::EpochClosed]);
+    assert_eq!(seq(&f.spend(&[f.pay(&f.token(1), 1, "new")], 5).await[0]), Some(range.1 + 2));
+    assert!(f.store.check().await.unwrap().is_empty());
+    assert_eq!(f.numbers("SELECT count(*) FROM retired_pairings").await, [1]);
+}
+
+#[tokio::test]
+async fn a_move_that_a_crash_cut_short_is_begun_again_or_finished() {
+    let f = lived_in().await;
+    let target = target();
+    // Before the commit the target stays empty: this connection is what a crash would drop.
+    let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
+    // After the commit and before the mark, the target has it all.
+    f.sql("DELETE FROM moved").await;
+    assert_eq!(move_to(&f, &target).await, Copying::DoneBefore(copied));
+    assert_eq!(f.numbers("SELECT count(*) FROM moved").await, [1]);
+    // Once the other log has gone on, it is another one.
+    f.sql("DELETE FROM moved").await;
+    let moved = Store::open(&target, &f.pairing, 100).await.unwrap();
+    moved.spend_and_append(&[f.pay(&f.token(2), 2, "gone on")], 1).await.unwrap();
+    assert_eq!(move_to(&f, &target).await, Copying::NotEmpty);
+    assert_eq!(f.numbers("SELECT count(*) FROM moved").await, [0], "it may be served on");
+}

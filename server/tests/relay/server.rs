@@ -1,0 +1,138 @@
+//! What may happen to a PostgreSQL server, and which servers are refused.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tocyn_relay::database::Database;
+use tocyn_relay::store::{SpendOutcome, Store, StoreError};
+use tocyn_test_postgres::Postgres;
+
+use crate::fixture::{Fixture, On, pairing, seq};
+
+fn parse(url: &str) -> Database {
+    Database::parse(url, Default::default()).unwrap()
+}
+
+async fn refusal(database: &Database) -> String {
+    let refused = Store::open(database, &pairing(), 64).await;
+    let Err(StoreError::Open { database, reason }) = refused else { panic!("it was opened") };
+    assert!(database.starts_with("PostgreSQL database "), "{database}");
+    reason
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_nothing_that_was_acknowledged_and_is_found_again() {
+    // Its owner has asked for fast commits, which would be lost: the relay waits all the same.
+    let server = Postgres::start(&["wal_writer_delay=10s"]);
+    let name = server.new_database();
+    server.sql("postgres", &format!("ALTER DATABASE {name} SET synchronous_commit = off"));
+    let mut f = Fixture::new(On::Postgres).await;
+    f.database = parse(&server.url(&name));
+    f.store = f.second_store().await;
+    let posts = f.posts(0..60);
+    let mut receipts = Vec::new();
+    for (n, post) in posts.iter().enumerate() {
+        if n % 20 == 10 {
+            server.kill();
+            let down = f.store.spend_and_append(std::slice::from_ref(post), 1).await;
+            assert!(down.is_err(), "{down:?}");
+            server.restart();
+        }
+        let since = Instant::now();
+        let outcome = loop {
+            match f.store.spend_and_append(std::slice::from_ref(post), 1).await {
+                Ok(outcome) => break outcome[0],
+                Err(error) => assert!(since.elapsed() < Duration::from_secs(20), "{error:?}"),
+            }
+        };
+        let (SpendOutcome::Stored(receipt) | SpendOutcome::StoredBefore(receipt)) = outcome else {
+            panic!("{outcome:?}")
+        };
+        receipts.push(receipt);
+    }
+    assert_eq!(f.range().await, (1, 60));
+    let again = f.spend(&posts, 2).await;
+    let before: Vec<_> = receipts.into_iter().map(SpendOutcome::StoredBefore).collect();
+    assert_eq!(again, before);
+}
+
+#[tokio::test]
+async fn a_server_that_would_lose_what_is_acknowledged_is_refused() {
+    let careless = Postgres::start(&["fsync=off"]);
+    let reason = refusal(&parse(&careless.new_url())).await;
+    assert!(reason.contains("fsync = on"), "{reason}");
+}
+
+#[tokio::test]
+async fn databases_that_cannot_be_used_are_named_with_what_to_do() {
+    let server = Postgres::shared();
+    let missing = refusal(&parse(&server.url("no_such_database"))).await;
+    assert!(missing.contains("no_such_database"), "{missing}");
+    let nobody = refusal(&parse("postgres://me:secret@127.0.0.1:1/tocyn")).await;
+    assert!(nobody.contains("refused") && !nobody.contains("secret"), "{nobody}");
+
+    let newer = server.new_database();
+    Store::open(&parse(&server.url(&newer)), &pairing(), 64).await.unwrap().close().await;
+    server.sql(&newer, "INSERT INTO _sqlx_migrations SELECT 9999, 'newer', now(), true, '', 0");
+    let reason = refusal(&parse(&server.url(&newer))).await;
+    assert!(reason.contains("newer tocyn-relay"), "{reason}");
+
+    let read_only = server.new_database();
+    server.sql(
+        "postgres",
+        &format!("ALTER DATABASE {read_only} SET default_transaction_read_only = on"),
+    );
+    let reason = refusal(&parse(&server.url(&read_only))).await;
+    assert!(reason.contains("read-only"), "{reason}");
+}
+
+#[tokio::test]
+async fn relays_that_start_together_on_an_empty_database_make_its_tables_once() {
+    let (database, pairing) = (parse(&Postgres::shared().new_url()), pairing());
+    let open = || Store::open(&database, &pairing, 64);
+    let (a, b, c) = tokio::join!(open(), open(), open());
+    for store in [a, b, c] {
+        store.unwrap().close().await;
+    }
+}
+
+#[tokio::test]
+async fn the_server_is_reached_over_tls_and_its_certificate_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let authority = |name: &str, subject: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", subject]);
+        openssl.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        openssl.args([
+            "-keyout",
+            &path(&format!("{name}.key")),
+            "-out",
+            &path(&format!("{name}.crt")),
+        ]);
+        let output = openssl.output().expect("this test needs openssl; install it");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    authority("server", "/CN=localhost");
+    authority("other", "/CN=other");
+    let server = Postgres::start(&[]);
+    server.give_certificate(&dir.path().join("server.crt"), &dir.path().join("server.key"));
+    let name = server.new_database();
+    let url = |root: &str| {
+        let address = server.address().replace("127.0.0.1", "localhost");
+        parse(&format!(
+            "postgres://tocyn@{address}/{name}?sslmode=verify-full&sslrootcert={}",
+            path(root)
+        ))
+    };
+    let mut f = Fixture::new(On::Postgres).await;
+    f.database = url("server.crt");
+    f.store = f.second_store().await;
+    assert_eq!(seq(&f.spend(&f.posts(0..1), 1).await[0]), Some(1));
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl WHERE ssl AND pid <> pg_backend_pid()";
+    assert!(server.sql(&name, encrypted).parse::<u32>().unwrap() >= 1);
+    let reason = refusal(&url("other.crt")).await;
+    assert!(reason.contains("certificate") || reason.contains("UnknownIssuer"), "{reason}");
+}
