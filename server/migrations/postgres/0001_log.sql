@@ -71,7 +71,7 @@ DECLARE
 BEGIN
     LOOP
         PERFORM set_config('lock_timeout', '5s', true),
-            -- A table that has just been made looks small to the planner, until it is not.
+            -- A partition that has just been made looks small to the planner when it is not any more.
             set_config('enable_seqscan', 'off', true);
         IF current_setting('synchronous_commit') = 'off' THEN
             PERFORM set_config('synchronous_commit', 'on', true);
@@ -80,11 +80,13 @@ BEGIN
         SELECT array_agg(s.epoch), array_agg(s.nonce), array_agg(s.seq),
             array_agg(s.received_at), array_agg(s.message_id)
         INTO spent_epochs, spent_nonces, spent_seqs, spent_received_at, spent_message_ids
-        FROM (SELECT DISTINCT e FROM unnest(epochs) AS e) AS asked
+        FROM unnest(epochs, nonces) AS asked (e, n)
+        -- One by one: that leaves the planner no way but the primary key.
         CROSS JOIN LATERAL (
-            SELECT * FROM spent WHERE spent.epoch = asked.e AND spent.nonce = ANY (nonces) OFFSET 0
+            SELECT * FROM spent WHERE spent.epoch = asked.e AND spent.nonce = asked.n OFFSET 0
         ) AS s;
         IF spent_nonces IS NOT NULL THEN
+            ROLLBACK;
             RETURN;
         END IF;
 
@@ -98,6 +100,7 @@ BEGIN
         END IF;
         IF head_row.closed_below > ANY (epochs) THEN
             now_closed_below := head_row.closed_below;
+            ROLLBACK; -- lets go of the log here, not when the caller says so
             RETURN;
         END IF;
         -- In key order, so that neighbours share a page.

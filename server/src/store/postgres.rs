@@ -10,11 +10,14 @@ mod read;
 mod report;
 mod watch;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Postgres};
 use tokio::sync::Mutex;
 
 use super::tail::Tail;
@@ -31,9 +34,10 @@ pub struct PostgresStore(Arc<Inner>);
 
 struct Inner {
     server: PgConnectOptions,
-    /// The one connection that appends; None until it is needed, and after it has failed.
-    writer: Mutex<Option<PgConnection>>,
-    readers: PgPool,
+    /// Connections that append, while they do not.
+    writers: std::sync::Mutex<Vec<PgConnection>>,
+    /// For readers. Housekeeping connects anew each time.
+    pool: PgPool,
     tail: Tail,
     /// Held by the one reader that asks the database for what the tail lacks.
     filling: Mutex<()>,
@@ -52,10 +56,51 @@ impl PostgresStore {
         self.0.seen_head.load(Ordering::Relaxed)
     }
 
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        self.0.server.connect().await
+    }
+
+    async fn lend(&self) -> Result<Lent, sqlx::Error> {
+        Ok(Lent(Some(self.0.pool.acquire().await?)))
+    }
+
     /// Lets go of the database.
     pub(crate) async fn close(&self) {
-        drop(self.0.writer.lock().await.take());
-        self.0.readers.close().await;
+        self.0.writers.lock().expect("no panic under the lock").clear();
+        self.0.pool.close().await;
+    }
+}
+
+/// A connection out of the pool. It goes back only when it is released: one that is dropped in the
+/// midst of a statement, after an error or because time ran out, is closed. The pool would first
+/// talk to it, and over a dead network wait for ever.
+struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    fn release(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.0.as_ref().expect("it is not released yet")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it is not released yet")
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use bytes::{BufMut, BytesMut};
+use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{ConnectOptions, Row};
 use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
@@ -97,19 +97,18 @@ impl PostgresStore {
     /// Calls the procedure. After an error the connection is not used again: who knows what
     /// is still to come on it.
     async fn call(&self, posts: &[&(Redeemed, Message)], now: u64) -> Result<Appended, StoreError> {
-        let mut writer = self.0.writer.lock().await;
-        let taken = writer.take();
+        let writers = || self.0.writers.lock().expect("no panic under the lock");
+        let idle = writers().pop();
         let (connection, row) = in_time(async {
-            let mut connection: PgConnection = match taken {
+            let mut connection: PgConnection = match idle {
                 Some(connection) => connection,
-                None => self.0.server.connect().await?,
+                None => self.connect().await?,
             };
             let row = self.query(posts, now).fetch_one(&mut connection).await?;
             Ok::<_, sqlx::Error>((connection, row))
         })
         .await?;
-        *writer = Some(connection);
-        drop(writer);
+        writers().push(connection);
         let appended = decode(&row)?;
         if let Appended::From(first_seq) = appended {
             self.saw_head(first_seq + posts.len() as u64 - 1);

@@ -1,7 +1,7 @@
 //! A partition of spent tokens for each epoch: made ahead, dropped whole.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use tocyn_protocol::pairing::Epoch;
 
 use super::{PostgresStore, StoreError, in_time, unsigned};
@@ -24,12 +24,15 @@ impl PostgresStore {
              WHERE to_regclass('spent_' || epoch) IS NULL ORDER BY epoch",
         )
         .bind(epochs.iter().map(|epoch| *epoch as i64).collect::<Vec<_>>());
-        let missing = in_time(missing.fetch_all(&self.0.readers)).await?;
-        if missing.is_empty() {
-            return Ok(());
-        }
         in_time(async {
-            let mut tx = self.0.readers.begin_with(BEGIN).await?;
+            let mut connection = self.connect().await?;
+            let missing = missing.fetch_all(&mut connection).await?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let mut tx = connection.begin_with(BEGIN).await?;
+            // The set before the log, as posts lock them.
+            sqlx::raw_sql("LOCK TABLE spent IN SHARE UPDATE EXCLUSIVE MODE").execute(&mut *tx).await?;
             let closed_below = self.lock_log(&mut tx).await?;
             for epoch in missing.into_iter().filter(|epoch| *epoch >= closed_below) {
                 // Attached rather than created as a partition: that locks nobody out.
@@ -51,17 +54,19 @@ impl PostgresStore {
     pub(crate) async fn close_epochs_below(&self, epoch: Epoch) -> Result<Vec<Epoch>, StoreError> {
         let limit = epoch.min(i64::MAX as u64) as i64;
         let open = sqlx::query_scalar::<_, i64>(PARTITIONS).bind(limit);
-        let epochs = in_time(open.fetch_all(&self.0.readers)).await?;
-        let Some(newest) = epochs.last() else { return Ok(Vec::new()) };
         // First none of their tokens is taken any more, for good; then their rows may go.
-        in_time(async {
-            let mut tx = self.0.readers.begin_with(BEGIN).await?;
+        let epochs = in_time(async {
+            let mut connection = self.connect().await?;
+            let epochs = open.fetch_all(&mut connection).await?;
+            let Some(newest) = epochs.last() else { return Ok(epochs) };
+            let mut tx = connection.begin_with(BEGIN).await?;
             self.lock_log(&mut tx).await?;
             sqlx::query("UPDATE log SET closed_below = greatest(closed_below, $1)")
                 .bind(newest + 1)
                 .execute(&mut *tx)
                 .await?;
-            Ok::<_, StoreError>(tx.commit().await?)
+            tx.commit().await?;
+            Ok::<_, StoreError>(epochs)
         })
         .await?;
         for epoch in &epochs {
@@ -76,7 +81,8 @@ impl PostgresStore {
         let drop = format!("DROP TABLE IF EXISTS spent_{epoch}");
         for attempt in 1.. {
             let dropped = in_time(async {
-                let mut tx = self.0.readers.begin_with(BEGIN_BRIEF).await?;
+                let mut connection = self.connect().await?;
+                let mut tx = connection.begin_with(BEGIN_BRIEF).await?;
                 sqlx::raw_sql(AssertSqlSafe(drop.clone())).execute(&mut *tx).await?;
                 Ok::<_, StoreError>(tx.commit().await?)
             })

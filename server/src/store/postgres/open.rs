@@ -17,8 +17,8 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres
 
 /// The oldest server that is tested.
 const MIN_VERSION: i32 = 150_000;
-/// Connections beside the one that appends.
-const READERS: u32 = 6;
+/// Connections for readers.
+const CONNECTIONS: u32 = 6;
 
 impl PostgresStore {
     pub(crate) async fn open(
@@ -38,14 +38,14 @@ impl PostgresStore {
         if stored != cell_bytes {
             return Err(refuse(crate::store::other_cell_bytes(stored, cell_bytes)));
         }
-        let readers = PgPoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(PATIENCE)
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE / 2)
             .connect_lazy_with(server.clone());
         let store = Self(Arc::new(Inner {
             server: server.clone(),
-            writer: Mutex::new(Some(connection)),
-            readers,
+            writers: std::sync::Mutex::new(vec![connection]),
+            pool,
             tail: Tail::new(SEQUENCE_BYTES + cell_bytes),
             filling: Mutex::default(),
             seen_head: 0.into(),

@@ -14,7 +14,13 @@ impl PostgresStore {
         let query = sqlx::query(
             "SELECT head, coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest FROM log",
         );
-        let row = in_time(query.fetch_one(&self.0.readers)).await?;
+        let row = in_time(async {
+            let mut lent = self.lend().await?;
+            let row = query.fetch_one(&mut *lent).await?;
+            lent.release();
+            Ok::<_, sqlx::Error>(row)
+        })
+        .await?;
         let range = LogRange {
             oldest: unsigned(row.try_get("oldest")?),
             head: unsigned(row.try_get("head")?),
@@ -68,7 +74,13 @@ impl PostgresStore {
              ORDER BY first_seq",
         );
         let query = query.bind(after as i64).bind(most as i64);
-        let rows = in_time(query.fetch_all(&self.0.readers)).await?;
+        let rows = in_time(async {
+            let mut lent = self.lend().await?;
+            let rows = query.fetch_all(&mut *lent).await?;
+            lent.release();
+            Ok::<_, sqlx::Error>(rows)
+        })
+        .await?;
         let block = |row: &PgRow| {
             let cells: &[u8] = row.try_get("cells")?;
             Ok(Block::of_cells(unsigned(row.try_get("first_seq")?), cells, self.0.cell_bytes))
@@ -85,7 +97,8 @@ impl PostgresStore {
              FROM log",
         );
         let query = query.bind(clamp(keep_from)).bind(clamp(received_from));
-        let keep_from: i64 = in_time(query.fetch_one(&self.0.readers)).await?;
+        let mut connection = in_time(self.connect()).await?;
+        let keep_from: i64 = in_time(query.fetch_one(&mut connection)).await?;
         self.0.tail.trim(unsigned(keep_from));
         let mut deleted = 0;
         loop {
@@ -98,7 +111,7 @@ impl PostgresStore {
                  SELECT coalesce(sum(messages), 0) FROM gone",
             );
             let query = query.bind(keep_from).bind(TRIM_MESSAGES);
-            match in_time(query.fetch_one(&self.0.readers)).await? {
+            match in_time(query.fetch_one(&mut connection)).await? {
                 0i64 => return Ok(deleted),
                 messages => deleted += unsigned(messages),
             }

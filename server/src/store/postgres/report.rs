@@ -1,15 +1,15 @@
 //! Counting, and checking all of the tables.
 
-use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::open::check_server;
-use super::{PostgresStore, StoreError, unsigned};
+use super::{PostgresStore, StoreError, in_time, unsigned};
 use crate::store::report::{SpentInEpoch, Stats, broken, rules};
 
 impl PostgresStore {
     pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
         let range = self.range().await?;
+        let mut connection = in_time(self.connect()).await?;
         let row = sqlx::query(
             "SELECT cell_bytes::bigint, closed_below, (SELECT count(*) FROM blocks) AS blocks,
                  (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
@@ -17,14 +17,14 @@ impl PostgresStore {
                       (SELECT relnamespace FROM pg_class WHERE oid = 'log'::regclass)) AS bytes
              FROM log",
         )
-        .fetch_one(&self.0.readers)
+        .fetch_one(&mut connection)
         .await?;
         let number = |name: &str| row.try_get(name).map(unsigned);
         let spent: Vec<(i64, i64)> = sqlx::query_as(
             "SELECT epoch, count(*) FROM spent, log WHERE epoch >= closed_below
              GROUP BY epoch ORDER BY epoch",
         )
-        .fetch_all(&self.0.readers)
+        .fetch_all(&mut connection)
         .await?;
         let in_epoch =
             |(epoch, tokens)| SpentInEpoch { epoch: unsigned(epoch), tokens: unsigned(tokens) };
@@ -40,20 +40,20 @@ impl PostgresStore {
     }
 
     pub(crate) async fn check(&self) -> Result<Vec<String>, StoreError> {
-        let mut connection = self.0.readers.acquire().await?;
-        let connection: &mut PgConnection = &mut connection;
-        let mut faults: Vec<String> = check_server(connection).await.err().into_iter().collect();
+        let mut connection = in_time(self.connect()).await?;
+        let mut faults: Vec<String> =
+            check_server(&mut connection).await.err().into_iter().collect();
         let (bytes, expected) = ("octet_length(cells)", "messages * cell_bytes");
         for (rule, query) in rules(bytes, expected, "spent") {
             let sequences: Vec<i64> =
-                sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut *connection).await?;
+                sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut connection).await?;
             faults.extend(broken(rule, &sequences));
         }
         let unlogged: Vec<String> = sqlx::query_scalar(
             "SELECT relname::text FROM pg_class WHERE relpersistence <> 'p'
              AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'log'::regclass)",
         )
-        .fetch_all(&mut *connection)
+        .fetch_all(&mut connection)
         .await?;
         faults.extend(unlogged.into_iter().map(|table| {
             format!("{table} is UNLOGGED: a crash of the server would empty it; ALTER TABLE {table} SET LOGGED")

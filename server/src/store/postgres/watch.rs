@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgConnection, PgListener};
 use tokio::sync::Notify;
 
 use super::{PostgresStore, in_time, unsigned};
@@ -23,19 +23,33 @@ impl PostgresStore {
         // Ended with this future.
         let mut listening = tokio::task::JoinSet::new();
         listening.spawn(listen_forever(self.clone(), woken.clone()));
+        let mut connection = None;
         loop {
             if head.is_watched() {
-                let query = sqlx::query_scalar("SELECT head FROM log");
-                match in_time(query.fetch_one(&self.0.readers)).await {
-                    Ok(newest) => {
-                        self.saw_head(unsigned(newest));
-                        head.raise(unsigned(newest));
+                match in_time(self.look(connection.take())).await {
+                    Ok((newest, good)) => {
+                        connection = Some(good);
+                        self.saw_head(newest);
+                        head.raise(newest);
                     }
                     Err(error) => tracing::debug!(%error, "cannot look for new messages"),
                 }
             }
             let _ = tokio::time::timeout(POLL_INTERVAL, woken.notified()).await;
         }
+    }
+
+    /// The newest sequence, and the connection that told it.
+    async fn look(
+        &self,
+        connection: Option<PgConnection>,
+    ) -> Result<(u64, PgConnection), sqlx::Error> {
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let head = sqlx::query_scalar("SELECT head FROM log").fetch_one(&mut connection).await?;
+        Ok((unsigned(head), connection))
     }
 }
 
@@ -49,7 +63,7 @@ async fn listen_forever(store: PostgresStore, woken: Arc<Notify>) {
 }
 
 async fn listen(store: &PostgresStore, woken: &Notify) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(&store.0.readers).await?;
+    let mut listener = PgListener::connect_with(&store.0.pool).await?;
     listener.listen("tocyn_head").await?;
     // Until the connection is lost. What came meanwhile is found by looking.
     while listener.try_recv().await?.is_some() {

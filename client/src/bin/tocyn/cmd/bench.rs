@@ -12,6 +12,8 @@ mod mix;
 mod read;
 mod relay;
 mod report;
+#[cfg(feature = "postgres")]
+mod scratch;
 mod series;
 mod services;
 mod spawn;

@@ -1,6 +1,9 @@
 //! What the relay cannot be faster than: its cryptography alone, and the same rows written to
 //! the same kind of database by nobody else.
 
+#[cfg(feature = "postgres")]
+mod postgres;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -26,18 +29,28 @@ const BLOCK_BYTES: usize = 256 * 1024;
 pub(crate) struct Floors {
     /// Tokens that one core verifies in a second, in batches of 32.
     pub(crate) redeems_per_core: f64,
-    /// Posts whose rows SQLite stores in a second, durably.
+    /// Posts whose rows the database stores in a second, durably.
     pub(crate) inserts: f64,
     /// Cores that storing them kept busy.
     pub(crate) inserts_cores: f64,
 }
 
 impl Floors {
-    /// Measures both, `batch` posts in a transaction.
-    pub(crate) async fn measure(folder: &Path, batch: usize, cell_bytes: usize) -> CliResult<Self> {
+    /// Measures both, `batch` posts in a transaction, on SQLite below this folder or in the
+    /// PostgreSQL database of this URL.
+    pub(crate) async fn measure(
+        folder: &Path,
+        database: Option<&str>,
+        batch: usize,
+        cell_bytes: usize,
+    ) -> CliResult<Self> {
         let mut steps = [Tocyn::new().redeem_bound(32)];
         let redeems_per_core = 1e6 / measure(&mut steps, 32, 15)[0];
-        let (inserts, inserts_cores) = inserts(folder, batch, cell_bytes).await?;
+        let (inserts, inserts_cores) = match database {
+            #[cfg(feature = "postgres")]
+            Some(url) => postgres::inserts(url, batch, cell_bytes).await?,
+            _ => inserts(folder, batch, cell_bytes).await?,
+        };
         Ok(Self { redeems_per_core, inserts, inserts_cores })
     }
 

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: &Args) -> CliResult {
     let tocyn = Tocyn::new();
     let alone = crypto::all_cores(|| tocyn.issue(batch), batch);
 
-    let services = args.services.open()?;
+    let services = args.services.open().await?;
     let (issuer, address) = (services.issuer()?, services.issuer_address()?);
     let directory = issuer.directory().await?;
     let key = directory.token_keys.first().ok_or("the issuer shows no key")?.public_key()?;
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &Args) -> CliResult {
         let requests = Requests::prepare(&key, &challenge, batch, count as usize, head, &bar)?;
         bar.finish_and_clear();
         let plan = Plan {
-            address: &address,
+            addresses: std::slice::from_ref(&address),
             connections,
             rate: args.load.rate,
             seconds: args.load.seconds,

@@ -26,8 +26,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// How requests are sent.
 pub(crate) struct Plan<'a> {
-    /// `ADDR:PORT`.
-    pub(crate) address: &'a str,
+    /// `ADDR:PORT` of each relay or issuer; the connections are shared out among them.
+    pub(crate) addresses: &'a [String],
     pub(crate) connections: usize,
     /// Requests a second; without it each connection sends when it has its last answer.
     pub(crate) rate: Option<f64>,
@@ -188,9 +188,10 @@ pub(crate) async fn run<S: Source + 'static>(
     bar: &ProgressBar,
 ) -> CliResult<(Run, S)> {
     let mut connections = Vec::with_capacity(plan.connections);
-    for _ in 0..plan.connections {
-        let connection = Connection::open(plan.address).await;
-        connections.push(connection.map_err(|error| failed(plan.address, &error))?);
+    let all = plan.addresses.join(", ");
+    for address in plan.addresses.iter().cycle().take(plan.connections) {
+        let connection = Connection::open(address).await;
+        connections.push(connection.map_err(|error| failed(address, &error))?);
     }
     let start = Instant::now();
     let pace = match (plan.rate, plan.seconds) {
@@ -212,16 +213,16 @@ pub(crate) async fn run<S: Source + 'static>(
             local.spawn_local(work(shared.clone(), pace.clone(), number, connection))
         })
         .collect();
-    let all = async {
+    let ended = async {
         for result in try_join_all(tasks).await.map_err(|error| error.to_string())? {
-            result.map_err(|error| failed(plan.address, &error))?;
+            result.map_err(|error| failed(&all, &error))?;
         }
         Ok::<_, String>(())
     };
     local
         .run_until(async {
             tokio::select! {
-                result = all => result,
+                result = ended => result,
                 error = watch(&shared, plan, bar) => Err(error),
             }
         })
@@ -263,7 +264,8 @@ async fn watch<S>(shared: &RefCell<Shared<S>>, plan: &Plan<'_>, bar: &ProgressBa
             None => shared.run.answers(),
         });
         if shared.last_answer.elapsed() > SILENCE {
-            return format!("{} has not answered for {} s", plan.address, SILENCE.as_secs());
+            let all = plan.addresses.join(", ");
+            return format!("{all} has not answered for {} s", SILENCE.as_secs());
         }
     }
 }

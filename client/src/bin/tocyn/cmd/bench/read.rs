@@ -56,7 +56,7 @@ const FILLERS: usize = 64;
 pub(crate) async fn run(args: &Args) -> CliResult {
     args.services.check(if args.followers.is_some() { Needs::Both } else { Needs::Relay });
     args.output.check()?;
-    let services = args.services.open()?;
+    let services = args.services.open().await?;
     match args.followers {
         Some(followers) => follow(args, &services, followers.into()).await,
         None => download(args, &services).await,
@@ -123,7 +123,7 @@ async fn fill(args: &Args, services: &Services, messages: u64) -> CliResult {
         let most = FILLING.min(messages - stored);
         let posts = Posts::prepare(&shop, &address, mix, (most, most), FILLERS, &hidden).await?;
         let plan = Plan {
-            address: &address,
+            addresses: std::slice::from_ref(&address),
             connections: FILLERS,
             rate: None,
             seconds: None,

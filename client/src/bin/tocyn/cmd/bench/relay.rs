@@ -37,23 +37,25 @@ const POSTS: u64 = 40_000;
 pub(crate) async fn run(args: &Args) -> CliResult {
     args.services.check(Needs::Both);
     args.output.check()?;
-    let services = args.services.open()?;
+    let services = args.services.open().await?;
     let shop = Shop::open(&services).await?;
-    let address = services.relay_address()?;
+    let addresses = services.relay_addresses()?;
     let cell_bytes = shop.agreed.info.cell_bytes as usize;
     // What a transaction can hold at most: one post of each connection.
     let batch = args.load.connections.iter().copied().max().unwrap_or(1).into();
     // Nothing else runs beside the floors.
-    let floors = Floors::measure(&args.services.folder, batch, cell_bytes).await?;
+    let floors =
+        Floors::measure(&args.services.folder, services.database(), batch, cell_bytes).await?;
 
     let limits = limits(args, &floors);
     let mut runs = Vec::new();
     for connections in args.load.connections.iter().copied().map(usize::from) {
         let bar = args.output.bar(0, "preparing tokens");
-        let posts = Posts::prepare(&shop, &address, args.mix, limits, connections, &bar).await?;
+        let posts =
+            Posts::prepare(&shop, &addresses[0], args.mix, limits, connections, &bar).await?;
         bar.finish_and_clear();
         let plan = Plan {
-            address: &address,
+            addresses: &addresses,
             connections,
             rate: args.load.rate,
             seconds: args.load.seconds,
@@ -150,8 +152,10 @@ fn report(args: &Args, series: &Series, floors: &Floors, cell_bytes: usize) -> R
             (
                 "floor: rows",
                 format!(
-                    "{:.0} posts a second stored by SQLite alone, which kept {:.2} cores busy",
-                    floors.inserts, floors.inserts_cores
+                    "{:.0} posts a second stored by {} alone, which kept {:.2} cores busy",
+                    floors.inserts,
+                    args.services.database_name(),
+                    floors.inserts_cores
                 ),
             ),
         ],
@@ -162,6 +166,8 @@ fn report(args: &Args, series: &Series, floors: &Floors, cell_bytes: usize) -> R
             "benchmark": "relay",
             "settings": {
                 "spawned": args.services.is_spawn(),
+                "relays": args.services.relays(),
+                "database": args.services.database_name(),
                 "durability": args.services.durability().1,
                 "cell_bytes": cell_bytes,
                 "mix": mix,

@@ -10,6 +10,8 @@ use tocyn_client::relay::RelayClient;
 use tocyn_client::transport::{ServiceUrl, Transport};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "postgres")]
+use super::scratch::Scratch;
 use super::spawn::{self, Pair};
 use crate::cli::{Cli, CliResult, check_voucher};
 
@@ -27,6 +29,16 @@ pub(crate) struct ServiceArgs {
     /// A voucher that pays for all tokens; `-` reads it from standard input.
     #[arg(long, value_name = "CODE")]
     voucher: Option<String>,
+    /// How many relays to start.
+    #[cfg(feature = "postgres")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "database")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=16))]
+    relays: u8,
+    /// Let the relays keep their log in PostgreSQL, in a database that is made for it on the
+    /// server which this names, and dropped: postgres://USER@HOST/DATABASE.
+    #[cfg(feature = "postgres")]
+    #[arg(long, value_name = "URL", requires = "spawn")]
+    database: Option<String>,
     /// Folder for databases; what it lies on counts.
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     pub(crate) folder: PathBuf,
@@ -72,12 +84,19 @@ impl ServiceArgs {
     }
 
     /// Starts them, or takes note of where they are.
-    pub(crate) fn open(&self) -> CliResult<Services> {
+    pub(crate) async fn open(&self) -> CliResult<Services> {
         if self.spawn {
-            let pair = spawn::pair(&self.folder)?;
+            #[cfg(feature = "postgres")]
+            let scratch = match &self.database {
+                Some(url) => Some(Scratch::create(url).await?),
+                None => None,
+            };
+            #[cfg(not(feature = "postgres"))]
+            let scratch = None;
+            let pair = spawn::pair(&self.folder, self.relays(), scratch)?;
             return Ok(Services {
                 issuer: Some(pair.issuer_url.parse()?),
-                relay: Some(pair.relay_url.parse()?),
+                relay: Some(pair.relay_url(0).parse()?),
                 voucher: Zeroizing::new(pair.voucher.clone()),
                 own: Some(pair),
             });
@@ -98,18 +117,44 @@ impl ServiceArgs {
         self.spawn
     }
 
+    /// How many are started.
+    pub(crate) fn relays(&self) -> usize {
+        #[cfg(feature = "postgres")]
+        return self.relays.into();
+        #[cfg(not(feature = "postgres"))]
+        return 1;
+    }
+
+    /// Where relays that are started keep their log.
+    pub(crate) fn database_name(&self) -> &'static str {
+        #[cfg(feature = "postgres")]
+        if self.database.is_some() {
+            return "PostgreSQL";
+        }
+        "SQLite"
+    }
+
     /// For the report.
     pub(crate) fn fact(&self) -> (&'static str, String) {
         let text = match self.spawn {
-            true => "a pair of its own on this machine, with default settings",
-            false => "running ones, with settings of their own",
+            true if self.relays() > 1 => {
+                let relays = self.relays();
+                format!(
+                    "an issuer and {relays} relays of its own on this machine, with default settings"
+                )
+            }
+            true => "a pair of its own on this machine, with default settings".to_owned(),
+            false => "running ones, with settings of their own".to_owned(),
         };
-        ("services", text.to_owned())
+        ("services", text)
     }
 
     /// For the report: when a post or a voucher's charge is answered.
     pub(crate) fn durability(&self) -> (&'static str, String) {
         let text = match self.spawn {
+            true if self.database_name() == "PostgreSQL" => {
+                "answered after PostgreSQL's commit (fsync and synchronous_commit on)"
+            }
             true => "answered after SQLite's commit (WAL, synchronous=FULL)",
             false => "as the services are configured",
         };
@@ -135,6 +180,19 @@ impl Services {
     /// What both show.
     pub(crate) async fn agree(&self) -> CliResult<Agreed> {
         Ok(agree(&self.issuer()?, &self.relay()?).await?)
+    }
+
+    /// The database made for it, if it is one on a server.
+    pub(crate) fn database(&self) -> Option<&str> {
+        self.own.as_ref()?.database_url()
+    }
+
+    /// `ADDR:PORT` of every relay.
+    pub(crate) fn relay_addresses(&self) -> CliResult<Vec<String>> {
+        match &self.own {
+            Some(pair) => pair.relay_urls().map(|url| address(&url.parse()?)).collect(),
+            None => Ok(vec![self.relay_address()?]),
+        }
     }
 
     /// `ADDR:PORT` of the relay.

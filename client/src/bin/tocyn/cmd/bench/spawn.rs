@@ -9,12 +9,19 @@ use tempfile::TempDir;
 
 use crate::cli::CliResult;
 
-/// A running issuer and relay. Dropping it stops them and removes their folder.
+/// The database that relays share.
+#[cfg(feature = "postgres")]
+type Shared = Option<super::scratch::Scratch>;
+#[cfg(not(feature = "postgres"))]
+type Shared = Option<std::convert::Infallible>;
+
+/// A running issuer and its relays. Dropping it stops them and removes their folder and database.
 pub(crate) struct Pair {
     pub(crate) issuer_url: String,
-    pub(crate) relay_url: String,
     pub(crate) voucher: String,
-    services: [Service; 2],
+    issuer: Service,
+    relays: Vec<Service>,
+    shared: Shared,
     _dir: TempDir,
 }
 
@@ -34,20 +41,40 @@ impl Drop for Service {
 impl Pair {
     /// The issuer's process.
     pub(crate) fn issuer_id(&self) -> u32 {
-        self.services[0].child.id()
+        self.issuer.child.id()
     }
 
-    /// The relay's process.
-    pub(crate) fn relay_id(&self) -> u32 {
-        self.services[1].child.id()
+    /// The relays' processes.
+    pub(crate) fn relay_ids(&self) -> Vec<u32> {
+        self.relays.iter().map(|relay| relay.child.id()).collect()
     }
+
+    pub(crate) fn relay_url(&self, relay: usize) -> &str {
+        &self.relays[relay].url
+    }
+
+    pub(crate) fn relay_urls(&self) -> impl Iterator<Item = &str> {
+        self.relays.iter().map(|relay| relay.url.as_str())
+    }
+
+    /// The database that the relays share.
+    pub(crate) fn database_url(&self) -> Option<&str> {
+        url_of(&self.shared)
+    }
+}
+
+fn url_of(shared: &Shared) -> Option<&str> {
+    #[cfg(feature = "postgres")]
+    return shared.as_ref().map(|scratch| scratch.url());
+    #[cfg(not(feature = "postgres"))]
+    return shared.as_ref().map(|never| match *never {});
 }
 
 /// As many tokens as a voucher can have: more than any benchmark uses.
 const TOKENS: &str = "1000000000";
 
-/// Starts both, with a voucher, their data below `folder`.
-pub(crate) fn pair(folder: &Path) -> CliResult<Pair> {
+/// Starts an issuer and so many relays, with a voucher, their data below `folder`.
+pub(crate) fn pair(folder: &Path, relays: usize, shared: Shared) -> CliResult<Pair> {
     let dir = tempfile::Builder::new()
         .prefix("tocyn-bench-")
         .tempdir_in(folder)
@@ -62,14 +89,10 @@ pub(crate) fn pair(folder: &Path) -> CliResult<Pair> {
     let mut create = program("tocyn-issuer")?;
     create.arg("--data").arg(&issuer).args(["voucher", "create", "--tokens", TOKENS]);
     let voucher = output(&mut create)?.trim().to_owned();
-    let services = [serve("tocyn-issuer", &issuer)?, serve("tocyn-relay", &relay)?];
-    Ok(Pair {
-        issuer_url: services[0].url.clone(),
-        relay_url: services[1].url.clone(),
-        voucher,
-        services,
-        _dir: dir,
-    })
+    let issuer = serve("tocyn-issuer", &issuer, None)?;
+    let relays = (0..relays).map(|_| serve("tocyn-relay", &relay, url_of(&shared)));
+    let relays = relays.collect::<CliResult<Vec<_>>>()?;
+    Ok(Pair { issuer_url: issuer.url.clone(), voucher, issuer, relays, shared, _dir: dir })
 }
 
 /// The program of this name beside this one.
@@ -90,9 +113,10 @@ fn output(command: &mut Command) -> CliResult<String> {
     }
 }
 
-fn serve(name: &str, data: &Path) -> CliResult<Service> {
+fn serve(name: &str, data: &Path, database: Option<&str>) -> CliResult<Service> {
     let mut command = program(name)?;
     command.arg("--data").arg(data).args(["serve", "--listen", "127.0.0.1:0"]);
+    command.args(database.iter().flat_map(|url| ["--database", url]));
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).env("RUST_LOG", "warn").spawn()?;
     let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));

@@ -17,6 +17,14 @@ pub(crate) fn cpu_seconds(id: u32) -> Option<f64> {
         .map(|ticks| ticks as f64 * TICK)
 }
 
+/// The sum of several processes. None if there are none.
+fn cpu_seconds_of(ids: &[u32]) -> Option<f64> {
+    if ids.is_empty() {
+        return None;
+    }
+    ids.iter().map(|id| cpu_seconds(*id)).sum()
+}
+
 /// User and system time in a `/proc/PID/stat`.
 fn ticks_of_process(stat: &str) -> Option<u64> {
     // The second field is the program's name in parentheses; it may hold anything.
@@ -26,7 +34,7 @@ fn ticks_of_process(stat: &str) -> Option<u64> {
 }
 
 /// Processor time of everything on this machine.
-fn machine_seconds() -> Option<f64> {
+pub(crate) fn machine_seconds() -> Option<f64> {
     let ticks = ticks_of_machine(&std::fs::read_to_string("/proc/stat").ok()?)?;
     Some(ticks as f64 * TICK)
 }
@@ -72,13 +80,14 @@ pub(crate) struct Usage {
     issuer: Option<f64>,
     /// Of all others on the machine, its kernel included.
     others: Option<f64>,
-    /// The most memory that the relay has held meanwhile.
+    /// The most memory that a relay has held meanwhile.
     pub(crate) relay_peak_bytes: Option<u64>,
 }
 
 /// Measures from its start to its stop. Issuer and relay are looked at if they are our own.
 pub(crate) struct Meter {
-    ids: [Option<u32>; 3],
+    /// This process, the relays, the issuer; empty where they are not our own.
+    ids: [Vec<u32>; 3],
     start: Instant,
     cpu: [Option<f64>; 3],
     machine: Option<f64>,
@@ -86,22 +95,21 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn start(own: Option<&Pair>) -> Self {
-        let ids = [Some(std::process::id()), own.map(Pair::relay_id), own.map(Pair::issuer_id)];
-        if let Some(relay) = ids[1] {
-            forget_peak(relay);
-        }
-        let cpu = ids.map(|id| cpu_seconds(id?));
+        let issuer = own.map(Pair::issuer_id).into_iter().collect();
+        let ids = [vec![std::process::id()], own.map(Pair::relay_ids).unwrap_or_default(), issuer];
+        ids[1].iter().copied().for_each(forget_peak);
+        let cpu = ids.each_ref().map(|ids| cpu_seconds_of(ids));
         Self { ids, start: Instant::now(), cpu, machine: machine_seconds() }
     }
 
     pub(crate) fn stop(self) -> Usage {
         let took = self.start.elapsed();
         let used = |now: Option<f64>, before: Option<f64>| Some(now? - before?);
-        let now = self.ids.map(|id| cpu_seconds(id?));
+        let now = self.ids.each_ref().map(|ids| cpu_seconds_of(ids));
         let [load, relay, issuer] = [0, 1, 2].map(|n| used(now[n], self.cpu[n]));
         let known: f64 = [load, relay, issuer].iter().flatten().sum();
         let others = used(machine_seconds(), self.machine).map(|all| (all - known).max(0.0));
-        let relay_peak_bytes = self.ids[1].and_then(peak_bytes);
+        let relay_peak_bytes = self.ids[1].iter().filter_map(|id| peak_bytes(*id)).max();
         Usage { took, load, relay, issuer, others, relay_peak_bytes }
     }
 }

@@ -12,7 +12,6 @@ use super::super::load::SLOT;
 use super::super::load::wire::Connection;
 use super::super::report::{Table, number};
 use super::super::services::Services;
-use super::super::spawn::Pair;
 use super::super::usage::{self, Meter, Usage};
 use super::frames::Frames;
 use crate::cli::CliResult;
@@ -54,7 +53,7 @@ pub(super) async fn run(
         let opened = Connection::with_buffer(&address, BUFFER_BYTES).await;
         open.push(opened.map_err(|error| format!("{address}: {error}"))?);
     }
-    let relay = services.own.as_ref().map(Pair::relay_id);
+    let relay = services.own.as_ref().and_then(|own| own.relay_ids().first().copied());
     let relay_before_bytes = relay.and_then(usage::memory_bytes);
     let meter = Meter::start(services.own.as_ref());
     let start = Instant::now();

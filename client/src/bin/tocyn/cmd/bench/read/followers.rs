@@ -105,7 +105,7 @@ pub(super) async fn run(
     let meter = Meter::start(services.own.as_ref());
     let source = Timed { posts, sent: [None; POSTERS], receipts: HashMap::new() };
     let plan = Plan {
-        address: &address,
+        addresses: std::slice::from_ref(&address),
         connections: POSTERS,
         rate: Some(args.rate),
         seconds: None,
