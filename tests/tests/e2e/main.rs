@@ -18,3 +18,4 @@ mod lying_relay;
 mod privacy;
 mod reading;
 mod renewal;
+mod scale_database;
