@@ -1,5 +1,7 @@
 //! The commands of `tocyn-issuer`.
 
+mod db;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,10 +16,12 @@ use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::pairing::Pairing;
 use tokio::net::TcpListener;
 
+use crate::config::Config;
 use crate::data_dir::{DataDir, create, pairing_text};
+use crate::database::Database;
 use crate::store::Store;
 use crate::voucher::VoucherCode;
-use crate::{listen, run, system_clock};
+use crate::{Clock, listen, run, system_clock};
 
 /// The smallest batch that our client asks for.
 const SMALLEST_BATCH: u64 = 16;
@@ -31,7 +35,8 @@ pub struct Cli {
     /// Folder with config, pairing and database; needed by every command.
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Database instead of the configured one: sqlite:///absolute/path.
+    /// Database instead of the configured one: sqlite:///absolute/path, or
+    /// postgres://USER@HOST/DATABASE.
     #[arg(long, global = true, value_name = "URL")]
     database: Option<String>,
     #[command(subcommand)]
@@ -67,6 +72,9 @@ enum Command {
     /// The public keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Look after the database, or move to another one.
+    #[command(subcommand)]
+    Db(db::DbCommand),
 }
 
 #[derive(Subcommand)]
@@ -125,28 +133,53 @@ enum KeyCommand {
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> CliResult {
+        self.run_with(system_clock())
+    }
+
+    /// Runs the command by this clock.
+    pub fn run_with(self, clock: Clock) -> CliResult {
         let Some(data) = self.data.map(DataDir::new) else {
             Self::command()
                 .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
                 .exit()
         };
-        let database = self.database;
+        let settings = || Settings::read(&data, self.database.as_deref());
         let runtime = tokio::runtime::Runtime::new()?;
         match self.command {
             Command::Init { issuer_name, relay_name, epoch } => {
-                init(&data, &issuer_name, &relay_name, epoch)
+                init(&data, &issuer_name, &relay_name, epoch, clock())
             }
-            Command::Serve { listen } => runtime.block_on(serve(data, listen, database)),
-            Command::Voucher(command) => runtime.block_on(voucher(&data, database, command)),
-            Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json),
-            Command::Pairing(PairingCommand::Renew) => renew(&data),
-            Command::Key(KeyCommand::List { json }) => list_keys(&data, json),
+            Command::Serve { listen } => runtime.block_on(serve(&data, listen, settings()?, clock)),
+            Command::Voucher(command) => runtime.block_on(voucher(settings()?, command, clock())),
+            Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json, clock()),
+            Command::Pairing(PairingCommand::Renew) => renew(&data, &clock),
+            Command::Key(KeyCommand::List { json }) => list_keys(&data, json, clock()),
+            Command::Db(command) => runtime.block_on(command.run(&data, settings()?, clock())),
         }
     }
 }
 
-fn init(data: &DataDir, issuer_name: &str, relay_name: &str, epoch: Duration) -> CliResult {
-    let now = (system_clock())();
+/// What the data folder and the command line say.
+struct Settings {
+    config: Config,
+    database: Database,
+}
+
+impl Settings {
+    fn read(data: &DataDir, database: Option<&str>) -> Result<Self, Box<dyn std::error::Error>> {
+        let config = data.config()?;
+        let url = database.unwrap_or(&config.database.url);
+        Ok(Self { database: Database::parse(url, data.database_path())?, config })
+    }
+}
+
+fn init(
+    data: &DataDir,
+    issuer_name: &str,
+    relay_name: &str,
+    epoch: Duration,
+    now: u64,
+) -> CliResult {
     let pairing = new_pairing(issuer_name, relay_name, now, epoch.as_secs())?;
     data.create()?;
     create(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
@@ -166,21 +199,27 @@ fn new_pairing(
     Ok(Pairing::generate(issuer_name, relay_name, genesis, epoch_seconds, rng)?)
 }
 
-async fn serve(data: DataDir, listen: Option<SocketAddr>, database: Option<String>) -> CliResult {
-    let mut config = data.config()?;
+async fn serve(
+    data: &DataDir,
+    listen: Option<SocketAddr>,
+    settings: Settings,
+    clock: Clock,
+) -> CliResult {
+    let Settings { mut config, database } = settings;
     let pairing = data.pairing()?;
-    let _lock = data.lock()?;
+    // Several issuers may share a folder if they share a server.
+    let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
     if let Some(address) = listen {
         config.listen = address;
     }
-    let store = open_store(&data, database.unwrap_or(config.database.url.clone())).await?;
+    let store = Store::open(&database).await?;
     store.bind(&pairing).await?;
     let shutdown = listen::stop_signal()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     announce(listener.local_addr()?)?;
-    run(&config, pairing, store, listener, system_clock(), shutdown).await;
+    run(&config, pairing, store, listener, clock, shutdown).await;
     Ok(())
 }
 
@@ -191,19 +230,8 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     stdout.flush()
 }
 
-async fn open_store(data: &DataDir, url: String) -> Result<Store, Box<dyn std::error::Error>> {
-    let path = match url.strip_prefix("sqlite://") {
-        _ if url.is_empty() => data.database_path(),
-        Some(path) if path.starts_with('/') => PathBuf::from(path),
-        _ => return Err(format!("database {url}: give sqlite:// and an absolute path").into()),
-    };
-    Ok(Store::open(&path).await?)
-}
-
-async fn voucher(data: &DataDir, database: Option<String>, command: VoucherCommand) -> CliResult {
-    let configured = data.config()?.database.url;
-    let store = open_store(data, database.unwrap_or(configured)).await?;
-    let now = (system_clock())();
+async fn voucher(settings: Settings, command: VoucherCommand, now: u64) -> CliResult {
+    let store = Store::open(&settings.database).await?;
     match command {
         VoucherCommand::Create { tokens, count, expires, json } => {
             if tokens % SMALLEST_BATCH != 0 {
@@ -293,9 +321,8 @@ fn time_text(unix_seconds: u64) -> String {
     }
 }
 
-fn show_pairing(data: &DataDir, json: bool) -> CliResult {
+fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {
     let pairing = data.pairing()?;
-    let now = (system_clock())();
     let epoch = pairing.epoch_at(now)?;
     if json {
         println!(
@@ -319,14 +346,14 @@ fn show_pairing(data: &DataDir, json: bool) -> CliResult {
     Ok(())
 }
 
-fn renew(data: &DataDir) -> CliResult {
+fn renew(data: &DataDir, clock: &Clock) -> CliResult {
     let _lock = data.lock()?;
     let old = data.pairing()?;
     // Clients tell the epochs of two pairings apart by their start.
-    if (system_clock())() == old.genesis() {
+    if clock() == old.genesis() {
         std::thread::sleep(Duration::from_secs(1));
     }
-    let now = (system_clock())();
+    let now = clock();
     let fresh = new_pairing(old.issuer_name(), old.relay_name(), now, old.epoch_seconds())?;
     let kept = data.replace_pairing(&fresh, now)?;
     println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
@@ -334,9 +361,9 @@ fn renew(data: &DataDir) -> CliResult {
     Ok(())
 }
 
-fn list_keys(data: &DataDir, json: bool) -> CliResult {
+fn list_keys(data: &DataDir, json: bool, now: u64) -> CliResult {
     let pairing = data.pairing()?;
-    let current = pairing.epoch_at((system_clock())())?;
+    let current = pairing.epoch_at(now)?;
     let keys = [current, current + 1].map(|epoch| TokenKey::for_epoch(&pairing, epoch));
     if json {
         println!("{}", serde_json::to_string(&keys)?);

@@ -21,7 +21,8 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
-    /// `sqlite:///absolute/path`; empty is `issuer.sqlite` in the data folder.
+    /// `sqlite:///absolute/path`, or `postgres://USER@HOST/DATABASE` for several issuers with the
+    /// same vouchers; empty is `issuer.sqlite` in the data folder.
     pub url: String,
 }
 
@@ -50,7 +51,10 @@ pub struct Limits {
     /// How long a client may take none of its answer before it is cut off.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
-    /// How long requests in flight may take to end after a stop signal.
+    /// How long to take requests after a stop signal, with `/readyz` false already.
+    #[serde(with = "humantime_serde")]
+    pub leave_time: Duration,
+    /// How long requests in flight may take to end after that.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }
@@ -76,6 +80,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            leave_time: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
     }

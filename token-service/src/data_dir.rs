@@ -102,8 +102,20 @@ impl DataDir {
         Ok(kept)
     }
 
-    /// Takes the folder for this process until the returned file is dropped.
+    /// Takes the folder for this process alone, until the returned file is dropped.
     pub fn lock(&self) -> Result<File, DataDirError> {
+        self.lock_with(File::try_lock)
+    }
+
+    /// Takes the folder beside others that do the same: its files stay as they are meanwhile.
+    pub fn lock_shared(&self) -> Result<File, DataDirError> {
+        self.lock_with(File::try_lock_shared)
+    }
+
+    fn lock_with(
+        &self,
+        try_lock: impl Fn(&File) -> Result<(), fs::TryLockError>,
+    ) -> Result<File, DataDirError> {
         let path = self.0.join("lock");
         let file = OpenOptions::new()
             .create(true)
@@ -112,7 +124,7 @@ impl DataDir {
             .mode(0o600)
             .open(&path)
             .map_err(|source| io(&path, source, INIT_HINT))?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(DataDirError::InUse(self.0.clone())),
             Err(fs::TryLockError::Error(source)) => Err(io(&path, source, "")),

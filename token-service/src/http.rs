@@ -16,6 +16,7 @@ use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
+use tokio::sync::watch;
 
 use crate::Clock;
 use crate::config::{Config, Limits};
@@ -37,14 +38,22 @@ pub struct AppState {
     store: Store,
     clock: Clock,
     pipeline: Arc<Pipeline>,
+    /// True once the service has been told to stop.
+    leaving: watch::Receiver<bool>,
 }
 
 impl AppState {
     /// The state of a service that starts. Starts the threads of its pipeline.
-    pub fn new(config: &Config, keyring: Keyring, store: Store, clock: Clock) -> Self {
+    pub fn new(
+        config: &Config,
+        keyring: Keyring,
+        store: Store,
+        clock: Clock,
+        leaving: watch::Receiver<bool>,
+    ) -> Self {
         let (limits, keyring) = (config.limits.clone(), Arc::new(keyring));
         let pipeline = Pipeline::start(&limits, keyring.clone(), store.clone(), clock.clone());
-        Self { limits, keyring, store, clock, pipeline: Arc::new(pipeline) }
+        Self { limits, keyring, store, clock, pipeline: Arc::new(pipeline), leaving }
     }
 
     fn now(&self) -> u64 {
@@ -141,6 +150,10 @@ impl From<&StoreError> for ApiError {
         let (problem_type, detail) = match error {
             StoreError::Full => (ProblemType::StorageFull, "the issuer's disk is full"),
             StoreError::Busy => (ProblemType::Busy, "the issuer's database is busy"),
+            StoreError::PairingReplaced => (
+                ProblemType::DatabaseDown,
+                "this issuer has an old pairing and waits for its operator",
+            ),
             _ => (ProblemType::DatabaseDown, "the issuer's database failed"),
         };
         Self::new(

@@ -10,13 +10,14 @@
 //! | who is admitted, and whose turn it is | `door`, `fair_queue` |
 //! | a request of either form | [`asked`] |
 //! | charge vouchers, once for each request | [`store`] |
-//! | the folder and its files | [`config`], [`data_dir`] |
+//! | the folder and its files, the database | [`config`], [`data_dir`], [`database`] |
 //! | commands | [`cli`] |
 
 pub mod asked;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
+pub mod database;
 mod door;
 mod fair_queue;
 pub mod http;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 use tocyn_protocol::pairing::Pairing;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use config::Config;
 use keyring::Keyring;
@@ -57,8 +59,14 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) {
     let keyring = Keyring::new(pairing);
-    let state = http::AppState::new(config, keyring, store.clone(), clock.clone());
+    let (stop, leaving) = watch::channel(false);
+    let state = http::AppState::new(config, keyring, store.clone(), clock.clone(), leaving);
     let pruning = tokio::spawn(http::prune_forever(state.clone()));
+    let shutdown = async {
+        shutdown.await;
+        stop.send_replace(true);
+        tokio::time::sleep(config.limits.leave_time).await;
+    };
     listen::serve(listener, http::router(state), &config.limits, shutdown).await;
     pruning.abort();
     store.close().await;

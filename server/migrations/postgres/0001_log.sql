@@ -72,7 +72,8 @@ BEGIN
     LOOP
         PERFORM set_config('lock_timeout', '5s', true),
             -- A partition that has just been made looks small to the planner when it is not any more.
-            set_config('enable_seqscan', 'off', true);
+            set_config('enable_seqscan', 'off', true),
+            set_config('jit', 'off', true); -- plans that are avoided look dear enough to compile
         IF current_setting('synchronous_commit') = 'off' THEN
             PERFORM set_config('synchronous_commit', 'on', true);
         END IF;

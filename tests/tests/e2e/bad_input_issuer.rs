@@ -106,7 +106,8 @@ async fn wrong_vouchers_are_refused_each_in_its_way() {
     world.issuer_command(&["voucher", "revoke", &revoked]);
     let expired = {
         let code = VoucherCode::random(&mut rand_core::UnwrapErr(getrandom::SysRng));
-        let store = Store::open(&world.issuer_data().join("issuer.sqlite")).await.unwrap();
+        let store =
+            Store::open(&world.issuer_data().join("issuer.sqlite").as_path().into()).await.unwrap();
         store.create_vouchers(&[code.hash()], 100, 1_000_000).await.unwrap();
         store.close().await;
         code.text().to_string()

@@ -32,7 +32,8 @@ async fn killed_between_charge_and_answer_it_answers_the_repeat_and_charges_no_m
         let body = body.clone();
         tokio::spawn(async move { send(&http, &url, &voucher, body).await })
     };
-    let store = Store::open(&world.issuer_data().join("issuer.sqlite")).await.unwrap();
+    let store =
+        Store::open(&world.issuer_data().join("issuer.sqlite").as_path().into()).await.unwrap();
     while store.list_vouchers().await.unwrap()[0].balance != 16 {
         assert!(!first.is_finished(), "it answered before it charged");
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -47,7 +47,7 @@ impl Scene {
         let ((issuer_listener, issuer_url), (relay_listener, relay_url)) =
             (listen().await, listen().await);
         let issuer_path = dir.path().join("issuer.sqlite");
-        let issuer = tocyn_issuer::store::Store::open(&issuer_path).await.unwrap();
+        let issuer = tocyn_issuer::store::Store::open(&issuer_path.as_path().into()).await.unwrap();
         let relay_config = tocyn_relay::config::Config::default();
         let relay_path = dir.path().join("relay.sqlite");
         let cell_bytes = relay_config.cell_bytes;

@@ -2,6 +2,8 @@
 
 use axum::extract::State;
 
+use tocyn_protocol::problem::ProblemType;
+
 use super::{ApiError, AppState};
 use crate::pipeline::IssueError;
 
@@ -10,6 +12,9 @@ pub(crate) async fn healthz() -> &'static str {
 }
 
 pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiError> {
+    if *state.leaving.borrow() {
+        return Err(ApiError::new(ProblemType::Busy, "the issuer is stopping"));
+    }
     state.keyring.keys_at(state.now())?;
     state.store.ping().await?;
     if !state.pipeline.is_alive() {

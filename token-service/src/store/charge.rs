@@ -1,15 +1,12 @@
-//! Charging: many requests in one transaction. What the database knows about them is read in one
-//! statement, what becomes of each is decided here, and what changed is written in one statement
-//! for each table, so that a batch of any size is the same few trips to the database.
+//! Charging: many requests in one transaction. What the database knows about them is read, what
+//! becomes of each is decided here, and what changed is written in one statement for each table,
+//! so that a batch of any size is the same few trips to the database.
 
 use std::collections::HashMap;
 
-use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::pairing::Epoch;
 
-use super::{Store, StoreError};
-
-type Hash = [u8; 32];
+use super::Hash;
 
 /// What a request asks of a voucher.
 #[derive(Clone, Copy)]
@@ -62,103 +59,49 @@ pub enum Refusal {
     Exhausted(u64),
 }
 
-impl Store {
-    /// Charges requests to vouchers, in one transaction, and answers for each in order. A
-    /// request is charged exactly once however often it is sent: a body that was charged to the
-    /// voucher before, earlier in this batch too, is answered under the key of then and not
-    /// charged again.
-    ///
-    /// When this returns `Ok` all of it is durable; on an error
-    /// nothing was charged, or, if the commit itself failed, all or nothing: a repeat finds out.
-    pub async fn charge_batch(
-        &self,
-        charges: &[Charge],
-        rules: Rules,
-        now: u64,
-    ) -> Result<Vec<Charged>, StoreError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut ledger = Ledger::read(&mut tx, charges).await?;
-        let outcomes = charges.iter().map(|charge| ledger.charge(charge, rules, now)).collect();
-        ledger.write(&mut tx).await?;
-        tx.commit().await?;
-        Ok(outcomes)
-    }
-}
-
 /// What the database knows about the requests of a batch, and what they change.
 #[derive(Default)]
-struct Ledger {
-    closed_below: Epoch,
+pub(super) struct Ledger {
+    pub(super) closed_below: Epoch,
     /// By the hash of the code.
-    vouchers: HashMap<Hash, Voucher>,
+    pub(super) vouchers: HashMap<Hash, Voucher>,
 }
 
-struct Voucher {
-    id: i64,
-    balance: u64,
-    expires_at: u64,
-    revoked: bool,
-    charged_now: u64,
+pub(super) struct Voucher {
+    pub(super) id: i64,
+    pub(super) balance: u64,
+    pub(super) expires_at: u64,
+    pub(super) revoked: bool,
+    pub(super) charged_now: u64,
     /// By the hash of the body.
-    requests: HashMap<Hash, Request>,
+    pub(super) requests: HashMap<Hash, Request>,
 }
 
 /// A request that was charged, now or before.
-struct Request {
-    epoch: Epoch,
-    tokens: usize,
-    replays: u64,
-    window_start: u64,
-    state: RequestState,
+pub(super) struct Request {
+    pub(super) epoch: Epoch,
+    pub(super) tokens: usize,
+    pub(super) replays: u64,
+    pub(super) window_start: u64,
+    pub(super) state: RequestState,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum RequestState {
+pub(super) enum RequestState {
     New,
     Unchanged,
     Repeated,
 }
 
 impl Ledger {
-    async fn read(tx: &mut SqliteConnection, charges: &[Charge]) -> Result<Self, sqlx::Error> {
-        let asked = charges.iter().map(|c| (hex::encode(c.code_hash), hex::encode(c.body_hash)));
-        let asked: Vec<_> = asked.collect();
-        let rows = sqlx::query(
-            "SELECT asked.key AS at, (SELECT closed_below FROM issuer) AS closed_below,
-                 v.id, v.balance, v.expires_at, v.revoked_at, c.epoch, c.replays, c.window_start
-             FROM json_each(?1) AS asked
-             JOIN vouchers AS v ON v.code_hash = unhex(asked.value ->> 0)
-             LEFT JOIN charges AS c ON c.voucher_id = v.id
-                 AND c.body_hash = unhex(asked.value ->> 1)",
-        )
-        .bind(json(&asked))
-        .fetch_all(tx)
-        .await?;
-        let mut ledger = Self::default();
-        for row in rows {
-            let asked = &charges[row.try_get::<i64, _>("at")? as usize];
-            ledger.closed_below = row.try_get::<i64, _>("closed_below")? as u64;
-            let voucher = Voucher {
-                id: row.try_get("id")?,
-                balance: row.try_get::<i64, _>("balance")? as u64,
-                expires_at: row.try_get::<i64, _>("expires_at")? as u64,
-                revoked: row.try_get::<Option<i64>, _>("revoked_at")?.is_some(),
-                charged_now: 0,
-                requests: HashMap::new(),
-            };
-            let voucher = ledger.vouchers.entry(asked.code_hash).or_insert(voucher);
-            if let Some(epoch) = row.try_get::<Option<i64>, _>("epoch")? {
-                let request = Request {
-                    epoch: epoch as u64,
-                    tokens: asked.tokens,
-                    replays: row.try_get::<i64, _>("replays")? as u64,
-                    window_start: row.try_get::<i64, _>("window_start")? as u64,
-                    state: RequestState::Unchanged,
-                };
-                voucher.requests.insert(asked.body_hash, request);
-            }
-        }
-        Ok(ledger)
+    /// Decides on each, in order.
+    pub(super) fn charge_all(
+        &mut self,
+        charges: &[Charge],
+        rules: Rules,
+        now: u64,
+    ) -> Vec<Charged> {
+        charges.iter().map(|charge| self.charge(charge, rules, now)).collect()
     }
 
     fn charge(&mut self, charge: &Charge, rules: Rules, now: u64) -> Charged {
@@ -190,45 +133,20 @@ impl Ledger {
         Ok(epoch)
     }
 
-    /// Writes what changed. The database has the last word: a balance has a `CHECK`, and a
-    /// request that is new is a new primary key, or the transaction fails.
-    async fn write(&self, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        let charged = self.vouchers.values().filter(|v| v.charged_now > 0);
-        write_rows(
-            tx,
-            "UPDATE vouchers SET balance = balance - (charged.value ->> 1)
-             FROM json_each(?1) AS charged WHERE vouchers.id = charged.value ->> 0",
-            charged.map(|v| (v.id, v.charged_now)),
-        )
-        .await?;
-        write_rows(
-            tx,
-            "INSERT INTO charges (voucher_id, body_hash, replays, window_start, epoch, tokens)
-             SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4,
-                 value ->> 5
-             FROM json_each(?1)",
-            self.requests(RequestState::New).map(|(id, body_hash, r)| {
-                (id, body_hash, r.replays, r.window_start, r.epoch, r.tokens)
-            }),
-        )
-        .await?;
-        write_rows(
-            tx,
-            "UPDATE charges
-             SET replays = repeated.value ->> 2, window_start = repeated.value ->> 3
-             FROM json_each(?1) AS repeated
-             WHERE voucher_id = repeated.value ->> 0 AND body_hash = unhex(repeated.value ->> 1)",
-            self.requests(RequestState::Repeated)
-                .map(|(id, body_hash, r)| (id, body_hash, r.replays, r.window_start)),
-        )
-        .await
+    /// Vouchers that were charged now: their ids, and how many tokens.
+    pub(super) fn charged(&self) -> impl Iterator<Item = (i64, u64)> {
+        let charged = self.vouchers.values().filter(|voucher| voucher.charged_now > 0);
+        charged.map(|voucher| (voucher.id, voucher.charged_now))
     }
 
-    /// Those in this state: the voucher's id, the body's hash in hexadecimal, the request.
-    fn requests(&self, state: RequestState) -> impl Iterator<Item = (i64, String, &Request)> {
+    /// Those in this state: the voucher's id, the body's hash, the request.
+    pub(super) fn requests(
+        &self,
+        state: RequestState,
+    ) -> impl Iterator<Item = (i64, &Hash, &Request)> {
         self.vouchers.values().flat_map(move |voucher| {
             let requests = voucher.requests.iter().filter(move |(_, r)| r.state == state);
-            requests.map(|(hash, request)| (voucher.id, hex::encode(hash), request))
+            requests.map(|(hash, request)| (voucher.id, hash, request))
         })
     }
 }
@@ -258,22 +176,4 @@ impl Request {
             Ok(self.epoch)
         }
     }
-}
-
-/// Runs a statement once for all rows, if there are any.
-async fn write_rows<T: serde::Serialize>(
-    tx: &mut SqliteConnection,
-    statement: &'static str,
-    rows: impl Iterator<Item = T>,
-) -> Result<(), sqlx::Error> {
-    let rows: Vec<T> = rows.collect();
-    if !rows.is_empty() {
-        sqlx::query(statement).bind(json(&rows)).execute(tx).await?;
-    }
-    Ok(())
-}
-
-/// Rows as one parameter: the text of a statement does not depend on how many there are.
-fn json<T: serde::Serialize>(rows: &[T]) -> String {
-    serde_json::to_string(rows).expect("numbers and text")
 }

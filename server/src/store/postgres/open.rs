@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Row};
 use tocyn_protocol::pairing::Pairing;
 use tokio::sync::Mutex;
 
-use super::{Inner, PATIENCE, PostgresStore, StoreError, epochs, in_time};
+use super::{Inner, PostgresStore, StoreError, epochs, in_time};
 use crate::database::Database;
 use crate::store::page::SEQUENCE_BYTES;
 use crate::store::tail::Tail;
@@ -19,6 +20,8 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres
 const MIN_VERSION: i32 = 150_000;
 /// Connections for readers.
 const CONNECTIONS: u32 = 6;
+/// How long to wait for one of them. While the server is down, the pool tries again until then.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl PostgresStore {
     pub(crate) async fn open(
@@ -40,7 +43,7 @@ impl PostgresStore {
         }
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE / 2)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(server.clone());
         let store = Self(Arc::new(Inner {
             server: server.clone(),

@@ -1,13 +1,16 @@
 //! Vouchers: how they are charged, and when they are not.
 
-mod common;
-
-use common::{RULES, VOUCHER, charge, charge_one, store};
+use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, on_both, store};
 use tocyn_issuer::store::{Charge, Refusal, Rules};
 
-#[tokio::test]
-async fn a_body_is_charged_once_and_its_repeats_are_bounded() {
-    let (_dir, store) = store().await;
+on_both! {
+    a_body_is_charged_once_and_its_repeats_are_bounded,
+    a_repeat_is_answered_under_the_key_of_then,
+    refusals_say_why_and_charge_nothing,
+}
+
+async fn a_body_is_charged_once_and_its_repeats_are_bounded(on: On) {
+    let (_dir, store) = store(on).await;
     store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
     let ask = async |now| charge_one(&store, charge(7, 16), RULES, now).await;
     for _ in 0..4 {
@@ -20,9 +23,8 @@ async fn a_body_is_charged_once_and_its_repeats_are_bounded() {
     assert_eq!(store.list_vouchers().await.unwrap()[0].balance, 84);
 }
 
-#[tokio::test]
-async fn a_repeat_is_answered_under_the_key_of_then() {
-    let (_dir, store) = store().await;
+async fn a_repeat_is_answered_under_the_key_of_then(on: On) {
+    let (_dir, store) = store(on).await;
     store.create_vouchers(&[VOUCHER], 100, 20).await.unwrap();
     assert_eq!(charge_one(&store, charge(7, 16), RULES, 10).await, Ok(5));
     store.revoke_voucher(&VOUCHER, 11).await.unwrap();
@@ -38,9 +40,8 @@ async fn a_repeat_is_answered_under_the_key_of_then() {
     assert_eq!(again, Err(Refusal::UnknownKey));
 }
 
-#[tokio::test]
-async fn refusals_say_why_and_charge_nothing() {
-    let (_dir, store) = store().await;
+async fn refusals_say_why_and_charge_nothing(on: On) {
+    let (_dir, store) = store(on).await;
     let ask = async |tokens, now| charge_one(&store, charge(9, tokens), RULES, now).await;
     assert_eq!(ask(1, 0).await, Err(Refusal::Unknown));
     store.create_vouchers(&[VOUCHER], 20, 1000).await.unwrap();

@@ -33,7 +33,7 @@ impl Scene {
     /// An issuer with one voucher.
     async fn new(max_evaluations: usize, tokens: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("issuer.sqlite")).await.unwrap();
+        let store = Store::open(&dir.path().join("issuer.sqlite").as_path().into()).await.unwrap();
         store.create_vouchers(&[VOUCHER], tokens, 2000).await.unwrap();
         let rng = &mut UnwrapErr(SysRng);
         let pairing = Pairing::generate("issuer", "relay", 1000, 100, rng).unwrap();

@@ -1,13 +1,23 @@
 //! Many charges in one transaction: each has the outcome that it would have alone, in order.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{RULES, VOUCHER, charge, charge_one, store};
+use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, database, on_both, store};
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use tocyn_issuer::store::{Charge, Refusal, Rules, Store};
+
+on_both! {
+    no_charges_are_no_work,
+    the_same_body_twice_is_one_charge_and_one_repeat,
+    a_repeat_goes_under_the_key_of_the_charge_earlier_in_the_batch,
+    a_voucher_runs_out_in_the_middle_of_a_batch,
+    every_outcome_in_one_batch,
+    what_was_answered_is_on_disk,
+    when_the_database_fails_nothing_of_a_batch_is_charged,
+    batches_at_once_never_overspend,
+    a_batch_has_the_outcomes_that_its_charges_have_one_by_one,
+}
 
 const OTHER: [u8; 32] = [2; 32];
 
@@ -15,34 +25,31 @@ async fn balances(store: &Store) -> Vec<u64> {
     store.list_vouchers().await.unwrap().iter().map(|row| row.balance).collect()
 }
 
-fn on(code_hash: [u8; 32], charge: Charge) -> Charge {
+fn of(code_hash: [u8; 32], charge: Charge) -> Charge {
     Charge { code_hash, ..charge }
 }
 
-#[tokio::test]
-async fn no_charges_are_no_work() {
-    let (_dir, store) = store().await;
+async fn no_charges_are_no_work(on: On) {
+    let (_dir, store) = store(on).await;
     assert_eq!(store.charge_batch(&[], RULES, 1).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn the_same_body_twice_is_one_charge_and_one_repeat() {
-    let (_dir, store) = store().await;
+async fn the_same_body_twice_is_one_charge_and_one_repeat(on: On) {
+    let (_dir, store) = store(on).await;
     store.create_vouchers(&[VOUCHER, OTHER], 20, 1000).await.unwrap();
-    let batch = [charge(7, 16), charge(7, 16), on(OTHER, charge(7, 16)), charge(7, 16)];
+    let batch = [charge(7, 16), charge(7, 16), of(OTHER, charge(7, 16)), charge(7, 16)];
     assert_eq!(store.charge_batch(&batch, RULES, 10).await.unwrap(), [Ok(5); 4]);
     assert_eq!(balances(&store).await, [4, 4]);
     // Two of the three repeats are used up on the first voucher, none on the other.
-    let more = [charge(7, 16), charge(7, 16), on(OTHER, charge(7, 16))];
+    let more = [charge(7, 16), charge(7, 16), of(OTHER, charge(7, 16))];
     let wait = Err(Refusal::TooManyReplays(90));
     assert_eq!(store.charge_batch(&more, RULES, 20).await.unwrap(), [Ok(5), wait, Ok(5)]);
     assert_eq!(charge_one(&store, charge(7, 16), RULES, 110).await, Ok(5));
     assert_eq!(balances(&store).await, [4, 4]);
 }
 
-#[tokio::test]
-async fn a_repeat_goes_under_the_key_of_the_charge_earlier_in_the_batch() {
-    let (_dir, store) = store().await;
+async fn a_repeat_goes_under_the_key_of_the_charge_earlier_in_the_batch(on: On) {
+    let (_dir, store) = store(on).await;
     store.create_vouchers(&[VOUCHER], 20, 1000).await.unwrap();
     let batch = [charge(7, 16), Charge { epoch: Some(6), ..charge(7, 16) }];
     assert_eq!(store.charge_batch(&batch, RULES, 10).await.unwrap(), [Ok(5); 2]);
@@ -50,14 +57,13 @@ async fn a_repeat_goes_under_the_key_of_the_charge_earlier_in_the_batch() {
     assert_eq!(charge_one(&store, without_key, RULES, 11).await, Ok(5));
 }
 
-#[tokio::test]
-async fn a_voucher_runs_out_in_the_middle_of_a_batch() {
-    let (_dir, store) = store().await;
+async fn a_voucher_runs_out_in_the_middle_of_a_batch(on: On) {
+    let (_dir, store) = store(on).await;
     store.create_vouchers(&[VOUCHER, OTHER], 100, 1000).await.unwrap();
     let batch = [
         charge(1, 60),
         charge(2, 50),
-        on(OTHER, charge(2, 50)),
+        of(OTHER, charge(2, 50)),
         charge(3, 40),
         charge(4, 1),
         charge(1, 60),
@@ -71,13 +77,12 @@ async fn a_voucher_runs_out_in_the_middle_of_a_batch() {
     assert_eq!(charge_one(&store, charge(3, 40), RULES, 1).await, Ok(5));
 }
 
-#[tokio::test]
-async fn every_outcome_in_one_batch() {
-    let (_dir, store) = store().await;
+async fn every_outcome_in_one_batch(on: On) {
+    let (_dir, store) = store(on).await;
     let (revoked, expired, of_nobody) = ([3; 32], [4; 32], [5; 32]);
     store.create_vouchers(&[VOUCHER, revoked], 100, 1000).await.unwrap();
     store.create_vouchers(&[expired], 100, 50).await.unwrap();
-    let paid = [charge(1, 10), on(revoked, charge(1, 10)), on(expired, charge(1, 10))];
+    let paid = [charge(1, 10), of(revoked, charge(1, 10)), of(expired, charge(1, 10))];
     assert_eq!(store.charge_batch(&paid, RULES, 10).await.unwrap(), [Ok(5); 3]);
     let closed = Charge { epoch: Some(4), ..charge(2, 10) };
     let forgotten = charge_one(&store, closed, RULES, 10).await;
@@ -88,11 +93,11 @@ async fn every_outcome_in_one_batch() {
     let batch = [
         charge(3, 10),                              // new
         charge(1, 10),                              // a repeat
-        on(revoked, charge(3, 10)),                 // new, on a revoked voucher
-        on(revoked, charge(1, 10)),                 // paid for before it was revoked
-        on(expired, charge(3, 10)),                 // new, on an expired voucher
-        on(expired, charge(1, 10)),                 // paid for before it expired
-        on(of_nobody, charge(3, 10)),               // no such voucher
+        of(revoked, charge(3, 10)),                 // new, on a revoked voucher
+        of(revoked, charge(1, 10)),                 // paid for before it was revoked
+        of(expired, charge(3, 10)),                 // new, on an expired voucher
+        of(expired, charge(1, 10)),                 // paid for before it expired
+        of(of_nobody, charge(3, 10)),               // no such voucher
         Charge { epoch: None, ..charge(4, 10) },    // no such key
         Charge { epoch: Some(4), ..charge(5, 10) }, // a closed epoch
         charge(6, 71),                              // too many
@@ -116,18 +121,18 @@ async fn every_outcome_in_one_batch() {
     assert_eq!(balances(&store).await, [0, 90, 90]);
 }
 
-#[tokio::test]
-async fn what_was_answered_is_on_disk() {
-    let (dir, first) = store().await;
+async fn what_was_answered_is_on_disk(on: On) {
+    let (_dir, database) = database(on);
+    let first = Store::open(&database).await.unwrap();
     first.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
     let batch: Vec<Charge> = (0..6).map(|body| charge(body, 16)).collect();
     assert_eq!(first.charge_batch(&batch, RULES, 1).await.unwrap(), [Ok(5); 6]);
     // Another process reads it without the first one having closed.
-    let second = Store::open(&dir.path().join("issuer.sqlite")).await.unwrap();
+    let second = Store::open(&database).await.unwrap();
     assert_eq!(balances(&second).await, [4]);
     first.close().await;
     second.close().await;
-    let again = Store::open(&dir.path().join("issuer.sqlite")).await.unwrap();
+    let again = Store::open(&database).await.unwrap();
     assert_eq!(again.charge_batch(&batch, RULES, 2).await.unwrap(), [Ok(5); 6]);
     assert_eq!(balances(&again).await, [4]);
     for body in &batch {
@@ -135,12 +140,11 @@ async fn what_was_answered_is_on_disk() {
     }
 }
 
-#[tokio::test]
-async fn when_the_database_fails_nothing_of_a_batch_is_charged() {
-    let (_dir, store) = store().await;
+async fn when_the_database_fails_nothing_of_a_batch_is_charged(on: On) {
+    let (_dir, store) = store(on).await;
     store.create_vouchers(&[VOUCHER, OTHER], 100, 1000).await.unwrap();
-    // A number that no column of SQLite holds makes the last statement of the batch fail.
-    let impossible = Charge { epoch: Some(u64::MAX), ..on(OTHER, charge(2, 16)) };
+    // A number that no column holds makes the last statement of the batch fail.
+    let impossible = Charge { epoch: Some(u64::MAX), ..of(OTHER, charge(2, 16)) };
     let batch = [charge(1, 16), impossible];
     assert!(store.charge_batch(&batch, RULES, 1).await.is_err());
     assert_eq!(balances(&store).await, [100, 100]);
@@ -149,9 +153,8 @@ async fn when_the_database_fails_nothing_of_a_batch_is_charged() {
     assert_eq!(balances(&store).await, [84, 100]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn batches_at_once_never_overspend() {
-    let (_dir, store) = store().await;
+async fn batches_at_once_never_overspend(on: On) {
+    let (_dir, store) = store(on).await;
     store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
     let rules = Rules { max_replays: 1000, ..RULES };
     let mut tasks = tokio::task::JoinSet::new();
@@ -177,9 +180,8 @@ async fn batches_at_once_never_overspend() {
     }
 }
 
-#[tokio::test]
-async fn a_batch_has_the_outcomes_that_its_charges_have_one_by_one() {
-    let ((_dir, together), (_other_dir, alone)) = (store().await, store().await);
+async fn a_batch_has_the_outcomes_that_its_charges_have_one_by_one(on: On) {
+    let ((_dir, together), (_other_dir, alone)) = (store(on).await, store(on).await);
     let codes = [VOUCHER, OTHER, [3; 32]]; // the last one is of nobody
     for store in [&together, &alone] {
         store.create_vouchers(&codes[..2], 400, 160).await.unwrap();

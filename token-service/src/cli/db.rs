@@ -1,0 +1,109 @@
+//! `tocyn-issuer db`.
+
+use super::{CliResult, Settings};
+use crate::data_dir::DataDir;
+use crate::database::Database;
+use crate::store::{Copying, Stats, Store};
+
+#[derive(clap::Subcommand)]
+pub(super) enum DbCommand {
+    /// Make or update the tables, as `serve` does when it starts.
+    Migrate,
+    /// Look for damage: reads all of the database. Beside a running issuer it takes time from it.
+    Check,
+    /// Show how much is in the database.
+    Stats {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Move the vouchers of this stopped issuer from SQLite to an empty PostgreSQL database.
+    Copy {
+        /// Where to: postgres://USER@HOST/DATABASE.
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
+}
+
+impl DbCommand {
+    pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
+        let database = &settings.database;
+        // A file has one owner; a server is looked at beside the issuers that it serves.
+        let _lock = match self {
+            Self::Check | Self::Stats { .. } => None,
+            _ if database.is_shared() => None,
+            _ => Some(data.lock()?),
+        };
+        let store = Store::open(database).await?;
+        let done = match self {
+            Self::Migrate => {
+                println!("{database}: the tables are up to date");
+                Ok(())
+            }
+            Self::Check => check(&store, database).await,
+            Self::Stats { json } => stats(&store, json).await,
+            Self::Copy { to } => copy(&store, database, &to, now).await,
+        };
+        store.close().await;
+        done
+    }
+}
+
+async fn check(store: &Store, database: &Database) -> CliResult {
+    let faults = store.check().await?;
+    if faults.is_empty() {
+        println!("{database}: no fault found");
+        return Ok(());
+    }
+    for fault in &faults {
+        println!("{fault}");
+    }
+    Err(format!(
+        "{database} is damaged; restore it from a backup and renew the pairing, or start with a \
+         new database"
+    )
+    .into())
+}
+
+async fn stats(store: &Store, json: bool) -> CliResult {
+    let stats = store.stats().await?;
+    if json {
+        println!("{}", serde_json::to_string(&stats)?);
+        return Ok(());
+    }
+    let Stats { vouchers, granted, left, charges, closed_below, bytes } = stats;
+    println!("vouchers      {vouchers}");
+    println!("tokens        {granted} granted, {left} left");
+    println!("charges       {charges}");
+    println!("closed below  epoch {closed_below}");
+    println!("on disk       {bytes} bytes");
+    Ok(())
+}
+
+async fn copy(store: &Store, from: &Database, to: &str, now: u64) -> CliResult {
+    if from.is_shared() {
+        return Err(format!("{from} is not SQLite; moves go from SQLite to PostgreSQL").into());
+    }
+    let target = Database::parse(to, Default::default())?;
+    let Database::Postgres(server) = &target else {
+        return Err("--to: give postgres://USER@HOST/DATABASE".into());
+    };
+    let copied = match store.move_to(server, now).await? {
+        Copying::Done(copied) => copied,
+        Copying::DoneBefore(copied) => {
+            println!("an earlier copy was complete; only the mark on {from} was missing");
+            copied
+        }
+        Copying::NotEmpty => {
+            return Err(format!("{target} is not empty; give an empty database").into());
+        }
+        Copying::Differs => {
+            let text = "what was written does not read back as it was; nothing was kept there";
+            return Err(format!("{target}: {text}, and {from} may be served as before").into());
+        }
+    };
+    println!("{} vouchers and {} charges are now in {target}", copied.vouchers, copied.charges);
+    println!("SHA-256 of all of them, the same on both sides: {}", copied.digest);
+    println!("now set database.url in config.toml; {from} is not served any more");
+    Ok(())
+}

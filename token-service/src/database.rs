@@ -1,0 +1,112 @@
+//! Which database: a file, or a server that several issuers share.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use sqlx::postgres::PgConnectOptions;
+
+/// Where vouchers are kept.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl Database {
+    /// Reads `database.url`; where it is empty, the file is `default`.
+    ///
+    /// The error does not repeat what may be a password.
+    pub fn parse(url: &str, default: PathBuf) -> Result<Self, String> {
+        if url.is_empty() {
+            return Ok(Self::Sqlite(default));
+        }
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            return match path.starts_with('/') {
+                true => Ok(Self::Sqlite(path.into())),
+                false => Err("database.url: after sqlite:// give an absolute path".to_owned()),
+            };
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return match PgConnectOptions::from_str(url) {
+                Ok(options) => {
+                    Ok(Self::Postgres(Box::new(options.application_name("tocyn-issuer"))))
+                }
+                Err(_) => Err("database.url: this is no URL of a PostgreSQL database; it reads \
+                     postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full, with special \
+                     characters written as %XX"
+                    .to_owned()),
+            };
+        }
+        Err("database.url: give sqlite:///absolute/path or postgres://USER@HOST/DATABASE"
+            .to_owned())
+    }
+
+    /// Whether several processes may use it at once.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+}
+
+impl From<&Path> for Database {
+    fn from(path: &Path) -> Self {
+        Self::Sqlite(path.to_owned())
+    }
+}
+
+/// Without user and password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(server) => display_server(server, f),
+        }
+    }
+}
+
+fn display_server(server: &PgConnectOptions, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let database = server.get_database().unwrap_or(server.get_username());
+    match server.get_socket() {
+        Some(socket) => write!(f, "PostgreSQL database {database} at {}", socket.display()),
+        None => {
+            write!(
+                f,
+                "PostgreSQL database {database} at {}:{}",
+                server.get_host(),
+                server.get_port()
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<String, String> {
+        Database::parse(url, "/data/issuer.sqlite".into()).map(|database| database.to_string())
+    }
+
+    #[test]
+    fn urls_name_a_file_or_a_server_and_are_shown_without_secrets() {
+        assert_eq!(parse("").unwrap(), "/data/issuer.sqlite");
+        assert_eq!(parse("sqlite:///a/b").unwrap(), "/a/b");
+        let url = "postgres://me:secret@db.example:5433/tocyn?sslmode=verify-full";
+        assert_eq!(parse(url).unwrap(), "PostgreSQL database tocyn at db.example:5433");
+        let socket = "postgresql://me:secret@localhost/tocyn?host=/run/postgresql";
+        assert_eq!(parse(socket).unwrap(), "PostgreSQL database tocyn at /run/postgresql");
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_repeating_it() {
+        for url in
+            ["issuer.sqlite", "sqlite://relative", "mysql://secret", "postgres://me:secret@:x/"]
+        {
+            let error = parse(url).unwrap_err();
+            assert!(error.starts_with("database.url: "), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Moving a stopped issuer from SQLite to PostgreSQL: all or nothing, and compared afterwards.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgConnectOptions;
+
+use super::postgres::Target;
+use super::{Backend, Store, StoreError, VoucherRecord};
+
+/// What was moved; the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// Vouchers.
+    pub vouchers: u64,
+    /// Requests that were charged.
+    pub charges: u64,
+    /// SHA-256 over all of it, in hexadecimal digits.
+    pub digest: String,
+}
+
+/// How the move went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copying {
+    /// It is done now.
+    Done(Copied),
+    /// The target had all of it already: an earlier move was cut short after its commit.
+    DoneBefore(Copied),
+    /// The target has something else.
+    NotEmpty,
+    /// What was written does not read as what was to be written; nothing was kept.
+    Differs,
+}
+
+/// All that the database holds: a few hundred bytes for each voucher and charge.
+#[derive(Default, Serialize)]
+pub(super) struct Contents {
+    pub(super) pairing_id: Option<Vec<u8>>,
+    pub(super) closed_below: i64,
+    /// Sorted.
+    pub(super) retired_pairings: Vec<Vec<u8>>,
+    /// The oldest first.
+    pub(super) vouchers: Vec<VoucherRecord>,
+    /// By voucher and body.
+    pub(super) charges: Vec<ChargeRecord>,
+}
+
+/// A charge in the database.
+#[derive(Serialize, sqlx::FromRow)]
+pub(super) struct ChargeRecord {
+    pub(super) code_hash: Vec<u8>,
+    pub(super) body_hash: Vec<u8>,
+    pub(super) epoch: i64,
+    pub(super) tokens: i64,
+    pub(super) replays: i64,
+    pub(super) window_start: i64,
+}
+
+/// The queries for [`Contents`], the same in both databases.
+pub(super) const ISSUER: &str = "SELECT pairing_id, closed_below FROM issuer";
+pub(super) const RETIRED: &str = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
+pub(super) const CHARGES: &str = "SELECT code_hash, body_hash, epoch, tokens, replays, window_start
+     FROM charges JOIN vouchers ON voucher_id = id ORDER BY id, body_hash";
+
+impl Contents {
+    fn copied(&self) -> Copied {
+        let text = serde_json::to_vec(self).expect("numbers and bytes");
+        Copied {
+            vouchers: self.vouchers.len() as u64,
+            charges: self.charges.len() as u64,
+            digest: hex::encode(Sha256::digest(text)),
+        }
+    }
+
+    /// Whether nobody has used the database yet.
+    fn is_empty(&self) -> bool {
+        self.vouchers.is_empty() && self.pairing_id.is_none()
+    }
+}
+
+impl Store {
+    /// Copies all of an SQLite database into an empty PostgreSQL one, in one transaction there, and
+    /// reads it back before that is committed. Then this database is marked, so that no issuer
+    /// serves it again: it would give tokens for the same vouchers twice.
+    ///
+    /// # Panics
+    /// If this is no SQLite database.
+    pub async fn move_to(
+        &self,
+        server: &PgConnectOptions,
+        now: u64,
+    ) -> Result<Copying, StoreError> {
+        let Backend::Sqlite(from) = &self.backend else {
+            panic!("moves go from SQLite to PostgreSQL")
+        };
+        let contents = from.contents().await?;
+        let expected = contents.copied();
+        let mut target = Target::open(server).await?;
+        let there = target.contents().await?;
+        if !there.is_empty() {
+            if there.copied() != expected {
+                return Ok(Copying::NotEmpty);
+            }
+            from.mark_moved(now).await?;
+            return Ok(Copying::DoneBefore(expected));
+        }
+        target.put(&contents).await?;
+        if target.contents().await?.copied() != expected {
+            return Ok(Copying::Differs);
+        }
+        target.commit().await?;
+        from.mark_moved(now).await?;
+        Ok(Copying::Done(expected))
+    }
+}

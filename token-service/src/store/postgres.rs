@@ -1,0 +1,233 @@
+//! PostgreSQL: any number of issuers with the same vouchers. Charges of one voucher follow one
+//! another because each locks its row.
+
+mod charge;
+mod copy;
+mod open;
+mod report;
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection, Postgres, Row};
+use tocyn_protocol::pairing::Epoch;
+
+pub(super) use copy::Target;
+
+use super::{Hash, StoreError, VOUCHERS, VoucherRecord, VoucherRow};
+
+/// How long a connection or a statement may take before it is given up. Locks are given up sooner.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What begins a transaction. Whoever is stopped in its midst keeps others from the vouchers in it
+/// for two seconds, then the server ends it; and nobody waits longer than five for a lock.
+/// A table that has just been made looks small to the planner when it is not any more, so plans
+/// that read all of it are out of the question. Where there is no other one it counts as so dear
+/// that the server would compile it, which takes longer than running it: hence no `jit`.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'; \
+     SET LOCAL lock_timeout = '5s'; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
+     SELECT set_config('synchronous_commit', 'on', true) \
+     WHERE current_setting('synchronous_commit') = 'off'";
+
+/// A database on a server.
+#[derive(Clone)]
+pub(super) struct PostgresStore(Arc<Inner>);
+
+struct Inner {
+    pool: PgPool,
+    /// The pairing that this store charges under, once it is bound to one.
+    pairing_id: OnceLock<Hash>,
+}
+
+impl PostgresStore {
+    async fn lend(&self) -> Result<Lent, sqlx::Error> {
+        Ok(Lent(Some(self.0.pool.acquire().await?)))
+    }
+
+    pub(super) async fn close(&self) {
+        self.0.pool.close().await;
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            sqlx::query("SELECT 1 FROM vouchers LIMIT 1").fetch_optional(&mut *lent).await?;
+            lent.release();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn finds(&self, code_hash: &Hash) -> Result<bool, StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let query = sqlx::query("SELECT 1 FROM vouchers WHERE code_hash = $1").bind(code_hash);
+            let found = query.fetch_optional(&mut *lent).await?;
+            lent.release();
+            Ok(found.is_some())
+        })
+        .await
+    }
+
+    pub(super) async fn was_charged(
+        &self,
+        code_hash: &Hash,
+        body_hash: &Hash,
+    ) -> Result<bool, StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let query = sqlx::query(
+                "SELECT 1 FROM charges WHERE body_hash = $2
+                 AND voucher_id = (SELECT id FROM vouchers WHERE code_hash = $1)",
+            );
+            let found = query.bind(code_hash).bind(body_hash).fetch_optional(&mut *lent).await?;
+            lent.release();
+            Ok(found.is_some())
+        })
+        .await
+    }
+
+    pub(super) async fn create_vouchers(
+        &self,
+        code_hashes: &[Hash],
+        tokens: u64,
+        expires_at: u64,
+    ) -> Result<(), StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let mut tx = lent.begin_with(BEGIN).await?;
+            sqlx::query(
+                "INSERT INTO vouchers (code_hash, granted, balance, expires_at)
+                 SELECT hash, $2, $2, $3 FROM unnest($1::bytea[]) WITH ORDINALITY AS v (hash, place)
+                 ORDER BY place",
+            )
+            .bind(code_hashes)
+            .bind(signed(tokens)?)
+            .bind(signed(expires_at)?)
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            lent.release();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn list_vouchers(&self) -> Result<Vec<VoucherRow>, StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let records: Vec<VoucherRecord> =
+                sqlx::query_as(VOUCHERS).fetch_all(&mut *lent).await?;
+            lent.release();
+            Ok(records.into_iter().map(VoucherRow::from).collect())
+        })
+        .await
+    }
+
+    pub(super) async fn revoke_voucher(
+        &self,
+        hash_prefix: &[u8],
+        now: u64,
+    ) -> Result<u64, StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let mut tx = lent.begin_with(BEGIN).await?;
+            // In the order of ids, as charges lock them.
+            let revoked = sqlx::query(
+                "UPDATE vouchers SET revoked_at = coalesce(revoked_at, $2)
+                 FROM (SELECT id FROM vouchers WHERE substr(code_hash, 1, octet_length($1)) = $1
+                       ORDER BY id FOR NO KEY UPDATE) AS found
+                 WHERE vouchers.id = found.id",
+            )
+            .bind(hash_prefix)
+            .bind(signed(now)?)
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            lent.release();
+            Ok(revoked.rows_affected())
+        })
+        .await
+    }
+
+    pub(super) async fn prune(&self, oldest_epoch: Epoch) -> Result<u64, StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let mut tx = lent.begin_with(BEGIN).await?;
+            let bound =
+                sqlx::query("SELECT pairing_id, closed_below FROM issuer FOR NO KEY UPDATE");
+            let row = bound.fetch_one(&mut *tx).await?;
+            self.check_pairing(row.try_get("pairing_id")?)?;
+            let oldest_epoch = signed(oldest_epoch)?;
+            let pruned = sqlx::query("DELETE FROM charges WHERE epoch < $1")
+                .bind(oldest_epoch)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("UPDATE issuer SET closed_below = $1 WHERE closed_below < $1")
+                .bind(oldest_epoch)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            lent.release();
+            Ok(pruned.rows_affected())
+        })
+        .await
+    }
+
+    /// Refuses if the database has been bound to another pairing since this store was.
+    fn check_pairing(&self, stored: Option<Vec<u8>>) -> Result<(), StoreError> {
+        match self.0.pairing_id.get() {
+            Some(mine) if stored.as_deref() != Some(&mine[..]) => Err(StoreError::PairingReplaced),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A connection out of the pool. It goes back only when it is released: one that is dropped in the
+/// midst of a statement, after an error or because time ran out, is closed. The pool would first
+/// talk to it, and over a dead network wait for ever.
+struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    fn release(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.0.as_ref().expect("it is not released yet")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it is not released yet")
+    }
+}
+
+/// Gives up what takes too long. A commit that was sent may still be carried out.
+async fn in_time<T, E: From<sqlx::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let late = |_| sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    tokio::time::timeout(PATIENCE, work).await.map_err(late)?
+}
+
+/// PostgreSQL has no unsigned numbers.
+fn signed(value: u64) -> Result<i64, sqlx::Error> {
+    i64::try_from(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}

@@ -1,0 +1,89 @@
+//! An empty database that vouchers are moved to.
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use super::StoreError;
+use super::open::{check_server, connect, migrate, refusal};
+use crate::store::VOUCHERS;
+use crate::store::copy::{CHARGES, Contents, ISSUER, RETIRED};
+
+/// A connection to it. What was not committed is gone with it.
+pub(in crate::store) struct Target(PgConnection);
+
+impl Target {
+    /// Connects, and makes the tables if they are not there. Holds on to them: an issuer that is
+    /// started there now waits for the commit, and then finds all of it.
+    pub(in crate::store) async fn open(server: &PgConnectOptions) -> Result<Self, StoreError> {
+        let refuse = |reason| refusal(server, reason);
+        let mut connection = connect(server).await?;
+        check_server(&mut connection).await.map_err(refuse)?;
+        migrate(&mut connection).await.map_err(refuse)?;
+        let begin = "BEGIN; LOCK TABLE issuer, vouchers, charges IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(begin).execute(&mut connection).await?;
+        Ok(Self(connection))
+    }
+
+    pub(in crate::store) async fn contents(&mut self) -> Result<Contents, StoreError> {
+        let db = &mut self.0;
+        let (pairing_id, closed_below) = sqlx::query_as(ISSUER).fetch_one(&mut *db).await?;
+        Ok(Contents {
+            pairing_id,
+            closed_below,
+            retired_pairings: sqlx::query_scalar(RETIRED).fetch_all(&mut *db).await?,
+            vouchers: sqlx::query_as(VOUCHERS).fetch_all(&mut *db).await?,
+            charges: sqlx::query_as(CHARGES).fetch_all(&mut *db).await?,
+        })
+    }
+
+    pub(in crate::store) async fn put(&mut self, contents: &Contents) -> Result<(), StoreError> {
+        let db = &mut self.0;
+        sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = $2")
+            .bind(&contents.pairing_id)
+            .bind(contents.closed_below)
+            .execute(&mut *db)
+            .await?;
+        sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT unnest($1::bytea[])")
+            .bind(&contents.retired_pairings)
+            .execute(&mut *db)
+            .await?;
+        for vouchers in contents.vouchers.chunks(10_000) {
+            sqlx::query(
+                "INSERT INTO vouchers (code_hash, granted, balance, expires_at, revoked_at)
+                 SELECT code_hash, granted, balance, expires_at, revoked_at
+                 FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+                     WITH ORDINALITY AS v (code_hash, granted, balance, expires_at, revoked_at, place)
+                 ORDER BY place",
+            )
+            .bind(vouchers.iter().map(|v| &v.code_hash[..]).collect::<Vec<_>>())
+            .bind(vouchers.iter().map(|v| v.granted).collect::<Vec<_>>())
+            .bind(vouchers.iter().map(|v| v.balance).collect::<Vec<_>>())
+            .bind(vouchers.iter().map(|v| v.expires_at).collect::<Vec<_>>())
+            .bind(vouchers.iter().map(|v| v.revoked_at).collect::<Vec<_>>())
+            .execute(&mut *db)
+            .await?;
+        }
+        for charges in contents.charges.chunks(10_000) {
+            sqlx::query(
+                "INSERT INTO charges (voucher_id, body_hash, epoch, tokens, replays, window_start)
+                 SELECT id, body_hash, epoch, tokens, replays, window_start
+                 FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[],
+                     $6::bigint[]) AS c (hash, body_hash, epoch, tokens, replays, window_start)
+                 JOIN vouchers ON code_hash = hash",
+            )
+            .bind(charges.iter().map(|c| &c.code_hash[..]).collect::<Vec<_>>())
+            .bind(charges.iter().map(|c| &c.body_hash[..]).collect::<Vec<_>>())
+            .bind(charges.iter().map(|c| c.epoch).collect::<Vec<_>>())
+            .bind(charges.iter().map(|c| c.tokens).collect::<Vec<_>>())
+            .bind(charges.iter().map(|c| c.replays).collect::<Vec<_>>())
+            .bind(charges.iter().map(|c| c.window_start).collect::<Vec<_>>())
+            .execute(&mut *db)
+            .await?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) async fn commit(&mut self) -> Result<(), StoreError> {
+        sqlx::raw_sql("COMMIT").execute(&mut self.0).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Opens the database and ties it to a pairing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Row};
+
+use super::{BEGIN, Inner, PostgresStore, StoreError, in_time};
+use crate::database::Database;
+use crate::store::{Hash, PAIRING_WAS_REPLACED};
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
+
+/// The oldest server that is tested.
+const MIN_VERSION: i32 = 150_000;
+/// Connections of one issuer: one that charges, and some that look vouchers up.
+const CONNECTIONS: u32 = 6;
+/// How long to wait for one of them. While the server is down, the pool tries again until then.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl PostgresStore {
+    pub(in crate::store) async fn open(server: &PgConnectOptions) -> Result<Self, StoreError> {
+        let refuse = |reason: String| refusal(server, reason);
+        let mut connection = connect(server).await?;
+        check_server(&mut connection).await.map_err(refuse)?;
+        migrate(&mut connection).await.map_err(refuse)?;
+        drop(connection);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(server.clone());
+        Ok(Self(Arc::new(Inner { pool, pairing_id: Default::default() })))
+    }
+
+    pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let mut tx = lent.begin_with(BEGIN).await?;
+            let bound: Option<Vec<u8>> =
+                sqlx::query_scalar("SELECT pairing_id FROM issuer FOR UPDATE")
+                    .fetch_one(&mut *tx)
+                    .await?;
+            if bound.as_deref() != Some(&id[..]) {
+                rebind(&mut tx, id, bound).await?;
+            }
+            tx.commit().await?;
+            lent.release();
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+        let _ = self.0.pairing_id.set(id);
+        Ok(())
+    }
+}
+
+/// Puts a pairing in place of the one that was there. The lock on its row has waited for charges
+/// under the old one, and holds back those to come.
+async fn rebind(tx: &mut PgConnection, id: Hash, bound: Option<Vec<u8>>) -> Result<(), StoreError> {
+    let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = $1").bind(id);
+    if retired.fetch_optional(&mut *tx).await?.is_some() {
+        let database = "this issuer's database".to_owned();
+        return Err(StoreError::Open { database, reason: PAIRING_WAS_REPLACED.to_owned() });
+    }
+    if let Some(bound) = bound {
+        let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)");
+        retire.bind(bound).execute(&mut *tx).await?;
+    }
+    sqlx::query("DELETE FROM charges").execute(&mut *tx).await?;
+    sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = 0")
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) fn refusal(server: &PgConnectOptions, reason: String) -> StoreError {
+    let database = Database::Postgres(Box::new(server.clone())).to_string();
+    StoreError::Open { database, reason }
+}
+
+/// Connects, or says why not.
+pub(super) async fn connect(server: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    in_time(server.connect()).await.map_err(|error| refusal(server, error.to_string()))
+}
+
+/// Refuses a server that would lose what was acknowledged, or cannot store anything.
+pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), String> {
+    let row = sqlx::query(
+        "SELECT current_setting('server_version_num')::integer AS version,
+             current_setting('server_version') AS version_text,
+             current_setting('fsync') AS fsync,
+             current_setting('full_page_writes') AS full_page_writes,
+             pg_is_in_recovery() AS standby,
+             current_setting('transaction_read_only') AS read_only",
+    );
+    let failed = |error: sqlx::Error| error.to_string();
+    let row = in_time(row.fetch_one(connection)).await.map_err(failed)?;
+    let setting = |name: &str| row.try_get::<String, _>(name).map_err(failed);
+    if row.try_get::<i32, _>("version").map_err(failed)? < MIN_VERSION {
+        let version = setting("version_text")?;
+        return Err(format!("PostgreSQL {version} is too old; use 15 or newer"));
+    }
+    for name in ["fsync", "full_page_writes"] {
+        if setting(name)? != "on" {
+            return Err(format!(
+                "{name} is off: a crash of the server would lose charges of \
+                 requests that were answered; set {name} = on in postgresql.conf"
+            ));
+        }
+    }
+    if row.try_get::<bool, _>("standby").map_err(failed)? {
+        return Err("this server is a standby; name the primary".to_owned());
+    }
+    if setting("read_only")? != "off" {
+        return Err("transactions are read-only there; let this role write".to_owned());
+    }
+    Ok(())
+}
+
+/// Brings the tables up to date; says whether there was anything to do. Where there is not, it
+/// takes no lock: one that outlives a transaction cannot be had behind a pooler.
+pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, String> {
+    let failed = |error: sqlx::Error| error.to_string();
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let applied: HashMap<i64, Vec<u8>> = match exists {
+        false => HashMap::new(),
+        true => sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed)?
+            .into_iter()
+            .collect(),
+    };
+    if applied.keys().any(|version| !MIGRATOR.version_exists(*version)) {
+        return Err("the tables were made by a newer tocyn-issuer; update this one".to_owned());
+    }
+    let is_applied = |migration: &sqlx::migrate::Migration| {
+        applied.get(&migration.version).is_some_and(|checksum| **checksum == *migration.checksum)
+    };
+    if MIGRATOR.iter().all(is_applied) {
+        return Ok(false);
+    }
+    MIGRATOR.run(connection).await.map_err(|error| error.to_string())?;
+    Ok(true)
+}

@@ -1,0 +1,111 @@
+//! SQLite: one file, one issuer that serves it, and commands beside that.
+
+mod charge;
+mod copy;
+mod open;
+mod report;
+
+use sqlx::sqlite::SqlitePool;
+use tocyn_protocol::pairing::Epoch;
+
+use super::{Hash, StoreError, VOUCHERS, VoucherRecord, VoucherRow};
+
+/// A database file.
+#[derive(Clone)]
+pub(super) struct SqliteStore {
+    /// SQLite has one writer; a pool of one queues for it fairly.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM vouchers LIMIT 1").fetch_optional(&self.readers).await?;
+        Ok(())
+    }
+
+    pub(super) async fn finds(&self, code_hash: &Hash) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM vouchers WHERE code_hash = ?1")
+            .bind(&code_hash[..])
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    pub(super) async fn was_charged(
+        &self,
+        code_hash: &Hash,
+        body_hash: &Hash,
+    ) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT 1 FROM charges WHERE body_hash = ?2
+             AND voucher_id = (SELECT id FROM vouchers WHERE code_hash = ?1)",
+        )
+        .bind(&code_hash[..])
+        .bind(&body_hash[..])
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    pub(super) async fn create_vouchers(
+        &self,
+        code_hashes: &[Hash],
+        tokens: u64,
+        expires_at: u64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for hash in code_hashes {
+            sqlx::query(
+                "INSERT INTO vouchers (code_hash, granted, balance, expires_at)
+                 VALUES (?1, ?2, ?2, ?3)",
+            )
+            .bind(&hash[..])
+            .bind(tokens as i64)
+            .bind(expires_at as i64)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn list_vouchers(&self) -> Result<Vec<VoucherRow>, StoreError> {
+        let records: Vec<VoucherRecord> = sqlx::query_as(VOUCHERS).fetch_all(&self.readers).await?;
+        Ok(records.into_iter().map(VoucherRow::from).collect())
+    }
+
+    pub(super) async fn revoke_voucher(
+        &self,
+        hash_prefix: &[u8],
+        now: u64,
+    ) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "UPDATE vouchers SET revoked_at = coalesce(revoked_at, ?2)
+             WHERE substr(code_hash, 1, length(?1)) = ?1",
+        )
+        .bind(hash_prefix)
+        .bind(now as i64)
+        .execute(&self.writer)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    pub(super) async fn prune(&self, oldest_epoch: Epoch) -> Result<u64, StoreError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query("DELETE FROM charges WHERE epoch < ?1")
+            .bind(oldest_epoch as i64)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("UPDATE issuer SET closed_below = max(closed_below, ?1)")
+            .bind(oldest_epoch as i64)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+}

@@ -1,0 +1,101 @@
+//! Opens the file and ties it to a pairing.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{SqliteStore, StoreError};
+use crate::store::{Hash, PAIRING_WAS_REPLACED};
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
+
+/// How long a statement waits for another process, as `voucher create` beside `serve`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Waits until this process alone opens the database in `folder`; the lock goes with the file. On
+/// the folder, because closing the database's own file would drop SQLite's locks on it.
+fn lock_folder(folder: &Path) -> std::io::Result<std::fs::File> {
+    let folder = std::fs::File::open(folder)?;
+    folder.lock()?;
+    Ok(folder)
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, makes it (mode 0600) if it is not there, and brings its
+    /// tables up to date.
+    pub(in crate::store) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let refuse =
+            |reason: String| StoreError::Open { database: path.display().to_string(), reason };
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| refuse(error.to_string()))?;
+        // `serve` and `voucher create` may both be the first: one at a time makes the tables.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).to_owned();
+        let locked = tokio::task::spawn_blocking(move || lock_folder(&folder)).await;
+        let _first = locked
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| refuse(error.to_string()))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let unreadable = |error: sqlx::Error| match error.as_database_error() {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
+            Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
+                refuse(format!("{error}: the file is damaged; restore it and renew the pairing"))
+            }
+            _ => refuse(error.to_string()),
+        };
+        // A connection to a file needs no test before each use, which would cost as much as a query.
+        let pool = |connections| {
+            SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+        };
+        let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
+        MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
+        let readers = pool(4).connect_with(options).await.map_err(unreadable)?;
+        let moved: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM moved").fetch_one(&readers).await?;
+        if moved > 0 {
+            return Err(refuse(
+                "these vouchers were moved to PostgreSQL, where they may have been charged since; \
+                 set database.url in config.toml to where they are"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self { writer, readers })
+    }
+
+    pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let bound: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT pairing_id FROM issuer").fetch_one(&mut *tx).await?;
+        if bound.as_deref() != Some(&id[..]) {
+            let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1");
+            if retired.bind(&id[..]).fetch_optional(&mut *tx).await?.is_some() {
+                let database = "this issuer's database".to_owned();
+                return Err(StoreError::Open { database, reason: PAIRING_WAS_REPLACED.to_owned() });
+            }
+            if let Some(bound) = bound {
+                sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES (?1)")
+                    .bind(bound)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            sqlx::query("DELETE FROM charges").execute(&mut *tx).await?;
+            sqlx::query("UPDATE issuer SET pairing_id = ?1, closed_below = 0")
+                .bind(&id[..])
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
