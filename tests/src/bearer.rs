@@ -37,9 +37,14 @@ pub fn challenge() -> TokenChallenge {
 
 /// The key that an issuer issues under now.
 pub async fn current_key(http: &reqwest::Client, issuer_url: &str) -> PublicKey {
-    let answer = http.get(format!("{issuer_url}{DIRECTORY_PATH}")).send().await.expect("an answer");
-    let directory: IssuerDirectory = answer.json().await.expect("a directory");
-    directory.token_keys[0].public_key().expect("a key")
+    try_current_key(http, issuer_url).await.expect("a directory with a key")
+}
+
+/// The same, of an issuer that may be in trouble.
+pub async fn try_current_key(http: &reqwest::Client, issuer_url: &str) -> Option<PublicKey> {
+    let answer = http.get(format!("{issuer_url}{DIRECTORY_PATH}")).send().await.ok()?;
+    let directory: IssuerDirectory = answer.json().await.ok()?;
+    directory.token_keys.first()?.public_key().ok()
 }
 
 /// A request for `count` tokens, and what to keep.

@@ -6,11 +6,19 @@
 //! | a running issuer or relay | [`service`] |
 //! | folders of an issuer, its relay and a wallet | [`world`] |
 //! | tokens and posts without a wallet, for tests that misuse them | [`bearer`] |
+//! | what clients were told under faults, and whether it was true | [`history`] |
+//! | several processes over one database, and what goes wrong with them | [`cluster`], [`faults`], [`chaos`] |
+//! | clients that go on all the while | [`load`] |
 //! | a proxy that records bytes, or holds them back | [`tap`] |
 //! | a SOCKS5 proxy in Tor's place | [`socks`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
 
 pub mod bearer;
+pub mod chaos;
+pub mod cluster;
+pub mod faults;
+pub mod history;
+pub mod load;
 pub mod programs;
 pub mod raw_http;
 pub mod service;

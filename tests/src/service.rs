@@ -34,6 +34,11 @@ impl Service {
     /// # Panics
     /// If it does not come to listen; its log is in the message.
     pub fn run(command: &mut Command, data: &Path) -> Self {
+        Self::try_run(command, data).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, but says why it does not come to listen.
+    pub fn try_run(command: &mut Command, data: &Path) -> Result<Self, String> {
         let log = data.join("log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let mut child =
@@ -43,9 +48,9 @@ impl Service {
         stdout.read_line(&mut line).expect("stdout is text");
         let Some(url) = line.trim().strip_prefix("listening on ").map(str::to_owned) else {
             let status = child.wait();
-            panic!("{command:?} does not serve ({status:?}): {line}{}", read(&log));
+            return Err(format!("{command:?} does not serve ({status:?}): {line}{}", read(&log)));
         };
-        Self { child, url, log, _stdout: stdout }
+        Ok(Self { child, url, log, _stdout: stdout })
     }
 
     /// `http://ADDR:PORT`.
@@ -76,8 +81,21 @@ impl Service {
 
     /// SIGTERM, without waiting.
     pub fn signal_stop(&self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("it can be signalled");
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP.
+    pub fn signal_pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn signal_resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it can be signalled");
     }
 
     /// SIGTERM, and how it ends.

@@ -19,3 +19,11 @@ mod privacy;
 mod reading;
 mod renewal;
 mod scale_database;
+mod scale_faults;
+mod scale_rolling;
+
+/// Scenarios that load the machine heavily come one after the other.
+async fn heavy() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
+}
