@@ -63,6 +63,11 @@ impl Service {
         self.url.strip_prefix("http://").expect("it says so itself")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it and its predecessors on the same folder have logged.
     pub fn log(&self) -> String {
         read(&self.log)

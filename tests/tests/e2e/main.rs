@@ -12,6 +12,7 @@ mod dependency_direction;
 mod double_spend;
 mod drain;
 mod epochs;
+mod faults_sqlite;
 mod folders;
 mod issuance;
 mod lying_relay;

@@ -55,9 +55,8 @@ async fn a_relay_that_outgrows_its_file_moves_and_goes_on_in_several_processes()
     let (world, http) = (World::default(), http_client());
     let tokens = tokens(&world, &http).await;
     let relay = world.start_relay();
-    for n in 0..10 {
-        let posted = post_text(&http, &relay, &tokens[n], &format!("before {n}")).await;
-        assert_eq!(posted.0, 201);
+    for (n, token) in tokens[..10].iter().enumerate() {
+        assert_eq!(post_text(&http, &relay, token, &format!("before {n}")).await.0, 201);
     }
     let url = Postgres::shared().new_url();
     assert!(refused(&world, &["db", "copy", "--to", &url]).contains("in use by another"));
@@ -78,10 +77,10 @@ async fn a_relay_that_outgrows_its_file_moves_and_goes_on_in_several_processes()
     let again = post_text(&http, &one, &tokens[3], "before 3").await;
     assert_eq!((again.0, again.1.unwrap().seq), (200, 4));
     assert_eq!(post_text(&http, &two, &tokens[3], "another").await.0, 409);
-    for n in 10..20 {
+    for (n, token) in (10..).zip(&tokens[10..20]) {
         let relay = if n % 2 == 0 { &one } else { &two };
-        let posted = post_text(&http, relay, &tokens[n], &format!("after {n}")).await;
-        assert_eq!((posted.0, posted.1.unwrap().seq), (201, n as u64 + 1));
+        let posted = post_text(&http, relay, token, &format!("after {n}")).await;
+        assert_eq!((posted.0, posted.1.unwrap().seq), (201, n + 1));
     }
     let log = read_all(&http, one.url()).await;
     assert_eq!(log, read_all(&http, two.url()).await);

@@ -21,6 +21,7 @@ const CHECKPOINT_PAGES_AT_MOST: &str = "100000";
 /// Those who write take turns, in the order in which they come.
 pub(super) struct Writer {
     connection: Mutex<Option<SqliteConnection>>,
+    options: SqliteConnectOptions,
     /// Taken only for checkpoints.
     beside: Mutex<Option<SqliteConnection>>,
     /// About how many are in the log.
@@ -32,6 +33,7 @@ impl Writer {
         let writing = options.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES_AT_MOST);
         Ok(Arc::new(Self {
             connection: Mutex::new(Some(writing.connect().await?)),
+            options: writing,
             beside: Mutex::new(Some(options.connect().await?)),
             pages: AtomicU64::new(0),
         }))
@@ -39,7 +41,13 @@ impl Writer {
 
     /// The connection, once it is this caller's turn.
     pub(super) async fn turn(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, sqlx::Error> {
-        open_one(&self.connection).await
+        let mut connection = open_one(&self.connection).await?;
+        if connection.is_in_transaction() {
+            // The last one was given up. If SQLite has ended it by itself, as where the disk is
+            // full, this connection would wait for its end for ever.
+            *connection = self.options.connect().await?;
+        }
+        Ok(connection)
     }
 
     /// Takes note of posts that were committed: each changes a page of the spent set, and fills

@@ -4,6 +4,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{SqliteStore, StoreError};
@@ -56,8 +57,16 @@ impl SqliteStore {
             _ => refuse(error.to_string()),
         };
         // A connection to a file needs no test before each use, which would cost as much as a query.
+        // One whose transaction was given up is not used again: where SQLite has ended that by
+        // itself, as when the disk is full, it would wait for its end for ever.
         let pool = |connections| {
-            SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .test_before_acquire(false)
+                .after_release(|connection, _| {
+                    let good = !connection.is_in_transaction();
+                    Box::pin(async move { Ok(good) })
+                })
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
         MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
