@@ -57,6 +57,31 @@ async fn a_killed_server_loses_nothing_that_was_acknowledged_and_is_found_again(
 }
 
 #[tokio::test]
+async fn the_spent_set_is_searched_by_its_key_however_fast_it_grows() {
+    // The planner takes a partition for as small as it was when it last looked: never, here.
+    let f = Fixture::new(On::Postgres).await;
+    let tokens: Vec<_> = (0..20).flat_map(|_| f.tokens(0, 100)).collect();
+    for tokens in tokens.chunks(50) {
+        let posts: Vec<_> = tokens.iter().map(|token| f.pay(token, 0, "a message")).collect();
+        f.spend(&posts, 1).await;
+        f.spend(&posts, 1).await;
+    }
+    f.store.close().await;
+    // What a session has read is known once it has ended.
+    let rows =
+        "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname LIKE 'spent_%')
+             + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname LIKE 'spent_%')";
+    let sessions = "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'tocyn-relay'";
+    while f.numbers(sessions).await[0] > 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let read = f.numbers(rows).await[0];
+    assert!((2000..6000).contains(&read), "{read} rows were read for 2000 tokens, each found once");
+}
+
+#[tokio::test]
 async fn a_server_that_would_lose_what_is_acknowledged_is_refused() {
     let careless = Postgres::start(&["fsync=off"]);
     let reason = refusal(&parse(&careless.new_url())).await;

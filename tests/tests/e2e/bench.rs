@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tocyn_e2e::world::{World, output, succeed};
+use tocyn_test_postgres::Postgres;
 
 /// Runs a benchmark that must succeed; gives its JSON and its page.
 fn bench(args: &[&str]) -> (Value, String) {
@@ -144,6 +145,22 @@ fn relay_with_all_kinds_of_posts() {
         assert!(number(&run["cpu"]["relay_seconds"]) >= 0.0);
         assert!(count(&run["relay_peak_bytes"]) > 1_000_000);
     }
+}
+
+#[test]
+fn several_relays_on_postgres_and_nothing_is_left_there() {
+    let (server, databases) = (Postgres::shared(), "SELECT count(*) FROM pg_database");
+    let url = server.new_url();
+    let before = server.sql("postgres", databases);
+    let args = ["relay", "--spawn", "--posts", "100", "--database", &url, "--relays", "2"];
+    let (json, _) = bench(&[&args[..], &["--connections", "4"]].concat());
+    let settings = &json["settings"];
+    assert_eq!((&settings["relays"], &settings["database"]), (&2.into(), &"PostgreSQL".into()));
+    assert!(settings["durability"].as_str().unwrap().contains("synchronous_commit"));
+    assert!(number(&json["floors"]["inserts_per_second"]) > 0.0);
+    assert_run(&json["runs"][0], 4, 100);
+    assert!(number(&json["runs"][0]["share_of_floor"]) > 0.0);
+    assert_eq!(server.sql("postgres", databases), before);
 }
 
 #[test]
