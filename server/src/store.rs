@@ -154,6 +154,14 @@ impl Store {
         }
     }
 
+    /// Whether posts can be taken.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.range().await.map(drop),
+            Self::Postgres(store) => store.ready().await,
+        }
+    }
+
     /// At most `limit` messages after the sequence `after`; None if there is none. Where the
     /// messages right after it are deleted, the page begins with the oldest one that is kept.
     pub async fn read_after(&self, after: u64, limit: u64) -> Result<Option<ReadPage>, StoreError> {

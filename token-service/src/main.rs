@@ -18,7 +18,16 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tocyn-issuer: {error}");
+            // What lies behind it, where it does not say so itself.
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(why) = source {
+                if !text.contains(&why.to_string()) {
+                    text = format!("{text}: {why}");
+                }
+                source = why.source();
+            }
+            eprintln!("tocyn-issuer: {text}");
             ExitCode::FAILURE
         }
     }

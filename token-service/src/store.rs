@@ -89,7 +89,7 @@ impl Store {
         on_backend!(self.close());
     }
 
-    /// Whether the database answers.
+    /// Whether requests can be charged.
     pub async fn ping(&self) -> Result<(), StoreError> {
         on_backend!(self.ping())
     }

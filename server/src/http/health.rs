@@ -17,6 +17,6 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
     }
     let relay: &Relay = &state.relay;
     relay.epochs.redeemer((relay.clock)())?;
-    relay.store.range().await?;
+    relay.store.ready().await?;
     Ok("ready\n")
 }

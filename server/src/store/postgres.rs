@@ -12,7 +12,7 @@ mod watch;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -43,6 +43,9 @@ struct Inner {
     filling: Mutex<()>,
     /// The newest sequence that is known to be durable.
     seen_head: AtomicU64,
+    /// Whether the log was found to end before that. For good: what is in memory, and what
+    /// those who follow have read, is of a log that is no more.
+    went_back: AtomicBool,
     pairing_id: [u8; 32],
     cell_bytes: usize,
 }
@@ -50,6 +53,23 @@ struct Inner {
 impl PostgresStore {
     fn saw_head(&self, head: u64) {
         self.0.seen_head.fetch_max(head, Ordering::Relaxed);
+    }
+
+    /// Takes note of a head that was read after `seen` was known.
+    fn read_head(&self, head: u64, seen: u64) -> Result<(), StoreError> {
+        if head < seen {
+            self.0.went_back.store(true, Ordering::Relaxed);
+        }
+        self.check_went_back()?;
+        self.saw_head(head);
+        Ok(())
+    }
+
+    fn check_went_back(&self) -> Result<(), StoreError> {
+        match self.0.went_back.load(Ordering::Relaxed) {
+            true => Err(StoreError::WentBack),
+            false => Ok(()),
+        }
     }
 
     fn seen_head(&self) -> u64 {

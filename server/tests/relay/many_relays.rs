@@ -115,6 +115,8 @@ async fn a_relay_with_the_old_pairing_can_spend_nothing_and_never_come_back() {
         assert!(matches!(refused, Ok(()) | Err(StoreError::PairingReplaced)), "{refused:?}");
     }
     assert!(matches!(old.spend_and_append(&paid[1..], 1).await, Err(StoreError::PairingReplaced)));
+    assert!(matches!(old.ready().await, Err(StoreError::PairingReplaced)));
+    f.store.ready().await.unwrap();
     assert_eq!(f.range().await, (1, 1));
     let error = Store::open(&f.database, &old_pairing, 64).await.err().unwrap().to_string();
     assert!(error.contains("was replaced before"), "{error}");
@@ -132,6 +134,25 @@ async fn a_log_that_went_back_takes_no_posts() {
         let refused = f.store.spend_and_append(&posts[2..], 1).await;
         assert!(matches!(refused, Err(StoreError::WentBack)), "{refused:?}");
     }
+    // Nor does it go on reading from what it remembers of the other log.
+    assert!(matches!(f.store.read_after(0, 9).await, Err(StoreError::WentBack)));
+    assert!(matches!(f.store.range().await, Err(StoreError::WentBack)));
+    assert!(matches!(f.store.ready().await, Err(StoreError::WentBack)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_log_that_went_back_is_cut_off() {
+    let f = Fixture::new(On::Postgres).await;
+    f.spend(&f.posts(0..3), 1).await;
+    f.store.read_after(0, 9).await.unwrap().unwrap();
+    let (store, head) = (f.store.clone(), Head::default());
+    let mut newest = head.subscribe();
+    let watching = tokio::spawn(async move { store.work_forever(head).await });
+    newest.wait_for(|head| *head == Some(3)).await.unwrap();
+    f.sql("DELETE FROM blocks; UPDATE log SET head = 0").await;
+    newest.changed().await.unwrap();
+    assert!(matches!(f.store.read_after(3, 9).await, Err(StoreError::WentBack)));
+    watching.abort();
 }
 
 #[tokio::test]

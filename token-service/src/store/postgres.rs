@@ -54,9 +54,10 @@ impl PostgresStore {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
-            sqlx::query("SELECT 1 FROM vouchers LIMIT 1").fetch_optional(&mut *lent).await?;
+            let bound = sqlx::query_scalar("SELECT pairing_id FROM issuer");
+            let bound = bound.fetch_one(&mut *lent).await?;
             lent.release();
-            Ok(())
+            self.check_pairing(bound)
         })
         .await
     }

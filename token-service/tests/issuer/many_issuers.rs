@@ -101,9 +101,11 @@ async fn an_issuer_with_the_old_pairing_charges_nothing_and_never_comes_back() {
     old.bind(&old_pairing).await.unwrap();
     assert_eq!(charge_one(&old, charge(1, 16), RULES, 1).await, Ok(5));
     new.bind(&new_pairing).await.unwrap();
-    for refused in
-        [old.charge_batch(&[charge(2, 16)], RULES, 1).await.map(drop), old.prune(9).await.map(drop)]
-    {
+    for refused in [
+        old.ping().await,
+        old.charge_batch(&[charge(2, 16)], RULES, 1).await.map(drop),
+        old.prune(9).await.map(drop),
+    ] {
         assert!(matches!(refused, Err(StoreError::PairingReplaced)), "{refused:?}");
     }
     assert_eq!(charge_one(&new, charge(2, 16), RULES, 1).await, Ok(5));

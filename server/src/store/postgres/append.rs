@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, BytesMut};
 use sqlx::Row;
@@ -107,7 +108,13 @@ impl PostgresStore {
             let row = self.query(posts, now).fetch_one(&mut connection).await?;
             Ok::<_, sqlx::Error>((connection, row))
         })
-        .await?;
+        .await
+        .map_err(StoreError::from)
+        .inspect_err(|error| {
+            if matches!(error, StoreError::WentBack) {
+                self.0.went_back.store(true, Ordering::Relaxed);
+            }
+        })?;
         writers().push(connection);
         let appended = decode(&row)?;
         if let Appended::From(first_seq) = appended {

@@ -52,6 +52,7 @@ impl PostgresStore {
             tail: Tail::new(SEQUENCE_BYTES + cell_bytes),
             filling: Mutex::default(),
             seen_head: 0.into(),
+            went_back: false.into(),
             pairing_id,
             cell_bytes,
         }));

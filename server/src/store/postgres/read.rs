@@ -10,7 +10,9 @@ use crate::store::page::{Block, SEQUENCE_BYTES, block_messages};
 const TRIM_MESSAGES: i64 = 10_000;
 
 impl PostgresStore {
+    /// Fails where the log ends before what was seen of it: what is in memory is of another one.
     pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {
+        let seen = self.seen_head();
         let query = sqlx::query(
             "SELECT head, coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest FROM log",
         );
@@ -25,8 +27,24 @@ impl PostgresStore {
             oldest: unsigned(row.try_get("oldest")?),
             head: unsigned(row.try_get("head")?),
         };
-        self.saw_head(range.head);
+        self.read_head(range.head, seen)?;
         Ok(range)
+    }
+
+    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
+        self.range().await?;
+        let query = sqlx::query_scalar("SELECT pairing_id FROM log");
+        let bound: Vec<u8> = in_time(async {
+            let mut lent = self.lend().await?;
+            let bound = query.fetch_one(&mut *lent).await?;
+            lent.release();
+            Ok::<_, sqlx::Error>(bound)
+        })
+        .await?;
+        match bound == self.0.pairing_id {
+            true => Ok(()),
+            false => Err(StoreError::PairingReplaced),
+        }
     }
 
     pub(crate) async fn read_after(
@@ -34,6 +52,7 @@ impl PostgresStore {
         after: u64,
         limit: u64,
     ) -> Result<Option<ReadPage>, StoreError> {
+        self.check_went_back()?;
         let frame_bytes = SEQUENCE_BYTES + self.0.cell_bytes;
         let most = block_messages(frame_bytes) as u64;
         let tail = &self.0.tail;

@@ -26,10 +26,14 @@ impl PostgresStore {
         let mut connection = None;
         loop {
             if head.is_watched() {
+                let seen = self.seen_head();
                 match in_time(self.look(connection.take())).await {
                     Ok((newest, good)) => {
                         connection = Some(good);
-                        self.saw_head(newest);
+                        // Those who follow wake, and are cut off, if the log went back.
+                        if self.read_head(newest, seen).is_err() {
+                            head.raise(u64::MAX);
+                        }
                         head.raise(newest);
                     }
                     Err(error) => tracing::debug!(%error, "cannot look for new messages"),
