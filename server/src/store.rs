@@ -90,6 +90,18 @@ fn other_cell_bytes(stored: usize, configured: usize) -> String {
     )
 }
 
+/// What there is to see where no relay has been.
+const NOTHING_YET: &str = "no relay has served from this database yet";
+
+/// What a database is opened for.
+#[derive(Clone, Copy)]
+enum Purpose<'a> {
+    /// To serve: it is tied to this pairing, and its cells must have this size.
+    Serve(&'a Pairing, usize),
+    /// To be looked at, or copied.
+    Look,
+}
+
 /// The range of the log that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogRange {
@@ -117,14 +129,30 @@ impl Store {
         pairing: &Pairing,
         cell_bytes: usize,
     ) -> Result<Self, StoreError> {
+        Self::open_for(database, Purpose::Serve(pairing, cell_bytes)).await
+    }
+
+    /// Opens a database that a relay has made, whatever its pairing, and brings its tables up to
+    /// date. Nothing may be spent there: it is for those who look at it, or copy it.
+    pub async fn look_at(database: &Database) -> Result<Self, StoreError> {
+        Self::open_for(database, Purpose::Look).await
+    }
+
+    async fn open_for(database: &Database, purpose: Purpose<'_>) -> Result<Self, StoreError> {
         Ok(match database {
-            Database::Sqlite(path) => {
-                Self::Sqlite(SqliteStore::open(path, pairing, cell_bytes).await?)
-            }
+            Database::Sqlite(path) => Self::Sqlite(SqliteStore::open(path, purpose).await?),
             Database::Postgres(server) => {
-                Self::Postgres(PostgresStore::open(server, pairing, cell_bytes).await?)
+                Self::Postgres(PostgresStore::open(server, purpose).await?)
             }
         })
+    }
+
+    /// Makes the tables, or brings them up to date; says whether there was anything to do.
+    pub async fn migrate(database: &Database) -> Result<bool, StoreError> {
+        match database {
+            Database::Sqlite(path) => SqliteStore::migrate(path).await,
+            Database::Postgres(server) => PostgresStore::migrate(server).await,
+        }
     }
 
     /// Spends each token and stores its message, in one transaction, and answers for each in

@@ -27,30 +27,31 @@ pub(super) enum DbCommand {
 
 impl DbCommand {
     pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
-        let (database, pairing) = (&settings.database, data.pairing()?);
+        let database = &settings.database;
         // A file has one owner; a server is looked at beside the relays that it serves.
         let _lock = match self {
-            Self::Check | Self::Stats { .. } => None,
-            _ if database.is_shared() => None,
-            _ => Some(data.lock()?),
+            Self::Migrate | Self::Copy { .. } if !database.is_shared() => Some(data.lock()?),
+            _ => None,
         };
-        let store = Store::open(database, &pairing, settings.config.cell_bytes).await?;
-        let done = match self {
-            Self::Migrate => {
-                println!("{database}: the tables are up to date");
-                Ok(())
-            }
-            Self::Check => check(&store, database).await,
-            Self::Stats { json } => stats(&store, json).await,
-            Self::Copy { to } => copy(&store, database, &to, now).await,
-        };
-        store.close().await;
-        done
+        let look = async || Store::look_at(database).await;
+        match self {
+            Self::Migrate => migrate(database).await,
+            Self::Check => check(look().await?, database).await,
+            Self::Stats { json } => stats(look().await?, json).await,
+            Self::Copy { to } => copy(look().await?, database, &to, now).await,
+        }
     }
 }
 
-async fn check(store: &Store, database: &Database) -> CliResult {
+async fn migrate(database: &Database) -> CliResult {
+    let done = if Store::migrate(database).await? { "are now" } else { "were" };
+    println!("{database}: the tables {done} up to date");
+    Ok(())
+}
+
+async fn check(store: Store, database: &Database) -> CliResult {
     let faults = store.check().await?;
+    store.close().await;
     if faults.is_empty() {
         println!("{database}: no fault found");
         return Ok(());
@@ -65,8 +66,9 @@ async fn check(store: &Store, database: &Database) -> CliResult {
     .into())
 }
 
-async fn stats(store: &Store, json: bool) -> CliResult {
+async fn stats(store: Store, json: bool) -> CliResult {
     let stats = store.stats().await?;
+    store.close().await;
     if json {
         println!("{}", serde_json::to_string(&stats)?);
         return Ok(());
@@ -82,7 +84,7 @@ async fn stats(store: &Store, json: bool) -> CliResult {
     Ok(())
 }
 
-async fn copy(store: &Store, from: &Database, to: &str, now: u64) -> CliResult {
+async fn copy(store: Store, from: &Database, to: &str, now: u64) -> CliResult {
     if from.is_shared() {
         return Err(format!("{from} is not SQLite; moves go from SQLite to PostgreSQL").into());
     }
@@ -106,6 +108,7 @@ async fn copy(store: &Store, from: &Database, to: &str, now: u64) -> CliResult {
     };
     println!("{} messages and {} spent tokens are now in {target}", copied.messages, copied.spent);
     println!("SHA-256 of all of them, the same on both sides: {}", copied.digest);
+    store.close().await;
     println!("now set database.url in config.toml; {from} is not served any more");
     Ok(())
 }

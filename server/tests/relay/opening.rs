@@ -10,7 +10,9 @@ use tocyn_relay::store::{SpendOutcome, Store};
 use crate::fixture::{Fixture, On, on_both, pairing, seq};
 
 on_both! {
+    a_database_of_a_newer_relay_is_refused,
     another_cell_size_is_refused,
+    whoever_looks_at_a_database_changes_nothing,
 }
 
 async fn another_cell_size_is_refused(on: On) {
@@ -18,6 +20,37 @@ async fn another_cell_size_is_refused(on: On) {
     f.store.close().await;
     let error = Store::open(&f.database, &f.pairing, 128).await.err().unwrap().to_string();
     assert!(error.contains("64 bytes") && error.contains("128"), "{error}");
+}
+
+async fn a_database_of_a_newer_relay_is_refused(on: On) {
+    let f = Fixture::new(on).await;
+    f.sql(
+        "INSERT INTO _sqlx_migrations SELECT 9999, 'newer', installed_on, success, checksum, 0
+           FROM _sqlx_migrations WHERE version = 1",
+    )
+    .await;
+    for refused in [
+        Store::open(&f.database, &f.pairing, 64).await.err(),
+        Store::look_at(&f.database).await.err(),
+        Store::migrate(&f.database).await.err(),
+    ] {
+        let refused = refused.expect("it is refused").to_string();
+        assert!(refused.contains("newer tocyn-relay") && refused.contains("update"), "{refused}");
+    }
+}
+
+async fn whoever_looks_at_a_database_changes_nothing(on: On) {
+    let f = Fixture::new(on).await;
+    let paid = f.posts(0..2);
+    f.spend(&paid[..1], 1).await;
+    let seen = Store::look_at(&f.database).await.unwrap();
+    assert!(seen.check().await.unwrap().is_empty());
+    let stats = seen.stats().await.unwrap();
+    assert_eq!((stats.head, stats.cell_bytes, stats.spent[0].tokens), (1, 64, 1));
+    assert!(!Store::migrate(&f.database).await.unwrap(), "they are up to date");
+    seen.close().await;
+    // The pairing and the spent set are as before.
+    assert!(matches!(f.spend(&paid, 2).await[0], SpendOutcome::StoredBefore(_)));
 }
 
 #[tokio::test]

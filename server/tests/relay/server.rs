@@ -109,6 +109,12 @@ async fn databases_that_cannot_be_used_are_named_with_what_to_do() {
     );
     let reason = refusal(&parse(&server.url(&read_only))).await;
     assert!(reason.contains("read-only"), "{reason}");
+
+    let isolated = server.new_database();
+    let set = "SET default_transaction_isolation = 'repeatable read'";
+    server.sql("postgres", &format!("ALTER DATABASE {isolated} {set}"));
+    let reason = refusal(&parse(&server.url(&isolated))).await;
+    assert!(reason.contains("read committed"), "{reason}");
 }
 
 #[tokio::test]

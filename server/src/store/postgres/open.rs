@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Row};
-use tocyn_protocol::pairing::Pairing;
 use tokio::sync::Mutex;
 
 use super::{Inner, PostgresStore, StoreError, epochs, in_time};
 use crate::database::Database;
 use crate::store::page::SEQUENCE_BYTES;
 use crate::store::tail::Tail;
+use crate::store::{NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -24,23 +24,32 @@ const CONNECTIONS: u32 = 6;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl PostgresStore {
-    pub(crate) async fn open(
+    pub(in crate::store) async fn open(
         server: &PgConnectOptions,
-        pairing: &Pairing,
-        cell_bytes: usize,
+        purpose: Purpose<'_>,
     ) -> Result<Self, StoreError> {
         let refuse = |reason: String| refusal(server, reason);
         let mut connection = connect(server).await?;
         check_server(&mut connection).await.map_err(refuse)?;
         migrate(&mut connection).await.map_err(refuse)?;
-        let pairing_id = pairing.key_pair(0).public().token_key_id().0;
-        let stored = bind(&mut connection, pairing_id, cell_bytes).await?;
-        let Some(stored) = stored else {
-            return Err(refuse(crate::store::PAIRING_WAS_REPLACED.to_owned()));
+        let (pairing_id, cell_bytes) = match purpose {
+            Purpose::Serve(pairing, cell_bytes) => {
+                let pairing_id = pairing.key_pair(0).public().token_key_id().0;
+                let stored = bind(&mut connection, pairing_id, cell_bytes).await?;
+                let stored = stored.ok_or_else(|| refuse(PAIRING_WAS_REPLACED.to_owned()))?;
+                if stored != cell_bytes {
+                    return Err(refuse(other_cell_bytes(stored, cell_bytes)));
+                }
+                (pairing_id, cell_bytes)
+            }
+            Purpose::Look => {
+                let stored =
+                    sqlx::query_as::<_, ([u8; 32], i32)>("SELECT pairing_id, cell_bytes FROM log");
+                let stored = in_time(stored.fetch_optional(&mut connection)).await?;
+                let (id, bytes) = stored.ok_or_else(|| refuse(NOTHING_YET.to_owned()))?;
+                (id, bytes as usize)
+            }
         };
-        if stored != cell_bytes {
-            return Err(refuse(crate::store::other_cell_bytes(stored, cell_bytes)));
-        }
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -58,6 +67,15 @@ impl PostgresStore {
         }));
         store.range().await?; // from now on it must not go back
         Ok(store)
+    }
+}
+
+impl PostgresStore {
+    pub(in crate::store) async fn migrate(server: &PgConnectOptions) -> Result<bool, StoreError> {
+        let refuse = |reason: String| refusal(server, reason);
+        let mut connection = connect(server).await?;
+        check_server(&mut connection).await.map_err(refuse)?;
+        migrate(&mut connection).await.map_err(refuse)
     }
 }
 
@@ -79,7 +97,8 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
              current_setting('fsync') AS fsync,
              current_setting('full_page_writes') AS full_page_writes,
              pg_is_in_recovery() AS standby,
-             current_setting('transaction_read_only') AS read_only",
+             current_setting('transaction_read_only') AS read_only,
+             current_setting('transaction_isolation') AS isolation",
     );
     let failed = |error: sqlx::Error| error.to_string();
     let row = in_time(row.fetch_one(connection)).await.map_err(failed)?;
@@ -101,6 +120,11 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
     }
     if setting("read_only")? != "off" {
         return Err("transactions are read-only there; let this role write".to_owned());
+    }
+    if setting("isolation")? != "read committed" {
+        return Err("transactions are not `read committed` there, which they must be to wait for \
+             each other; set default_transaction_isolation back for this role"
+            .to_owned());
     }
     Ok(())
 }

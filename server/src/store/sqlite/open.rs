@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Row};
+use sqlx::{ConnectOptions, Connection, Row};
 use tocyn_protocol::pairing::Pairing;
 
 use super::super::page::{BLOCK_BYTES, SEQUENCE_BYTES};
 use super::writer::Writer;
 use super::{SqliteStore, StoreError, Tail, spent};
+use crate::store::{NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -45,17 +47,40 @@ fn damaged(found: &str) -> String {
     format!("{found}: the file is damaged; restore it from a backup and renew the pairing")
 }
 
+fn not_migrated(error: &MigrateError) -> String {
+    match error {
+        MigrateError::VersionMissing(_) => {
+            "the tables were made by a newer tocyn-relay; update this one".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+fn refusal(path: &Path, reason: String) -> StoreError {
+    StoreError::Open { database: path.display().to_string(), reason }
+}
+
+fn unreadable(path: &Path, error: sqlx::Error) -> StoreError {
+    match error.as_database_error() {
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
+        Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
+            refusal(path, damaged(&error.to_string()))
+        }
+        _ => refusal(path, error.to_string()),
+    }
+}
+
 impl SqliteStore {
-    /// Opens the file, and makes it (mode 0600) if it is not there.
-    pub(crate) async fn open(
+    /// Opens the file. To be served from, it is made (mode 0600) if it is not there.
+    pub(in crate::store) async fn open(
         path: &Path,
-        pairing: &Pairing,
-        cell_bytes: usize,
+        purpose: Purpose<'_>,
     ) -> Result<Self, StoreError> {
         reuse_freed_memory();
-        let refuse = |reason| StoreError::Open { database: path.display().to_string(), reason };
+        let refuse = |reason| refusal(path, reason);
+        let unreadable = |error| unreadable(path, error);
         std::fs::OpenOptions::new()
-            .create(true)
+            .create(matches!(purpose, Purpose::Serve(..)))
             .truncate(false)
             .write(true)
             .mode(0o600)
@@ -72,13 +97,6 @@ impl SqliteStore {
             .pragma("cache_size", WRITER_CACHE_KIB)
             // What a statement over many rows would need to undo itself stays in memory.
             .pragma("temp_store", "memory");
-        let unreadable = |error: sqlx::Error| match error.as_database_error() {
-            // SQLITE_CORRUPT and SQLITE_NOTADB.
-            Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
-                refuse(damaged(&error.to_string()))
-            }
-            _ => refuse(error.to_string()),
-        };
         let writer = Writer::open(writing).await.map_err(unreadable)?;
         match std::fs::metadata(path).map(|file| file.len()) {
             Ok(bytes) if bytes > CHECK_BYTES => tracing::info!(
@@ -96,12 +114,20 @@ impl SqliteStore {
             }
         }
         let migrated = MIGRATOR.run(&mut *writer.turn().await?).await;
-        migrated.map_err(|error| refuse(error.to_string()))?;
+        migrated.map_err(|error| refuse(not_migrated(&error)))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.pragma("cache_size", READER_CACHE_KIB))
             .await
             .map_err(unreadable)?;
+        let cell_bytes = match purpose {
+            Purpose::Serve(_, cell_bytes) => cell_bytes,
+            Purpose::Look => {
+                let stored = sqlx::query_scalar::<_, i64>("SELECT cell_bytes FROM log");
+                let stored = stored.fetch_optional(&readers).await.map_err(unreadable)?;
+                stored.ok_or_else(|| refuse(NOTHING_YET.to_owned()))? as usize
+            }
+        };
         let frame_bytes = SEQUENCE_BYTES + cell_bytes;
         let tail = Arc::new(Tail::new(frame_bytes));
         let store = Self { writer, readers, tail, frame_bytes };
@@ -113,15 +139,29 @@ impl SqliteStore {
                     .to_owned(),
             ));
         }
+        let Purpose::Serve(pairing, _) = purpose else { return Ok(store) };
         let Some(stored) = store.bind(pairing, cell_bytes).await? else {
             store.close().await;
-            return Err(refuse(crate::store::PAIRING_WAS_REPLACED.to_owned()));
+            return Err(refuse(PAIRING_WAS_REPLACED.to_owned()));
         };
         if stored != cell_bytes {
             store.close().await;
-            return Err(refuse(crate::store::other_cell_bytes(stored, cell_bytes)));
+            return Err(refuse(other_cell_bytes(stored, cell_bytes)));
         }
         Ok(store)
+    }
+
+    pub(in crate::store) async fn migrate(path: &Path) -> Result<bool, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
+        let version = "SELECT max(version) FROM _sqlx_migrations WHERE success";
+        // None too where there are no tables at all.
+        let before: Option<i64> =
+            sqlx::query_scalar(version).fetch_one(&mut connection).await.unwrap_or_default();
+        let migrated = MIGRATOR.run(&mut connection).await;
+        migrated.map_err(|error| refusal(path, not_migrated(&error)))?;
+        let after: Option<i64> = sqlx::query_scalar(version).fetch_one(&mut connection).await?;
+        Ok(before != after)
     }
 
     /// Ties the database to a pairing; gives the size of its cells. None if the pairing was

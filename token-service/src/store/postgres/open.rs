@@ -93,7 +93,8 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
              current_setting('fsync') AS fsync,
              current_setting('full_page_writes') AS full_page_writes,
              pg_is_in_recovery() AS standby,
-             current_setting('transaction_read_only') AS read_only",
+             current_setting('transaction_read_only') AS read_only,
+             current_setting('transaction_isolation') AS isolation",
     );
     let failed = |error: sqlx::Error| error.to_string();
     let row = in_time(row.fetch_one(connection)).await.map_err(failed)?;
@@ -115,6 +116,11 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
     }
     if setting("read_only")? != "off" {
         return Err("transactions are read-only there; let this role write".to_owned());
+    }
+    if setting("isolation")? != "read committed" {
+        return Err("transactions are not `read committed` there, which they must be to wait for \
+             each other; set default_transaction_isolation back for this role"
+            .to_owned());
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::Connection;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{SqliteStore, StoreError};
@@ -69,7 +70,12 @@ impl SqliteStore {
                 })
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
-        MIGRATOR.run(&writer).await.map_err(|error| refuse(error.to_string()))?;
+        MIGRATOR.run(&writer).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) => {
+                refuse("the tables were made by a newer tocyn-issuer; update this one".to_owned())
+            }
+            error => refuse(error.to_string()),
+        })?;
         let readers = pool(4).connect_with(options).await.map_err(unreadable)?;
         let moved: i64 =
             sqlx::query_scalar("SELECT count(*) FROM moved").fetch_one(&readers).await?;
