@@ -1,6 +1,7 @@
 //! Which files are opened, and how an older one is brought up to date.
 
 use std::borrow::Cow;
+use std::os::unix::fs::PermissionsExt;
 
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -51,6 +52,20 @@ async fn whoever_looks_at_a_database_changes_nothing(on: On) {
     seen.close().await;
     // The pairing and the spent set are as before.
     assert!(matches!(f.spend(&paid, 2).await[0], SpendOutcome::StoredBefore(_)));
+}
+
+#[tokio::test]
+async fn a_file_is_made_by_who_serves_or_migrates_and_not_by_who_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.sqlite");
+    let database = path.as_path().into();
+    let refused = Store::look_at(&database).await.err().unwrap().to_string();
+    assert!(refused.contains("no relay has served") && !path.exists(), "{refused}");
+    assert!(Store::migrate(&database).await.unwrap(), "there was something to do");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let refused = Store::look_at(&database).await.err().unwrap().to_string();
+    assert!(refused.contains("no relay has served"), "{refused}");
+    Store::open(&database, &pairing(), 64).await.unwrap();
 }
 
 #[tokio::test]

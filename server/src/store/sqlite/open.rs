@@ -60,6 +60,13 @@ fn refusal(path: &Path, reason: String) -> StoreError {
     StoreError::Open { database: path.display().to_string(), reason }
 }
 
+/// Makes the file if it is not there, for its owner only.
+fn make_file(path: &Path) -> Result<(), StoreError> {
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.create(true).truncate(false).write(true).mode(0o600).open(path);
+    opened.map(drop).map_err(|error| refusal(path, error.to_string()))
+}
+
 fn unreadable(path: &Path, error: sqlx::Error) -> StoreError {
     match error.as_database_error() {
         // SQLITE_CORRUPT and SQLITE_NOTADB.
@@ -79,13 +86,11 @@ impl SqliteStore {
         reuse_freed_memory();
         let refuse = |reason| refusal(path, reason);
         let unreadable = |error| unreadable(path, error);
-        std::fs::OpenOptions::new()
-            .create(matches!(purpose, Purpose::Serve(..)))
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| refuse(error.to_string()))?;
+        match purpose {
+            Purpose::Serve(..) => make_file(path)?,
+            Purpose::Look if path.exists() => {}
+            Purpose::Look => return Err(refuse(NOTHING_YET.to_owned())),
+        }
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -152,6 +157,7 @@ impl SqliteStore {
     }
 
     pub(in crate::store) async fn migrate(path: &Path) -> Result<bool, StoreError> {
+        make_file(path)?;
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
         let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
         let version = "SELECT max(version) FROM _sqlx_migrations WHERE success";
