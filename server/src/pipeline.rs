@@ -180,7 +180,7 @@ async fn commit_forever(
                     answer.send(Err(PostError::Store(error.clone())));
                 }
             }
-            // What panics is a bug, and has stored nothing. The dropped answers are a 500.
+            // What panics is a bug. The dropped answers are a 500; the same post again finds out.
             Err(_) => tracing::error!("the writer has panicked, and goes on"),
         }
     }

@@ -17,14 +17,25 @@ pub struct Removed {
     pub epochs: Vec<u64>,
 }
 
-/// One round at `now` (unix seconds).
+/// One round at `now` (unix seconds). A part that fails keeps no other one from its turn.
 pub async fn run_once(relay: &Relay, now: u64) -> Result<Removed, StoreError> {
-    let mut removed = Removed::default();
-    if let Ok(live) = relay.epochs.pairing().redeemable_epochs(now) {
-        removed.epochs = relay.store.close_epochs_below(live[0]).await?;
-        let next = live.last().map(|newest| newest + 1);
-        relay.store.prepare_epochs(&live.into_iter().chain(next).collect::<Vec<_>>()).await?;
-    }
+    relay.store.check_clock(now).await?;
+    let messages = trim(relay, now).await;
+    let epochs = change_epochs(relay, now).await;
+    Ok(Removed { messages: messages?, epochs: epochs? })
+}
+
+/// Makes room for the epochs to come, and drops those that are over.
+async fn change_epochs(relay: &Relay, now: u64) -> Result<Vec<u64>, StoreError> {
+    let Ok(live) = relay.epochs.pairing().redeemable_epochs(now) else { return Ok(Vec::new()) };
+    let next = live.last().map(|newest| newest + 1);
+    let to_come: Vec<_> = live.iter().copied().chain(next).collect();
+    let prepared = relay.store.prepare_epochs(&to_come).await;
+    let closed = relay.store.close_epochs_below(live[0]).await;
+    prepared.and(closed)
+}
+
+async fn trim(relay: &Relay, now: u64) -> Result<u64, StoreError> {
     let retention = &relay.config.retention;
     let keep_from = match retention.max_bytes / relay.config.cell_bytes as u64 {
         0 => 0,
@@ -34,8 +45,7 @@ pub async fn run_once(relay: &Relay, now: u64) -> Result<Removed, StoreError> {
         0 => 0,
         age => now.saturating_sub(age),
     };
-    removed.messages = relay.store.trim(keep_from, received_from).await?;
-    Ok(removed)
+    relay.store.trim(keep_from, received_from).await
 }
 
 /// A round at once, then one every 30 seconds, or every epoch where that is shorter.

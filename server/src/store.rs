@@ -90,6 +90,10 @@ fn other_cell_bytes(stored: usize, configured: usize) -> String {
     )
 }
 
+/// Why tables of an older version are not looked at.
+const NOT_UP_TO_DATE: &str = "its tables are of an older version; `tocyn-relay db migrate` brings \
+    them up to date, but older relays that use them cannot start again then";
+
 /// What there is to see where no relay has been.
 const NOTHING_YET: &str = "no relay has served from this database yet";
 
@@ -98,8 +102,10 @@ const NOTHING_YET: &str = "no relay has served from this database yet";
 enum Purpose<'a> {
     /// To serve: it is tied to this pairing, and its cells must have this size.
     Serve(&'a Pairing, usize),
-    /// To be looked at, or copied.
+    /// To be looked at.
     Look,
+    /// To be moved elsewhere, or to find out whether it was.
+    Move,
 }
 
 /// The range of the log that is kept.
@@ -132,10 +138,15 @@ impl Store {
         Self::open_for(database, Purpose::Serve(pairing, cell_bytes)).await
     }
 
-    /// Opens a database that a relay has made, whatever its pairing, and brings its tables up to
-    /// date. Nothing may be spent there: it is for those who look at it, or copy it.
+    /// Opens a database that a relay has made, whatever its pairing. Nothing may be spent there:
+    /// it is for those who look at it.
     pub async fn look_at(database: &Database) -> Result<Self, StoreError> {
         Self::open_for(database, Purpose::Look).await
+    }
+
+    /// Opens a database to be moved elsewhere.
+    pub async fn open_to_move(database: &Database) -> Result<Self, StoreError> {
+        Self::open_for(database, Purpose::Move).await
     }
 
     async fn open_for(database: &Database, purpose: Purpose<'_>) -> Result<Self, StoreError> {
@@ -187,6 +198,15 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.range().await.map(drop),
             Self::Postgres(store) => store.ready().await,
+        }
+    }
+
+    /// Refuses a clock that is not the database's: what one process deletes by a wrong clock is
+    /// gone for all that share the database. A file has one process, and no other clock.
+    pub async fn check_clock(&self, now: u64) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(store) => store.check_clock(now).await,
         }
     }
 

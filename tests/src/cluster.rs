@@ -47,10 +47,10 @@ impl Node {
         &self.url
     }
 
-    /// `kill -9`.
-    pub fn kill(&self) {
+    /// `kill -9`; says whether it ran.
+    pub fn kill(&self) -> bool {
         let service = self.service.lock().expect("no panic under the lock").take();
-        service.into_iter().for_each(Service::kill);
+        service.map(Service::kill).is_some()
     }
 
     /// SIGTERM, and how it ends.
@@ -59,11 +59,11 @@ impl Node {
         service.expect("it runs").stop().code()
     }
 
-    /// SIGSTOP: it gets no more time, and does not know. Does nothing if it was killed.
-    pub fn pause(&self) {
-        if let Some(service) = &*self.service.lock().expect("no panic under the lock") {
-            service.signal_pause();
-        }
+    /// SIGSTOP: it gets no more time, and does not know. Does nothing if it was killed; says
+    /// whether it ran.
+    pub fn pause(&self) -> bool {
+        let service = self.service.lock().expect("no panic under the lock");
+        service.as_ref().map(Service::signal_pause).is_some()
     }
 
     /// SIGCONT.

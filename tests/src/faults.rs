@@ -157,8 +157,8 @@ pub async fn unleash(
         let (cluster, happened) = (cluster.clone(), happened.clone());
         tasks.spawn(async move {
             tokio::time::sleep(at).await;
-            strike(&cluster, fault).await;
-            happened.0[fault.kind()].fetch_add(1, Ordering::Relaxed);
+            let struck = strike(&cluster, fault).await;
+            happened.0[fault.kind()].fetch_add(struck.into(), Ordering::Relaxed);
         });
     }
     tasks.join_all().await;
@@ -173,23 +173,30 @@ pub async fn unleash(
 }
 
 /// Does something to a process that may take long, off the threads that others need.
-async fn on(cluster: &Arc<Cluster>, number: usize, act: impl FnOnce(&Node) + Send + 'static) {
+async fn on<T: Send + 'static>(
+    cluster: &Arc<Cluster>,
+    number: usize,
+    act: impl FnOnce(&Node) -> T + Send + 'static,
+) -> T {
     let cluster = cluster.clone();
     let acted = tokio::task::spawn_blocking(move || act(&cluster.nodes[number]));
-    acted.await.expect("what is done to a process succeeds");
+    acted.await.expect("what is done to a process succeeds")
 }
 
-async fn strike(cluster: &Arc<Cluster>, fault: Fault) {
+/// Says whether it happened: a process that is dead already cannot be killed or stopped.
+async fn strike(cluster: &Arc<Cluster>, fault: Fault) -> bool {
     match fault {
         Fault::Kill(number, time) => {
-            on(cluster, number, Node::kill).await;
+            let ran = on(cluster, number, Node::kill).await;
             tokio::time::sleep(time).await;
             on(cluster, number, Node::start).await;
+            return ran;
         }
         Fault::Pause(number, time) => {
-            on(cluster, number, Node::pause).await;
+            let ran = on(cluster, number, Node::pause).await;
             tokio::time::sleep(time).await;
             on(cluster, number, Node::resume).await;
+            return ran;
         }
         Fault::KillPostgres(time) => {
             let cluster = cluster.clone();
@@ -214,6 +221,7 @@ async fn strike(cluster: &Arc<Cluster>, fault: Fault) {
             cluster.nodes[number].set_clock(0);
         }
     }
+    true
 }
 
 async fn change(network: &Chaos, weather: Weather, time: Duration) {

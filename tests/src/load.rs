@@ -30,6 +30,9 @@ pub struct Load {
     issuers: Vec<String>,
     vouchers: Vec<String>,
     tokens: Mutex<Vec<Token>>,
+    /// Tokens that were acknowledged as spent, from the whole run.
+    spent: Mutex<Vec<Token>>,
+    replayed: AtomicU64,
     stop: AtomicBool,
     bodies: AtomicU64,
     /// When the last post was acknowledged, in milliseconds, and the longest time without one.
@@ -56,6 +59,8 @@ impl Load {
             issuers: urls(Role::Issuer),
             vouchers: (0..VOUCHERS).map(|_| cluster.voucher(GRANTED)).collect(),
             tokens: Mutex::default(),
+            spent: Mutex::default(),
+            replayed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             bodies: AtomicU64::new(0),
             silence: Mutex::default(),
@@ -149,7 +154,28 @@ impl Load {
             if again {
                 self.post_to_the_end(&http, &errand, &mut dice).await;
             }
+            if dice.below(10) == 0 {
+                self.replay(&http, token, &mut dice).await;
+            }
         }
+    }
+
+    /// Shows a spent token again, of now or of long ago, with another message. Its epoch may be
+    /// over by then, and forgotten.
+    async fn replay(&self, http: &reqwest::Client, spent: Token, dice: &mut Dice) {
+        let token = {
+            let mut all = self.spent.lock().expect("no panic under the lock");
+            all.push(spent);
+            all[dice.below(all.len() as u64) as usize].clone()
+        };
+        let number = self.replayed.fetch_add(1, Ordering::Relaxed);
+        let cell = cell(&format!("replay {number} {}", hex::encode(token.nonce())));
+        self.post_to_the_end(http, &Errand { token, cell }, dice).await;
+    }
+
+    /// How often a spent token was shown again.
+    pub fn replayed(&self) -> u64 {
+        self.replayed.load(Ordering::Relaxed)
     }
 
     async fn buy_forever(self: Arc<Self>, voucher: usize, mut dice: Dice) {

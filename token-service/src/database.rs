@@ -7,7 +7,7 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 
 /// Where vouchers are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Database {
     /// An SQLite file.
     Sqlite(PathBuf),
@@ -53,6 +53,13 @@ impl Database {
 impl From<&Path> for Database {
     fn from(path: &Path) -> Self {
         Self::Sqlite(path.to_owned())
+    }
+}
+
+/// Without user and password.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

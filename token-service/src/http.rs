@@ -79,8 +79,13 @@ pub fn router(state: AppState) -> Router {
 pub async fn prune_forever(state: AppState) {
     loop {
         tokio::time::sleep(PRUNE_INTERVAL).await;
-        let Ok(keys) = state.keyring.keys_at(state.now()) else { continue };
-        match state.store.prune(keys.oldest()).await {
+        let now = state.now();
+        let Ok(keys) = state.keyring.keys_at(now) else { continue };
+        let pruned = async {
+            state.store.check_clock(now).await?;
+            state.store.prune(keys.oldest()).await
+        };
+        match pruned.await {
             Ok(0) => {}
             Ok(charges) => tracing::info!(charges, "forgot the charges of closed epochs"),
             Err(error) => tracing::warn!(%error, "cannot forget the charges of closed epochs"),

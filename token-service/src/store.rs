@@ -9,6 +9,7 @@ mod report;
 mod sqlite;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use tocyn_protocol::pairing::{Epoch, Pairing};
@@ -78,9 +79,15 @@ impl Store {
     /// Opens the database, makes its tables if they are not there, and brings them up to date.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
         let backend = match database {
-            Database::Sqlite(path) => Backend::Sqlite(SqliteStore::open(path).await?),
+            Database::Sqlite(path) => Backend::Sqlite(SqliteStore::open(path, false).await?),
             Database::Postgres(server) => Backend::Postgres(PostgresStore::open(server).await?),
         };
+        Ok(Self { backend, known: Arc::default() })
+    }
+
+    /// Opens a file whose vouchers are to be moved elsewhere, or were.
+    pub async fn open_to_move(path: &Path) -> Result<Self, StoreError> {
+        let backend = Backend::Sqlite(SqliteStore::open(path, true).await?);
         Ok(Self { backend, known: Arc::default() })
     }
 
@@ -163,6 +170,15 @@ impl Store {
     /// hash or the id that [`VoucherRow`] shows. Gives how many.
     pub async fn revoke_voucher(&self, hash_prefix: &[u8], now: u64) -> Result<u64, StoreError> {
         on_backend!(self.revoke_voucher(hash_prefix, now))
+    }
+
+    /// Refuses a clock that is not the database's: an epoch that one process closes by a wrong
+    /// clock is closed for all that share the database. A file has one process, and no other clock.
+    pub async fn check_clock(&self, now: u64) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Postgres(store) => store.check_clock(now).await,
+        }
     }
 
     /// Forgets the charges of closed epochs, and closes these for good; gives how many.

@@ -8,7 +8,8 @@ CREATE TABLE log (
     head         bigint   NOT NULL,  -- sequence of the newest message ever stored, 0 before the first
     cell_bytes   integer  NOT NULL,  -- size of every cell
     pairing_id   bytea    NOT NULL,  -- token_key_id of the pairing's epoch 0: tells pairings apart
-    closed_below bigint   NOT NULL   -- no token of an epoch below this is taken again, whatever the clock shows
+    closed_below bigint   NOT NULL,  -- no token of an epoch below this is taken again, whatever the clock shows
+    went_back    boolean  NOT NULL DEFAULT false -- whether a relay missed what it had acknowledged: no post is taken until the pairing is renewed
 ) WITH (fillfactor = 10);            -- room for new versions of the row in the same page
 
 -- Messages are kept in blocks, one for each commit, or several if it has more than 256 KiB. Dense:
@@ -44,11 +45,14 @@ CREATE TABLE retired_pairings (
 -- Where tokens were spent before, it gives those and appends nothing; where the epoch of one is
 -- closed, it gives closed_below and appends nothing. The caller leaves these out and calls again.
 --
--- Errors: TOC01 the relay has another pairing than the log; TOC02 the log is older than what the
--- relay has seen of it; 23514 an epoch has no partition yet.
+-- Errors: TOC01 the relay has another pairing than the log; TOC02 the log lacks what the relay has
+-- seen of it, or another relay found so; 23514 an epoch has no partition yet.
 CREATE PROCEDURE spend_and_append(
     my_pairing_id  bytea,    -- the caller's
     seen_head      bigint,   -- the newest sequence that the caller knows to be durable
+    seen_epoch     bigint,   -- the last token that the caller has spent, NULL before the first,
+    seen_nonce     bytea,    -- its nonce
+    seen_seq       bigint,   -- and the message that it paid for
     now_seconds    bigint,   -- unix seconds
     epochs         bigint[], -- of each token,
     nonces         bytea[],  -- its nonce, all of them different,
@@ -74,7 +78,7 @@ BEGIN
             -- A partition that has just been made looks small to the planner when it is not any more.
             set_config('enable_seqscan', 'off', true),
             set_config('jit', 'off', true); -- plans that are avoided look dear enough to compile
-        IF current_setting('synchronous_commit') = 'off' THEN
+        IF current_setting('synchronous_commit') IN ('off', 'local') THEN
             PERFORM set_config('synchronous_commit', 'on', true);
         END IF;
         -- Before the lock, so that retries cost the other relays nothing.
@@ -95,8 +99,11 @@ BEGIN
         IF head_row.pairing_id <> my_pairing_id THEN
             RAISE EXCEPTION 'this relay has another pairing than its log' USING ERRCODE = 'TOC01';
         END IF;
-        IF head_row.head < seen_head THEN
-            RAISE EXCEPTION 'the log ends at %, but % was acknowledged', head_row.head, seen_head
+        -- A log that went back may have grown past its old end since: so not only its length counts.
+        IF head_row.went_back OR head_row.head < seen_head OR seen_epoch >= head_row.closed_below
+            AND NOT EXISTS (SELECT FROM spent AS s
+                WHERE s.epoch = seen_epoch AND s.nonce = seen_nonce AND s.seq = seen_seq) THEN
+            RAISE EXCEPTION 'acknowledged messages up to % are missing', seen_head
                 USING ERRCODE = 'TOC02';
         END IF;
         IF head_row.closed_below > ANY (epochs) THEN

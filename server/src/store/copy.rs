@@ -9,6 +9,7 @@ use tocyn_protocol::pairing::Epoch;
 use super::page::Block;
 use super::postgres::Target;
 use super::{Nonce, Store, StoreError};
+use crate::database::Database;
 
 /// What was moved; the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,8 +28,12 @@ pub struct Copied {
 pub enum Copying {
     /// It is done now.
     Done(Copied),
-    /// The target had all of it already: an earlier move was cut short after its commit.
+    /// The target had all of it already: an earlier move was complete.
     DoneBefore(Copied),
+    /// It was moved there before, and the log has gone on there.
+    GoneOn,
+    /// It was moved to this other place before, or the move was begun.
+    Elsewhere(String),
     /// The target has something else.
     NotEmpty,
     /// What was written does not read as what was to be written; nothing was kept.
@@ -127,8 +132,9 @@ pub(super) fn cells(frames: &Bytes, cell_bytes: usize) -> Vec<u8> {
 
 impl Store {
     /// Copies all of an SQLite database into an empty PostgreSQL one, in one transaction there, and
-    /// reads both back before it is committed. Then this database is marked, so that no relay
-    /// serves it again: it would take tokens that are spent there.
+    /// reads both back. Right before that is committed this database is marked, so that no relay
+    /// serves it again: it would take tokens that are spent there. If this is cut short, the same
+    /// call finds out how far it came.
     ///
     /// # Panics
     /// If this is no SQLite database.
@@ -139,14 +145,24 @@ impl Store {
     ) -> Result<Copying, StoreError> {
         let Self::Sqlite(from) = self else { panic!("moves go from SQLite to PostgreSQL") };
         let mut from = from.clone();
+        let to = Database::Postgres(Box::new(server.clone())).to_string();
+        let moved_to = from.moved_to().await?;
+        if let Some(elsewhere) =
+            moved_to.clone().filter(|before| !before.is_empty() && *before != to)
+        {
+            return Ok(Copying::Elsewhere(elsewhere));
+        }
         let expected = digest(&mut from).await?;
         let mut target = Target::open(server).await?;
         if !target.is_empty().await? {
-            if digest(&mut target).await? != expected {
-                return Ok(Copying::NotEmpty);
-            }
-            from.mark_moved(now).await?;
-            return Ok(Copying::DoneBefore(expected));
+            return Ok(match digest(&mut target).await? == expected {
+                true => {
+                    from.mark_moved(&to, now).await?;
+                    Copying::DoneBefore(expected)
+                }
+                false if moved_to.is_some() => Copying::GoneOn,
+                false => Copying::NotEmpty,
+            });
         }
         target.begin().await?;
         let facts = from.facts().await?;
@@ -172,8 +188,8 @@ impl Store {
         if digest(&mut target).await? != expected {
             return Ok(Copying::Differs);
         }
+        from.mark_moved(&to, now).await?;
         target.commit().await?;
-        from.mark_moved(now).await?;
         Ok(Copying::Done(expected))
     }
 }

@@ -37,6 +37,21 @@ pub enum StoreError {
          tokens were spent; its operator must renew the pairing and start again"
     )]
     WentBack,
+    /// The server has become a standby, or the connection leads to one.
+    #[error(
+        "the relay's database is a standby, which takes no posts and may lag; its operator must \
+         lead the relay to the primary. Send the same post again"
+    )]
+    Standby,
+    /// This machine's clock is not the database's.
+    #[error(
+        "this machine's clock is {seconds} seconds off the database's: set both right. Nothing is \
+         deleted until then"
+    )]
+    Clock {
+        /// How many; above 0 if this one is ahead.
+        seconds: i64,
+    },
     /// There is no partition for the epoch of a token.
     #[error("the relay's database has no room for this epoch yet; send the same post again")]
     EpochUnknown,

@@ -18,6 +18,7 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{ConnectOptions, Postgres};
+use tocyn_protocol::pairing::Epoch;
 use tokio::sync::Mutex;
 
 use super::tail::Tail;
@@ -27,6 +28,8 @@ pub(super) use copy::Target;
 
 /// How long a connection or a statement may take before it is given up. Locks are given up sooner.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How far clocks may be apart, as for epochs.
+const CLOCK_TOLERANCE_SECONDS: u64 = 60;
 
 /// A database on a server.
 #[derive(Clone)]
@@ -43,6 +46,8 @@ struct Inner {
     filling: Mutex<()>,
     /// The newest sequence that is known to be durable.
     seen_head: AtomicU64,
+    /// The last token that this process has spent: what is not there any more was lost.
+    last_spent: std::sync::Mutex<Option<LastSpent>>,
     /// Whether the log was found to end before that. For good: what is in memory, and what
     /// those who follow have read, is of a log that is no more.
     went_back: AtomicBool,
@@ -50,19 +55,55 @@ struct Inner {
     cell_bytes: usize,
 }
 
+/// A spent token, and the message that it paid for.
+#[derive(Clone, Copy)]
+struct LastSpent {
+    epoch: Epoch,
+    nonce: Nonce,
+    seq: u64,
+}
+
+/// The log's row, as those who read see it.
+#[derive(sqlx::FromRow)]
+struct LogRow {
+    head: i64,
+    went_back: bool,
+    /// Whether this is a standby, which may lag: it says nothing about what was lost.
+    standby: bool,
+}
+
 impl PostgresStore {
     fn saw_head(&self, head: u64) {
         self.0.seen_head.fetch_max(head, Ordering::Relaxed);
     }
 
-    /// Takes note of a head that was read after `seen` was known.
-    fn read_head(&self, head: u64, seen: u64) -> Result<(), StoreError> {
-        if head < seen {
-            self.0.went_back.store(true, Ordering::Relaxed);
+    /// Takes note of the log's row, which was read after `seen` was known; gives the head.
+    async fn read_head(&self, row: LogRow, seen: u64) -> Result<u64, StoreError> {
+        if row.standby {
+            return Err(StoreError::Standby);
+        }
+        let head = unsigned(row.head);
+        if row.went_back || head < seen {
+            self.found_gone_back().await;
         }
         self.check_went_back()?;
         self.saw_head(head);
-        Ok(())
+        Ok(head)
+    }
+
+    /// The log lacks what was acknowledged. Tells the others, so that none of them takes posts.
+    async fn found_gone_back(&self) {
+        if self.0.went_back.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let tell = "UPDATE log SET went_back = true WHERE pairing_id = $1 AND NOT went_back";
+        let told = in_time(async {
+            let mut connection = self.connect().await?;
+            sqlx::query(tell).bind(self.0.pairing_id).execute(&mut connection).await
+        });
+        if let Err(error) = told.await {
+            tracing::error!(%error, "cannot tell the other relays that the log went back");
+        }
     }
 
     fn check_went_back(&self) -> Result<(), StoreError> {
@@ -74,6 +115,21 @@ impl PostgresStore {
 
     fn seen_head(&self) -> u64 {
         self.0.seen_head.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn check_clock(&self, now: u64) -> Result<(), StoreError> {
+        let clock = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint");
+        let theirs: i64 = in_time(async {
+            let mut lent = self.lend().await?;
+            let theirs = clock.fetch_one(&mut *lent).await?;
+            lent.release();
+            Ok::<_, sqlx::Error>(theirs)
+        })
+        .await?;
+        match now as i64 - theirs {
+            seconds if seconds.unsigned_abs() <= CLOCK_TOLERANCE_SECONDS => Ok(()),
+            seconds => Err(StoreError::Clock { seconds }),
+        }
     }
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {

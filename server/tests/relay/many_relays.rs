@@ -140,6 +140,29 @@ async fn a_log_that_went_back_takes_no_posts() {
     assert!(matches!(f.store.ready().await, Err(StoreError::WentBack)));
 }
 
+#[tokio::test]
+async fn a_log_that_went_back_and_grew_again_is_found_out_and_all_relays_stop() {
+    let mut f = Fixture::new(On::Postgres).await;
+    let (posts, other) = (f.posts(0..6), f.second_store().await);
+    f.spend(&posts[..2], 1).await;
+    // The other relay knows of neither message that is lost, and posts until the log is longer.
+    f.sql("DELETE FROM blocks; DELETE FROM spent; UPDATE log SET head = 0").await;
+    other.spend_and_append(&posts[2..5], 1).await.unwrap();
+    let refused = f.store.spend_and_append(&posts[5..], 1).await;
+    assert!(matches!(refused, Err(StoreError::WentBack)), "{refused:?}");
+    for refused in [
+        other.spend_and_append(&posts[5..], 1).await.map(drop),
+        other.ready().await,
+        other.read_after(0, 9).await.map(drop),
+        Store::open(&f.database, &f.pairing, 64).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::WentBack)), "{refused:?}");
+    }
+    f.pairing = pairing();
+    f.store = f.second_store().await;
+    assert_eq!(seq(&f.spend(&f.posts(6..7), 1).await[0]), Some(4), "a new pairing goes on");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_follows_a_log_that_went_back_is_cut_off() {
     let f = Fixture::new(On::Postgres).await;
@@ -190,4 +213,54 @@ async fn an_epoch_is_dropped_between_posts_of_the_next() {
     assert_eq!(f.numbers("SELECT count(*) FROM spent").await, [100]);
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'spent'::regclass";
     assert_eq!(f.numbers(partitions).await, [1]);
+}
+
+/// Whoever drops a closed epoch's set, as retention does, waits for whom holds advisory lock 1.
+const HOLD_DROPS: &str = "
+    CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF current_setting('lock_timeout') IN ('100ms', '1500ms') THEN
+            PERFORM pg_advisory_xact_lock(1);
+        END IF;
+    END $$;
+    CREATE EVENT TRIGGER hold ON ddl_command_start WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION hold()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_stopped_before_it_dropped_an_epoch_leaves_that_of_a_new_pairing_alone() {
+    let mut f = Fixture::new(On::Postgres).await;
+    f.sql(HOLD_DROPS).await;
+    f.spend(&f.posts(0..1), 1).await;
+    let Database::Postgres(server) = &f.database else { panic!("asked for PostgreSQL") };
+    let mut holder = sqlx::PgConnection::connect_with(server).await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_lock(1)").execute(&mut holder).await.unwrap();
+    let old = f.store.clone();
+    let dropping = tokio::spawn(async move { old.close_epochs_below(1).await });
+    while f.numbers("SELECT closed_below FROM log").await != [1] {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    f.pairing = pairing();
+    f.store = f.second_store().await;
+    let paid = f.posts(1..3);
+    f.spend(&paid, 1).await;
+    sqlx::raw_sql("SELECT pg_advisory_unlock(1)").execute(&mut holder).await.unwrap();
+    let dropped = dropping.await.unwrap();
+    assert!(matches!(dropped, Err(StoreError::PairingReplaced)), "{dropped:?}");
+    let again = f.spend(&paid, 2).await;
+    assert!(again.iter().all(|o| matches!(o, SpendOutcome::StoredBefore(_))), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spent_set_that_somebody_reads_is_closed_now_and_dropped_later() {
+    let f = Fixture::new(On::Postgres).await;
+    let old = f.posts(0..2);
+    f.spend(&old[..1], 1).await;
+    let Database::Postgres(server) = &f.database else { panic!("asked for PostgreSQL") };
+    let mut backup = sqlx::PgConnection::connect_with(server).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM spent_0").execute(&mut backup).await.unwrap();
+    assert!(f.store.close_epochs_below(1).await.unwrap().is_empty());
+    // As long as it is there, it answers retries.
+    let late = f.spend(&old, 1).await;
+    assert!(matches!(late[..], [SpendOutcome::StoredBefore(_), SpendOutcome::EpochClosed]));
+    assert_eq!(seq(&f.spend(&[f.pay(&f.token(1), 1, "next")], 1).await[0]), Some(2));
+    drop(backup);
+    assert_eq!(f.store.close_epochs_below(1).await.unwrap(), [0]);
 }

@@ -1,5 +1,6 @@
 //! A relay moves from SQLite to PostgreSQL.
 
+use sqlx::Connection;
 use tocyn_relay::database::Database;
 use tocyn_relay::store::{Copying, SpendOutcome, Store};
 use tocyn_test_postgres::Postgres;
@@ -63,19 +64,42 @@ async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_move_that_a_crash_cut_short_is_begun_again_or_finished() {
+async fn a_move_that_was_cut_short_is_finished_and_nobody_serves_both_sides() {
     let f = lived_in().await;
-    let target = target();
-    // Before the commit the target stays empty: this connection is what a crash would drop.
+    let (target, other) = (target(), target());
+    // Cut short before the target's commit: the mark is there, the target is empty.
+    let Database::Postgres(server) = &target else { panic!("asked for PostgreSQL") };
+    let mut waits = sqlx::PgConnection::connect_with(server).await.unwrap();
+    Store::migrate(&target).await.unwrap();
+    sqlx::raw_sql(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE 'the disk is gone'; END $$;
+         CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON blocks DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION fail()",
+    )
+    .execute(&mut waits)
+    .await
+    .unwrap();
+    assert!(f.store.move_to(server, 9).await.is_err());
+    sqlx::raw_sql("DROP TRIGGER fail ON blocks").execute(&mut waits).await.unwrap();
+    let error = Store::open(&f.database, &f.pairing, 100).await.err().unwrap().to_string();
+    assert!(error.contains("run the same `db copy` again"), "{error}");
+    let Copying::Elsewhere(first) = move_to(&f, &other).await else { panic!("to two places") };
+    assert_eq!(first, target.to_string());
     let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
-    // After the commit and before the mark, the target has it all.
-    f.sql("DELETE FROM moved").await;
+    // After the commit the target has it all.
     assert_eq!(move_to(&f, &target).await, Copying::DoneBefore(copied));
-    assert_eq!(f.numbers("SELECT count(*) FROM moved").await, [1]);
-    // Once the other log has gone on, it is another one.
-    f.sql("DELETE FROM moved").await;
     let moved = Store::open(&target, &f.pairing, 100).await.unwrap();
     moved.spend_and_append(&[f.pay(&f.token(2), 2, "gone on")], 1).await.unwrap();
+    assert_eq!(move_to(&f, &target).await, Copying::GoneOn);
+    assert!(Store::open(&f.database, &f.pairing, 100).await.is_err());
+}
+
+#[tokio::test]
+async fn a_log_of_others_is_not_overwritten() {
+    let (f, target) = (lived_in().await, target());
+    let theirs = Store::open(&target, &pairing(), 100).await.unwrap();
     assert_eq!(move_to(&f, &target).await, Copying::NotEmpty);
+    theirs.ready().await.unwrap();
     assert_eq!(f.numbers("SELECT count(*) FROM moved").await, [0], "it may be served on");
 }

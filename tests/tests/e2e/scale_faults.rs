@@ -64,7 +64,9 @@ async fn run(cluster: Cluster, dice: &mut Dice, settings: Settings, name: &str) 
         kinds.join(", ")
     );
     assert!(acknowledged > LEAST_POSTS, "{name}: only {acknowledged} posts were acknowledged");
-    assert_eq!(counts.iter().sum::<u64>(), faults.len() as u64);
+    let happened = counts.iter().sum::<u64>();
+    assert!(happened * 3 >= faults.len() as u64 * 2, "{name}: of {faults:?} only {counts:?}");
+    assert!(load.replayed() > 0, "{name}: no spent token was shown again");
     for log in [&cluster.nodes[0], cluster.nodes.last().unwrap()].map(|node| node.log()) {
         assert!(!log.contains("panicked"), "{name}: {log}");
     }

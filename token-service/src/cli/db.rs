@@ -33,12 +33,11 @@ impl DbCommand {
             Self::Migrate | Self::Copy { .. } if !database.is_shared() => Some(data.lock()?),
             _ => None,
         };
-        let look = async || Store::open(database).await;
         match self {
             Self::Migrate => migrate(database).await,
-            Self::Check => check(look().await?, database).await,
-            Self::Stats { json } => stats(look().await?, json).await,
-            Self::Copy { to } => copy(look().await?, database, &to, now).await,
+            Self::Check => check(Store::open(database).await?, database).await,
+            Self::Stats { json } => stats(Store::open(database).await?, json).await,
+            Self::Copy { to } => copy(database, &to, now).await,
         }
     }
 }
@@ -60,8 +59,8 @@ async fn check(store: Store, database: &Database) -> CliResult {
         println!("{fault}");
     }
     Err(format!(
-        "{database} is damaged; restore it from a backup and renew the pairing, or start with a \
-         new database"
+        "{database}: see above. Where the tables are damaged, restore them from a backup and renew \
+         the pairing, or start with a new database"
     )
     .into())
 }
@@ -82,19 +81,33 @@ async fn stats(store: Store, json: bool) -> CliResult {
     Ok(())
 }
 
-async fn copy(store: Store, from: &Database, to: &str, now: u64) -> CliResult {
-    if from.is_shared() {
+async fn copy(from: &Database, to: &str, now: u64) -> CliResult {
+    let Database::Sqlite(path) = from else {
         return Err(format!("{from} is not SQLite; moves go from SQLite to PostgreSQL").into());
-    }
+    };
     let target = Database::parse(to, Default::default())?;
     let Database::Postgres(server) = &target else {
         return Err("--to: give postgres://USER@HOST/DATABASE".into());
     };
-    let copied = match store.move_to(server, now).await? {
+    let store = Store::open_to_move(path).await?;
+    let again =
+        |error| format!("{error}\nrun the same command again: it finds out how far it came");
+    let copied = match store.move_to(server, now).await.map_err(again)? {
         Copying::Done(copied) => copied,
         Copying::DoneBefore(copied) => {
-            println!("an earlier copy was complete; only the mark on {from} was missing");
+            println!("an earlier copy was complete");
             copied
+        }
+        Copying::GoneOn => {
+            println!("{from} was moved to {target} before, and its vouchers were used there since");
+            println!("set database.url in config.toml; {from} is not served any more");
+            return Ok(());
+        }
+        Copying::Elsewhere(before) => {
+            return Err(format!(
+                "{from} was moved to {before} before, or the move was begun; give that one"
+            )
+            .into());
         }
         Copying::NotEmpty => {
             return Err(format!("{target} is not empty; give an empty database").into());

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::postgres::Target;
 use super::{Backend, Store, StoreError, VoucherRecord};
+use crate::database::Database;
 
 /// What was moved; the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,8 +24,12 @@ pub struct Copied {
 pub enum Copying {
     /// It is done now.
     Done(Copied),
-    /// The target had all of it already: an earlier move was cut short after its commit.
+    /// The target had all of it already: an earlier move was complete.
     DoneBefore(Copied),
+    /// They were moved there before, and have been used there since.
+    GoneOn,
+    /// They were moved to this other place before, or the move was begun.
+    Elsewhere(String),
     /// The target has something else.
     NotEmpty,
     /// What was written does not read as what was to be written; nothing was kept.
@@ -79,8 +84,9 @@ impl Contents {
 
 impl Store {
     /// Copies all of an SQLite database into an empty PostgreSQL one, in one transaction there, and
-    /// reads it back before that is committed. Then this database is marked, so that no issuer
-    /// serves it again: it would give tokens for the same vouchers twice.
+    /// reads it back. Right before that is committed this database is marked, so that no issuer
+    /// serves it again: it would give tokens for the same vouchers twice. Meanwhile nobody can
+    /// change it. If this is cut short, the same call finds out how far it came.
     ///
     /// # Panics
     /// If this is no SQLite database.
@@ -92,23 +98,34 @@ impl Store {
         let Backend::Sqlite(from) = &self.backend else {
             panic!("moves go from SQLite to PostgreSQL")
         };
+        let to = Database::Postgres(Box::new(server.clone())).to_string();
+        let mut from = from.begin_to_move().await?;
+        let moved_to = from.moved_to().await?;
+        if let Some(elsewhere) =
+            moved_to.clone().filter(|before| !before.is_empty() && *before != to)
+        {
+            return Ok(Copying::Elsewhere(elsewhere));
+        }
         let contents = from.contents().await?;
         let expected = contents.copied();
         let mut target = Target::open(server).await?;
         let there = target.contents().await?;
         if !there.is_empty() {
-            if there.copied() != expected {
-                return Ok(Copying::NotEmpty);
-            }
-            from.mark_moved(now).await?;
-            return Ok(Copying::DoneBefore(expected));
+            return Ok(match there.copied() == expected {
+                true => {
+                    from.mark_moved(&to, now).await?;
+                    Copying::DoneBefore(expected)
+                }
+                false if moved_to.is_some() => Copying::GoneOn,
+                false => Copying::NotEmpty,
+            });
         }
         target.put(&contents).await?;
         if target.contents().await?.copied() != expected {
             return Ok(Copying::Differs);
         }
+        from.mark_moved(&to, now).await?;
         target.commit().await?;
-        from.mark_moved(now).await?;
         Ok(Copying::Done(expected))
     }
 }

@@ -27,6 +27,21 @@ pub enum StoreError {
          pairing.toml into its data folder and start it again"
     )]
     PairingReplaced,
+    /// The vouchers were moved to another database while this process had the old one open.
+    #[error(
+        "these vouchers have just been moved to PostgreSQL; set database.url in config.toml to \
+         where they are, and do the same again"
+    )]
+    Moved,
+    /// This machine's clock is not the database's.
+    #[error(
+        "this machine's clock is {seconds} seconds off the database's: set both right. No epoch is \
+         closed until then"
+    )]
+    Clock {
+        /// How many; above 0 if this one is ahead.
+        seconds: i64,
+    },
     /// Anything else.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
@@ -69,6 +84,10 @@ fn of_postgres(code: &str) -> Option<StoreError> {
 
 /// SQLite's primary result code is the low byte of the extended one.
 fn of_sqlite(code: &str) -> Option<StoreError> {
+    // SQLITE_CONSTRAINT_TRIGGER: the triggers guard vouchers that were moved.
+    if code == "1811" {
+        return Some(StoreError::Moved);
+    }
     match code.parse::<u32>().ok()? & 0xff {
         13 => Some(StoreError::Full),
         5 | 6 => Some(StoreError::Busy),

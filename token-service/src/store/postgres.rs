@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{Connection, Postgres, Row};
+use sqlx::{AssertSqlSafe, Connection, Postgres};
 use tocyn_protocol::pairing::Epoch;
 
 pub(super) use copy::Target;
@@ -21,6 +21,10 @@ use super::{Hash, StoreError, VOUCHERS, VoucherRecord, VoucherRow};
 
 /// How long a connection or a statement may take before it is given up. Locks are given up sooner.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How far clocks may be apart, as for epochs.
+const CLOCK_TOLERANCE_SECONDS: u64 = 60;
+/// Charges that one transaction of [`PostgresStore::prune`] deletes.
+const PRUNE_CHARGES: i64 = 10_000;
 
 /// What begins a transaction. Whoever is stopped in its midst keeps others from the vouchers in it
 /// for two seconds, then the server ends it; and nobody waits longer than five for a lock.
@@ -30,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'; \
      SET LOCAL lock_timeout = '5s'; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
      SELECT set_config('synchronous_commit', 'on', true) \
-     WHERE current_setting('synchronous_commit') = 'off'";
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// A database on a server.
 #[derive(Clone)]
@@ -154,26 +158,56 @@ impl PostgresStore {
         .await
     }
 
+    pub(super) async fn check_clock(&self, now: u64) -> Result<(), StoreError> {
+        let clock = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint");
+        let theirs: i64 = in_time(async {
+            let mut lent = self.lend().await?;
+            let theirs = clock.fetch_one(&mut *lent).await?;
+            lent.release();
+            Ok::<_, sqlx::Error>(theirs)
+        })
+        .await?;
+        match now as i64 - theirs {
+            seconds if seconds.unsigned_abs() <= CLOCK_TOLERANCE_SECONDS => Ok(()),
+            seconds => Err(StoreError::Clock { seconds }),
+        }
+    }
+
+    /// First nobody charges under those epochs any more, for good; then their charges go, in
+    /// transactions of moderate size.
     pub(super) async fn prune(&self, oldest_epoch: Epoch) -> Result<u64, StoreError> {
+        let oldest_epoch = signed(oldest_epoch)?;
+        let close = "UPDATE issuer SET closed_below = $1 WHERE closed_below < $1";
+        self.prune_step("FOR NO KEY UPDATE", sqlx::query(close).bind(oldest_epoch)).await?;
+        let mut pruned = 0;
+        loop {
+            let some = sqlx::query(
+                "DELETE FROM charges WHERE ctid = ANY
+                     (ARRAY(SELECT ctid FROM charges WHERE epoch < $1 LIMIT $2))",
+            );
+            let some = some.bind(oldest_epoch).bind(PRUNE_CHARGES);
+            match self.prune_step("FOR KEY SHARE", some).await? {
+                0 => return Ok(pruned),
+                charges => pruned += charges,
+            }
+        }
+    }
+
+    /// One transaction, if the pairing is still this one: a new one has epochs of the same numbers.
+    async fn prune_step<'q>(
+        &self,
+        lock: &'static str,
+        step: sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>,
+    ) -> Result<u64, StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
             let mut tx = lent.begin_with(BEGIN).await?;
-            let bound =
-                sqlx::query("SELECT pairing_id, closed_below FROM issuer FOR NO KEY UPDATE");
-            let row = bound.fetch_one(&mut *tx).await?;
-            self.check_pairing(row.try_get("pairing_id")?)?;
-            let oldest_epoch = signed(oldest_epoch)?;
-            let pruned = sqlx::query("DELETE FROM charges WHERE epoch < $1")
-                .bind(oldest_epoch)
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query("UPDATE issuer SET closed_below = $1 WHERE closed_below < $1")
-                .bind(oldest_epoch)
-                .execute(&mut *tx)
-                .await?;
+            let bound = AssertSqlSafe(format!("SELECT pairing_id FROM issuer {lock}"));
+            self.check_pairing(sqlx::query_scalar(bound).fetch_one(&mut *tx).await?)?;
+            let done = step.execute(&mut *tx).await?.rows_affected();
             tx.commit().await?;
             lent.release();
-            Ok(pruned.rows_affected())
+            Ok(done)
         })
         .await
     }

@@ -139,3 +139,28 @@ async fn a_killed_server_loses_no_charge_that_was_answered_and_is_found_again() 
         assert!(store.was_charged(&VOUCHER, &[body; 32]).await.unwrap());
     }
 }
+
+#[tokio::test]
+async fn charges_by_the_ten_thousand_are_forgotten_in_steps_and_at_once_with_their_pairing() {
+    let (_dir, database) = database(On::Postgres);
+    let store = Store::open(&database).await.unwrap();
+    store.bind(&pairing()).await.unwrap();
+    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    let Database::Postgres(server) = &database else { panic!("asked for PostgreSQL") };
+    let mut db = sqlx::PgConnection::connect_with(server).await.unwrap();
+    let fill = "INSERT INTO charges SELECT id, sha256(int4send(n)), 1 + n % 5, 1, 0, 0
+                FROM vouchers, generate_series(1, 25000) AS n";
+    sqlx::raw_sql(fill).execute(&mut db).await.unwrap();
+    assert_eq!(store.prune(5).await.unwrap(), 20_000);
+    assert_eq!(store.stats().await.unwrap().charges, 5_000);
+    // An issuer that was stopped in the midst finds a new pairing, with epochs of the same numbers.
+    let other = Store::open(&database).await.unwrap();
+    other.bind(&pairing()).await.unwrap();
+    assert_eq!(other.stats().await.unwrap().charges, 0);
+    let early = Rules { oldest_epoch: 0, ..RULES };
+    let charge = Charge { epoch: Some(0), ..charge(1, 16) };
+    assert_eq!(charge_one(&other, charge, early, 1).await, Ok(0));
+    assert!(matches!(store.prune(9).await, Err(StoreError::PairingReplaced)));
+    assert_eq!(charge_one(&other, charge, early, 1).await, Ok(0));
+    assert_eq!(other.list_vouchers().await.unwrap()[0].balance, 84, "charged once");
+}

@@ -2,7 +2,7 @@
 
 use sqlx::Connection;
 use tocyn_issuer::database::Database;
-use tocyn_issuer::store::{Charge, Copying, Refusal, Store};
+use tocyn_issuer::store::{Charge, Copying, Refusal, Store, StoreError};
 
 use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, database};
 
@@ -11,14 +11,6 @@ const REVOKED: [u8; 32] = [2; 32];
 async fn move_to(store: &Store, target: &Database) -> Copying {
     let Database::Postgres(server) = target else { panic!("asked for PostgreSQL") };
     store.move_to(server, 9).await.unwrap()
-}
-
-/// Takes the mark away, as if the process had died before it was made.
-async fn unmark(database: &Database) {
-    let Database::Sqlite(path) = database else { panic!("asked for SQLite") };
-    let url = format!("sqlite://{}", path.display());
-    let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("DELETE FROM moved").execute(&mut db).await.unwrap();
 }
 
 #[tokio::test]
@@ -51,16 +43,51 @@ async fn vouchers_and_charges_go_on_in_the_other_database_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_move_that_a_crash_cut_short_is_finished_and_no_other_database_is_overwritten() {
+async fn a_move_that_was_cut_short_is_finished_and_nobody_serves_both_sides() {
     let ((_dir, file), (_other_dir, target)) = (database(On::Sqlite), database(On::Postgres));
-    let store = Store::open(&file).await.unwrap();
+    let (store, beside) = (Store::open(&file).await.unwrap(), Store::open(&file).await.unwrap());
     store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    // Cut short at the target's commit: the mark is there, the target is empty.
+    let Database::Postgres(server) = &target else { panic!("asked for PostgreSQL") };
+    Store::open(&target).await.unwrap().close().await;
+    let mut db = sqlx::PgConnection::connect_with(server).await.unwrap();
+    sqlx::raw_sql(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE 'the disk is gone'; END $$;
+         CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON vouchers DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION fail()",
+    )
+    .execute(&mut db)
+    .await
+    .unwrap();
+    assert!(store.move_to(server, 9).await.is_err());
+    sqlx::raw_sql("DROP TRIGGER fail ON vouchers").execute(&mut db).await.unwrap();
+    let refused = Store::open(&file).await.err().unwrap().to_string();
+    assert!(refused.contains("run the same `db copy` again"), "{refused}");
+    // A command that had it open already changes nothing any more.
+    for refused in [
+        beside.create_vouchers(&[REVOKED], 1, 1000).await,
+        beside.revoke_voucher(&VOUCHER, 7).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::Moved)), "{refused:?}");
+    }
+    let (_third_dir, other) = database(On::Postgres);
+    let Copying::Elsewhere(first) = move_to(&store, &other).await else { panic!("two places") };
+    assert_eq!(first, target.to_string());
     let Copying::Done(copied) = move_to(&store, &target).await else { panic!("it is not done") };
-    unmark(&file).await;
     assert_eq!(move_to(&store, &target).await, Copying::DoneBefore(copied));
-    unmark(&file).await;
     let moved = Store::open(&target).await.unwrap();
     assert_eq!(charge_one(&moved, charge(1, 16), RULES, 1).await, Ok(5));
+    assert_eq!(move_to(&store, &target).await, Copying::GoneOn);
+    assert!(Store::open(&file).await.is_err());
+}
+
+#[tokio::test]
+async fn vouchers_of_others_are_not_overwritten() {
+    let ((_dir, file), (_other_dir, target)) = (database(On::Sqlite), database(On::Postgres));
+    let (store, theirs) = (Store::open(&file).await.unwrap(), Store::open(&target).await.unwrap());
+    theirs.create_vouchers(&[REVOKED], 7, 1000).await.unwrap();
     assert_eq!(move_to(&store, &target).await, Copying::NotEmpty);
-    assert_eq!(Store::open(&file).await.unwrap().list_vouchers().await.unwrap()[0].balance, 100);
+    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    assert_eq!(theirs.list_vouchers().await.unwrap()[0].granted, 7);
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, BytesMut};
 use sqlx::Row;
@@ -11,7 +10,9 @@ use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 
-use super::{Message, Nonce, PostgresStore, SpendOutcome, StoreError, in_time, unsigned};
+use super::{
+    LastSpent, Message, Nonce, PostgresStore, SpendOutcome, StoreError, in_time, unsigned,
+};
 use crate::store::page::{SEQUENCE_BYTES, block_messages};
 
 /// A token, as the spent set knows it.
@@ -100,7 +101,7 @@ impl PostgresStore {
     async fn call(&self, posts: &[&(Redeemed, Message)], now: u64) -> Result<Appended, StoreError> {
         let writers = || self.0.writers.lock().expect("no panic under the lock");
         let idle = writers().pop();
-        let (connection, row) = in_time(async {
+        let called = in_time(async {
             let mut connection: PgConnection = match idle {
                 Some(connection) => connection,
                 None => self.connect().await?,
@@ -109,16 +110,19 @@ impl PostgresStore {
             Ok::<_, sqlx::Error>((connection, row))
         })
         .await
-        .map_err(StoreError::from)
-        .inspect_err(|error| {
-            if matches!(error, StoreError::WentBack) {
-                self.0.went_back.store(true, Ordering::Relaxed);
-            }
-        })?;
+        .map_err(StoreError::from);
+        if let Err(StoreError::WentBack) = called {
+            self.found_gone_back().await;
+        }
+        let (connection, row) = called?;
         writers().push(connection);
         let appended = decode(&row)?;
-        if let Appended::From(first_seq) = appended {
-            self.saw_head(first_seq + posts.len() as u64 - 1);
+        if let (Appended::From(first_seq), Some((redeemed, _))) = (&appended, posts.last()) {
+            let seq = first_seq + posts.len() as u64 - 1;
+            self.saw_head(seq);
+            let (epoch, nonce) = key(redeemed);
+            let mut last = self.0.last_spent.lock().expect("no panic under the lock");
+            *last = Some(LastSpent { epoch, nonce, seq });
         }
         Ok(appended)
     }
@@ -131,14 +135,18 @@ impl PostgresStore {
         let epochs: Vec<i64> = posts.iter().map(|post| post.0.epoch() as i64).collect();
         let nonces: Vec<Nonce> = posts.iter().map(|post| post.0.spend_key().nonce).collect();
         let message_ids: Vec<[u8; 32]> = posts.iter().map(|post| *post.1.id.as_bytes()).collect();
+        let last = *self.0.last_spent.lock().expect("no panic under the lock");
         let mut cells = BytesMut::with_capacity(posts.len() * self.0.cell_bytes);
         posts.iter().for_each(|post| cells.put_slice(&post.1.cell));
         sqlx::query(
-            "CALL spend_and_append($1, $2, $3, $4, $5, $6, $7, $8,
+            "CALL spend_and_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
                  NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         )
         .bind(self.0.pairing_id)
         .bind(self.seen_head() as i64)
+        .bind(last.map(|last| last.epoch as i64))
+        .bind(last.map(|last| last.nonce))
+        .bind(last.map(|last| last.seq as i64))
         .bind(now as i64)
         .bind(epochs)
         .bind(nonces)

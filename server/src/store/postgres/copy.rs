@@ -33,7 +33,8 @@ impl Target {
     }
 
     pub(in crate::store) async fn begin(&mut self) -> Result<(), StoreError> {
-        sqlx::raw_sql("BEGIN").execute(&mut self.0).await?;
+        let begin = "BEGIN; SET LOCAL synchronous_commit = on";
+        sqlx::raw_sql(begin).execute(&mut self.0).await?;
         Ok(())
     }
 

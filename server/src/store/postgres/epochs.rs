@@ -1,13 +1,15 @@
 //! A partition of spent tokens for each epoch: made ahead, dropped whole.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tocyn_protocol::pairing::Epoch;
 
 use super::{PostgresStore, StoreError, in_time, unsigned};
 
-/// Times that a drop is tried, each waiting for posts as long as `lock_timeout` below.
-const DROP_TRIES: usize = 20;
+/// Times that a drop is tried in passing, before the one try that waits.
+const BRIEF_TRIES: usize = 5;
 
 /// The epochs that have partitions, below `$1`.
 const PARTITIONS: &str = "SELECT substr(child.relname, 7)::bigint AS epoch
@@ -69,32 +71,48 @@ impl PostgresStore {
             Ok::<_, StoreError>(epochs)
         })
         .await?;
-        for epoch in &epochs {
-            self.drop_partition(*epoch).await?;
+        let mut dropped = Vec::new();
+        for epoch in epochs {
+            match self.drop_partition(epoch).await {
+                Ok(()) => dropped.push(unsigned(epoch)),
+                // None of its tokens is taken; what is left of it goes another time.
+                Err(StoreError::Busy) => tracing::info!(
+                    epoch,
+                    "a closed epoch's spent set is in use, perhaps by a backup; it will be tried again"
+                ),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(epochs.into_iter().map(unsigned).collect())
+        Ok(dropped)
     }
 
     /// Needs the set for itself for a moment: waits a little for posts under way, lets others
-    /// pass, and tries again. Holds no other lock, so nobody can wait for it in a circle.
+    /// pass, and tries again. The last try waits long enough for the server to end an autovacuum
+    /// that is in the way (`deadlock_timeout`, by default a second).
     async fn drop_partition(&self, epoch: i64) -> Result<(), StoreError> {
-        let drop = format!("DROP TABLE IF EXISTS spent_{epoch}");
-        for attempt in 1.. {
-            let dropped = in_time(async {
-                let mut connection = self.connect().await?;
-                let mut tx = connection.begin_with(BEGIN_BRIEF).await?;
-                sqlx::raw_sql(AssertSqlSafe(drop.clone())).execute(&mut *tx).await?;
-                Ok::<_, StoreError>(tx.commit().await?)
-            })
-            .await;
-            match dropped {
-                Err(StoreError::Busy) if attempt < DROP_TRIES => {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
+        for _ in 0..BRIEF_TRIES {
+            match in_time(self.try_drop(epoch, "100ms")).await {
+                Err(StoreError::Busy) => tokio::time::sleep(Duration::from_millis(50)).await,
                 done => return done,
             }
         }
-        unreachable!("the last try returns")
+        in_time(self.try_drop(epoch, "1500ms")).await
+    }
+
+    async fn try_drop(&self, epoch: i64, lock_timeout: &str) -> Result<(), StoreError> {
+        let mut connection = self.connect().await?;
+        let mut tx = connection.begin_with(BEGIN).await?;
+        // The set before the log, as posts lock them.
+        let drop = format!(
+            "SET LOCAL lock_timeout = '{lock_timeout}'; DROP TABLE IF EXISTS spent_{epoch}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *tx).await?;
+        // This process may have been stopped since it closed the epoch, and the pairing renewed,
+        // with epochs of the same numbers.
+        if epoch < self.lock_log(&mut tx).await? {
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     /// Locks the log's row, if it is of this relay's pairing; gives `closed_below`.
@@ -125,5 +143,3 @@ pub(super) async fn clear(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// What begins a transaction that comes from here: whoever is stopped in its midst loses it.
 pub(super) const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'; \
      SET LOCAL lock_timeout = '5s'";
-const BEGIN_BRIEF: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'; \
-     SET LOCAL lock_timeout = '100ms'";

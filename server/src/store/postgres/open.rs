@@ -12,7 +12,7 @@ use super::{Inner, PostgresStore, StoreError, epochs, in_time};
 use crate::database::Database;
 use crate::store::page::SEQUENCE_BYTES;
 use crate::store::tail::Tail;
-use crate::store::{NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
+use crate::store::{NOT_UP_TO_DATE, NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -31,7 +31,14 @@ impl PostgresStore {
         let refuse = |reason: String| refusal(server, reason);
         let mut connection = connect(server).await?;
         check_server(&mut connection).await.map_err(refuse)?;
-        migrate(&mut connection).await.map_err(refuse)?;
+        match purpose {
+            Purpose::Serve(..) => drop(migrate(&mut connection).await.map_err(refuse)?),
+            Purpose::Look | Purpose::Move => match state(&mut connection).await.map_err(refuse)? {
+                Tables::Missing => return Err(refuse(NOTHING_YET.to_owned())),
+                Tables::Old => return Err(refuse(NOT_UP_TO_DATE.to_owned())),
+                Tables::Current => {}
+            },
+        }
         let (pairing_id, cell_bytes) = match purpose {
             Purpose::Serve(pairing, cell_bytes) => {
                 let pairing_id = pairing.key_pair(0).public().token_key_id().0;
@@ -42,7 +49,7 @@ impl PostgresStore {
                 }
                 (pairing_id, cell_bytes)
             }
-            Purpose::Look => {
+            Purpose::Look | Purpose::Move => {
                 let stored =
                     sqlx::query_as::<_, ([u8; 32], i32)>("SELECT pairing_id, cell_bytes FROM log");
                 let stored = in_time(stored.fetch_optional(&mut connection)).await?;
@@ -61,6 +68,7 @@ impl PostgresStore {
             tail: Tail::new(SEQUENCE_BYTES + cell_bytes),
             filling: Mutex::default(),
             seen_head: 0.into(),
+            last_spent: Default::default(),
             went_back: false.into(),
             pairing_id,
             cell_bytes,
@@ -98,7 +106,8 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
              current_setting('full_page_writes') AS full_page_writes,
              pg_is_in_recovery() AS standby,
              current_setting('transaction_read_only') AS read_only,
-             current_setting('transaction_isolation') AS isolation",
+             current_setting('transaction_isolation') AS isolation,
+             current_setting('statement_timeout') AS statement_timeout",
     );
     let failed = |error: sqlx::Error| error.to_string();
     let row = in_time(row.fetch_one(connection)).await.map_err(failed)?;
@@ -126,12 +135,23 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
              each other; set default_transaction_isolation back for this role"
             .to_owned());
     }
+    // Where a commit waits for a standby, the time-out would end the wait, and call it done.
+    if setting("statement_timeout")? != "0" {
+        return Err("statement_timeout is set there, and would answer before a standby has what \
+             was committed; ALTER ROLE ... SET statement_timeout = 0 for this role"
+            .to_owned());
+    }
     Ok(())
 }
 
-/// Brings the tables up to date; says whether there was anything to do. Where there is not, it
-/// takes no lock: one that outlives a transaction cannot be had behind a pooler.
-pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, String> {
+/// How the tables are.
+enum Tables {
+    Missing,
+    Old,
+    Current,
+}
+
+async fn state(connection: &mut PgConnection) -> Result<Tables, String> {
     let failed = |error: sqlx::Error| error.to_string();
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
@@ -152,7 +172,17 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, Strin
     let is_applied = |migration: &sqlx::migrate::Migration| {
         applied.get(&migration.version).is_some_and(|checksum| **checksum == *migration.checksum)
     };
-    if MIGRATOR.iter().all(is_applied) {
+    Ok(match MIGRATOR.iter().all(is_applied) {
+        true => Tables::Current,
+        false if applied.is_empty() => Tables::Missing,
+        false => Tables::Old,
+    })
+}
+
+/// Brings the tables up to date; says whether there was anything to do. Where there is not, it
+/// takes no lock: one that outlives a transaction cannot be had behind a pooler.
+pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, String> {
+    if let Tables::Current = state(connection).await? {
         return Ok(false);
     }
     MIGRATOR.run(connection).await.map_err(|error| error.to_string())?;
@@ -207,7 +237,8 @@ async fn rebind(connection: &mut PgConnection, pairing_id: [u8; 32]) -> Result<b
         .execute(&mut *tx)
         .await?;
     epochs::clear(&mut tx).await?;
-    sqlx::query("UPDATE log SET pairing_id = $1").bind(pairing_id).execute(&mut *tx).await?;
+    let replace = "UPDATE log SET pairing_id = $1, went_back = false";
+    sqlx::query(replace).bind(pairing_id).execute(&mut *tx).await?;
     tx.commit().await?;
     tracing::info!("the pairing is new: the spent set of the old one was dropped");
     Ok(true)

@@ -1,9 +1,9 @@
 //! Reading and deleting messages.
 
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row};
 
-use super::{LogRange, PostgresStore, ReadPage, StoreError, in_time, unsigned};
+use super::{LogRange, LogRow, PostgresStore, ReadPage, StoreError, in_time, unsigned};
 use crate::store::page::{Block, SEQUENCE_BYTES, block_messages};
 
 /// Messages that one transaction of [`PostgresStore::trim`] deletes, or those of one block.
@@ -14,7 +14,9 @@ impl PostgresStore {
     pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {
         let seen = self.seen_head();
         let query = sqlx::query(
-            "SELECT head, coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest FROM log",
+            "SELECT head, went_back, pg_is_in_recovery() AS standby,
+                 coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest
+             FROM log",
         );
         let row = in_time(async {
             let mut lent = self.lend().await?;
@@ -23,12 +25,8 @@ impl PostgresStore {
             Ok::<_, sqlx::Error>(row)
         })
         .await?;
-        let range = LogRange {
-            oldest: unsigned(row.try_get("oldest")?),
-            head: unsigned(row.try_get("head")?),
-        };
-        self.read_head(range.head, seen)?;
-        Ok(range)
+        let head = self.read_head(LogRow::from_row(&row)?, seen).await?;
+        Ok(LogRange { oldest: unsigned(row.try_get("oldest")?), head })
     }
 
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgListener};
 use tokio::sync::Notify;
 
-use super::{PostgresStore, in_time, unsigned};
+use super::{LogRow, PostgresStore, StoreError, in_time};
 use crate::head::Head;
 
 /// How often to look at the head without having been woken: a notification can be lost, and
@@ -28,14 +28,15 @@ impl PostgresStore {
             if head.is_watched() {
                 let seen = self.seen_head();
                 match in_time(self.look(connection.take())).await {
-                    Ok((newest, good)) => {
-                        connection = Some(good);
-                        // Those who follow wake, and are cut off, if the log went back.
-                        if self.read_head(newest, seen).is_err() {
-                            head.raise(u64::MAX);
+                    Ok((row, good)) => match self.read_head(row, seen).await {
+                        Ok(newest) => {
+                            connection = Some(good);
+                            head.raise(newest);
                         }
-                        head.raise(newest);
-                    }
+                        // Those who follow wake, and are cut off.
+                        Err(StoreError::WentBack) => head.raise(u64::MAX),
+                        Err(error) => tracing::debug!(%error, "cannot look for new messages"),
+                    },
                     Err(error) => tracing::debug!(%error, "cannot look for new messages"),
                 }
             }
@@ -43,17 +44,18 @@ impl PostgresStore {
         }
     }
 
-    /// The newest sequence, and the connection that told it.
+    /// The log's row, and the connection that told it.
     async fn look(
         &self,
         connection: Option<PgConnection>,
-    ) -> Result<(u64, PgConnection), sqlx::Error> {
+    ) -> Result<(LogRow, PgConnection), sqlx::Error> {
         let mut connection = match connection {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let head = sqlx::query_scalar("SELECT head FROM log").fetch_one(&mut connection).await?;
-        Ok((unsigned(head), connection))
+        let row = "SELECT head, went_back, pg_is_in_recovery() AS standby FROM log";
+        let row = sqlx::query_as(row).fetch_one(&mut connection).await?;
+        Ok((row, connection))
     }
 }
 

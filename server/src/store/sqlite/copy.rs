@@ -1,7 +1,7 @@
 //! The whole log, to be moved elsewhere.
 
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use tocyn_protocol::pairing::Epoch;
 
 use super::spent::{SLOTS, all_of_slot, array};
@@ -81,18 +81,24 @@ impl Source for SqliteStore {
 
 impl SqliteStore {
     /// From now on no relay serves this file.
-    pub(in crate::store) async fn mark_moved(&self, now: u64) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO moved (moved_at) VALUES (?1)")
+    pub(in crate::store) async fn mark_moved(
+        &self,
+        target: &str,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let mut writer = self.writer.turn().await?;
+        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("DELETE FROM moved").execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO moved (moved_at, target) VALUES (?1, ?2)")
             .bind(now as i64)
-            .execute(&mut *self.writer.turn().await?)
+            .bind(target)
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
-    /// Whether it was marked.
-    pub(in crate::store) async fn is_moved(&self) -> Result<bool, StoreError> {
-        let moved: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM moved").fetch_one(&self.readers).await?;
-        Ok(moved > 0)
+    /// Where it was moved, or is being moved: what the mark says.
+    pub(in crate::store) async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT target FROM moved").fetch_optional(&self.readers).await?)
     }
 }

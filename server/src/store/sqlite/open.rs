@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 use tocyn_protocol::pairing::Pairing;
 
 use super::super::page::{BLOCK_BYTES, SEQUENCE_BYTES};
 use super::writer::Writer;
 use super::{SqliteStore, StoreError, Tail, spent};
-use crate::store::{NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
+use crate::store::{NOT_UP_TO_DATE, NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -56,6 +56,16 @@ fn not_migrated(error: &MigrateError) -> String {
     }
 }
 
+/// Of the tables: the newest migration that was made. None where there are no tables at all.
+async fn version(connection: &mut SqliteConnection) -> Option<i64> {
+    let version = "SELECT max(version) FROM _sqlx_migrations WHERE success";
+    sqlx::query_scalar(version).fetch_one(connection).await.unwrap_or_default()
+}
+
+fn newest_version() -> Option<i64> {
+    MIGRATOR.iter().map(|migration| migration.version).max()
+}
+
 fn refusal(path: &Path, reason: String) -> StoreError {
     StoreError::Open { database: path.display().to_string(), reason }
 }
@@ -88,8 +98,8 @@ impl SqliteStore {
         let unreadable = |error| unreadable(path, error);
         match purpose {
             Purpose::Serve(..) => make_file(path)?,
-            Purpose::Look if path.exists() => {}
-            Purpose::Look => return Err(refuse(NOTHING_YET.to_owned())),
+            Purpose::Look | Purpose::Move if path.exists() => {}
+            Purpose::Look | Purpose::Move => return Err(refuse(NOTHING_YET.to_owned())),
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -118,6 +128,11 @@ impl SqliteStore {
                 }
             }
         }
+        if let Purpose::Look = purpose
+            && version(&mut *writer.turn().await?).await < newest_version()
+        {
+            return Err(refuse(NOT_UP_TO_DATE.to_owned()));
+        }
         let migrated = MIGRATOR.run(&mut *writer.turn().await?).await;
         migrated.map_err(|error| refuse(not_migrated(&error)))?;
         let readers = SqlitePoolOptions::new()
@@ -127,7 +142,7 @@ impl SqliteStore {
             .map_err(unreadable)?;
         let cell_bytes = match purpose {
             Purpose::Serve(_, cell_bytes) => cell_bytes,
-            Purpose::Look => {
+            Purpose::Look | Purpose::Move => {
                 let stored = sqlx::query_scalar::<_, i64>("SELECT cell_bytes FROM log");
                 let stored = stored.fetch_optional(&readers).await.map_err(unreadable)?;
                 stored.ok_or_else(|| refuse(NOTHING_YET.to_owned()))? as usize
@@ -136,13 +151,15 @@ impl SqliteStore {
         let frame_bytes = SEQUENCE_BYTES + cell_bytes;
         let tail = Arc::new(Tail::new(frame_bytes));
         let store = Self { writer, readers, tail, frame_bytes };
-        if store.is_moved().await? {
+        if !matches!(purpose, Purpose::Move)
+            && let Some(target) = store.moved_to().await?
+        {
             store.close().await;
-            return Err(refuse(
+            return Err(refuse(format!(
                 "this log was moved to PostgreSQL, where tokens may have been spent since; set \
-                 database.url in config.toml to where it is"
-                    .to_owned(),
-            ));
+                 database.url in config.toml to where it is ({target}). If the move was cut \
+                 short, run the same `db copy` again"
+            )));
         }
         let Purpose::Serve(pairing, _) = purpose else { return Ok(store) };
         let Some(stored) = store.bind(pairing, cell_bytes).await? else {
@@ -160,14 +177,10 @@ impl SqliteStore {
         make_file(path)?;
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
         let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
-        let version = "SELECT max(version) FROM _sqlx_migrations WHERE success";
-        // None too where there are no tables at all.
-        let before: Option<i64> =
-            sqlx::query_scalar(version).fetch_one(&mut connection).await.unwrap_or_default();
+        let before = version(&mut connection).await;
         let migrated = MIGRATOR.run(&mut connection).await;
         migrated.map_err(|error| refusal(path, not_migrated(&error)))?;
-        let after: Option<i64> = sqlx::query_scalar(version).fetch_one(&mut connection).await?;
-        Ok(before != after)
+        Ok(before != newest_version())
     }
 
     /// Ties the database to a pairing; gives the size of its cells. None if the pairing was

@@ -18,7 +18,8 @@ impl Target {
         let mut connection = connect(server).await?;
         check_server(&mut connection).await.map_err(refuse)?;
         migrate(&mut connection).await.map_err(refuse)?;
-        let begin = "BEGIN; LOCK TABLE issuer, vouchers, charges IN ACCESS EXCLUSIVE MODE";
+        let begin = "BEGIN; SET LOCAL synchronous_commit = on; \
+            LOCK TABLE issuer, vouchers, charges IN ACCESS EXCLUSIVE MODE";
         sqlx::raw_sql(begin).execute(&mut connection).await?;
         Ok(Self(connection))
     }

@@ -37,15 +37,11 @@ impl PostgresStore {
     pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
-            let mut tx = lent.begin_with(BEGIN).await?;
-            let bound: Option<Vec<u8>> =
-                sqlx::query_scalar("SELECT pairing_id FROM issuer FOR UPDATE")
-                    .fetch_one(&mut *tx)
-                    .await?;
-            if bound.as_deref() != Some(&id[..]) {
-                rebind(&mut tx, id, bound).await?;
+            if pairing_id(&mut lent).await?.as_deref() != Some(&id[..]) {
+                let mut tx = lent.begin_with(BEGIN).await?;
+                rebind(&mut tx, id).await?;
+                tx.commit().await?;
             }
-            tx.commit().await?;
             lent.release();
             Ok::<_, StoreError>(())
         })
@@ -55,9 +51,18 @@ impl PostgresStore {
     }
 }
 
-/// Puts a pairing in place of the one that was there. The lock on its row has waited for charges
-/// under the old one, and holds back those to come.
-async fn rebind(tx: &mut PgConnection, id: Hash, bound: Option<Vec<u8>>) -> Result<(), StoreError> {
+async fn pairing_id(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT pairing_id FROM issuer").fetch_one(connection).await
+}
+
+/// Puts a pairing in place of the one that was there. The locks wait for charges under the old
+/// one, and hold back those to come.
+async fn rebind(tx: &mut PgConnection, id: Hash) -> Result<(), StoreError> {
+    sqlx::raw_sql("LOCK TABLE issuer, charges IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await?;
+    let bound = pairing_id(tx).await?;
+    if bound.as_deref() == Some(&id[..]) {
+        return Ok(()); // another issuer has just done it
+    }
     let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = $1").bind(id);
     if retired.fetch_optional(&mut *tx).await?.is_some() {
         let database = "this issuer's database".to_owned();
@@ -67,7 +72,7 @@ async fn rebind(tx: &mut PgConnection, id: Hash, bound: Option<Vec<u8>>) -> Resu
         let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)");
         retire.bind(bound).execute(&mut *tx).await?;
     }
-    sqlx::query("DELETE FROM charges").execute(&mut *tx).await?;
+    sqlx::raw_sql("TRUNCATE charges").execute(&mut *tx).await?;
     sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = 0")
         .bind(id)
         .execute(&mut *tx)
@@ -94,7 +99,8 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
              current_setting('full_page_writes') AS full_page_writes,
              pg_is_in_recovery() AS standby,
              current_setting('transaction_read_only') AS read_only,
-             current_setting('transaction_isolation') AS isolation",
+             current_setting('transaction_isolation') AS isolation,
+             current_setting('statement_timeout') AS statement_timeout",
     );
     let failed = |error: sqlx::Error| error.to_string();
     let row = in_time(row.fetch_one(connection)).await.map_err(failed)?;
@@ -120,6 +126,12 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
     if setting("isolation")? != "read committed" {
         return Err("transactions are not `read committed` there, which they must be to wait for \
              each other; set default_transaction_isolation back for this role"
+            .to_owned());
+    }
+    // Where a commit waits for a standby, the time-out would end the wait, and call it done.
+    if setting("statement_timeout")? != "0" {
+        return Err("statement_timeout is set there, and would answer before a standby has what \
+             was committed; ALTER ROLE ... SET statement_timeout = 0 for this role"
             .to_owned());
     }
     Ok(())

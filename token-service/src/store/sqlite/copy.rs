@@ -1,12 +1,34 @@
 //! All that the file holds, to be moved elsewhere.
 
+use sqlx::{Sqlite, Transaction};
+
 use super::{SqliteStore, StoreError};
 use crate::store::VOUCHERS;
 use crate::store::copy::{CHARGES, Contents, ISSUER, RETIRED};
 
+/// The file, which nobody else can change until this is dropped.
+pub(in crate::store) struct Moving(Transaction<'static, Sqlite>);
+
 impl SqliteStore {
-    pub(in crate::store) async fn contents(&self) -> Result<Contents, StoreError> {
-        let mut tx = self.readers.begin().await?;
+    pub(in crate::store) async fn begin_to_move(&self) -> Result<Moving, StoreError> {
+        Ok(Moving(self.writer.begin_with("BEGIN IMMEDIATE").await?))
+    }
+
+    /// Where it was moved, or is being moved: what the mark says.
+    pub(super) async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar(MOVED_TO).fetch_optional(&self.readers).await?)
+    }
+}
+
+const MOVED_TO: &str = "SELECT target FROM moved";
+
+impl Moving {
+    pub(in crate::store) async fn moved_to(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar(MOVED_TO).fetch_optional(&mut *self.0).await?)
+    }
+
+    pub(in crate::store) async fn contents(&mut self) -> Result<Contents, StoreError> {
+        let tx = &mut *self.0;
         let (pairing_id, closed_below) = sqlx::query_as(ISSUER).fetch_one(&mut *tx).await?;
         Ok(Contents {
             pairing_id,
@@ -18,11 +40,17 @@ impl SqliteStore {
     }
 
     /// From now on nobody uses this file.
-    pub(in crate::store) async fn mark_moved(&self, now: u64) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO moved (moved_at) VALUES (?1)")
+    pub(in crate::store) async fn mark_moved(
+        mut self,
+        target: &str,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM moved").execute(&mut *self.0).await?;
+        sqlx::query("INSERT INTO moved (moved_at, target) VALUES (?1, ?2)")
             .bind(now as i64)
-            .execute(&self.writer)
+            .bind(target)
+            .execute(&mut *self.0)
             .await?;
-        Ok(())
+        Ok(self.0.commit().await?)
     }
 }

@@ -26,8 +26,8 @@ fn lock_folder(folder: &Path) -> std::io::Result<std::fs::File> {
 
 impl SqliteStore {
     /// Opens the database at `path`, makes it (mode 0600) if it is not there, and brings its
-    /// tables up to date.
-    pub(in crate::store) async fn open(path: &Path) -> Result<Self, StoreError> {
+    /// tables up to date. If its vouchers were moved elsewhere, it opens only `to_move` them.
+    pub(in crate::store) async fn open(path: &Path, to_move: bool) -> Result<Self, StoreError> {
         let refuse =
             |reason: String| StoreError::Open { database: path.display().to_string(), reason };
         std::fs::OpenOptions::new()
@@ -77,16 +77,16 @@ impl SqliteStore {
             error => refuse(error.to_string()),
         })?;
         let readers = pool(4).connect_with(options).await.map_err(unreadable)?;
-        let moved: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM moved").fetch_one(&readers).await?;
-        if moved > 0 {
-            return Err(refuse(
+        let store = Self { writer, readers };
+        if !to_move && let Some(target) = store.moved_to().await? {
+            store.close().await;
+            return Err(refuse(format!(
                 "these vouchers were moved to PostgreSQL, where they may have been charged since; \
-                 set database.url in config.toml to where they are"
-                    .to_owned(),
-            ));
+                 set database.url in config.toml to where they are ({target}). If the move was \
+                 cut short, run the same `db copy` again"
+            )));
         }
-        Ok(Self { writer, readers })
+        Ok(store)
     }
 
     pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {
