@@ -16,6 +16,7 @@
 //! | spending it on one message | [`redemption`] |
 //! | the issuer's public keys | [`directory`] |
 //! | messages, receipts and the relay's info document | [`relay`] |
+//! | the log that holds the messages: tree, proofs, signed checkpoints | [`log`] |
 //! | HTTP media types | [`media_type`] |
 //! | HTTP problem documents (RFC 9457) | [`problem`] |
 //! | reading and writing wire bytes | [`codec`] |
@@ -52,6 +53,8 @@ pub mod redemption;
 pub mod directory;
 
 pub mod relay;
+
+pub mod log;
 
 pub mod media_type;
 

@@ -1,0 +1,87 @@
+//! That a message is in the log, for anyone to check without the log (c2sp.org/tlog-proof).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::checkpoint::Checkpoint;
+use super::note::{MAX_NOTE_BYTES, NoteError, VerifierKey};
+use super::proof::{InclusionProof, ProofError};
+use super::tree::NodeHash;
+use crate::error::DecodeError;
+
+const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1\n";
+
+/// A leaf's place and proof, and the signed checkpoint that the proof leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedProof {
+    /// The leaf's index, from 0: one less than the message's sequence.
+    pub index: u64,
+    /// Its siblings.
+    pub inclusion: InclusionProof,
+    /// A signed note.
+    pub checkpoint: String,
+}
+
+/// Why a proof is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvidenceError {
+    /// The checkpoint.
+    #[error("the checkpoint: {0}")]
+    Note(#[from] NoteError),
+    /// The way to its root.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+}
+
+impl SignedProof {
+    /// Checks that the log of this key has this leaf there; gives the checkpoint.
+    pub fn verify(&self, leaf: NodeHash, key: &VerifierKey) -> Result<Checkpoint, EvidenceError> {
+        let checkpoint = Checkpoint::open(&self.checkpoint, key)?;
+        self.inclusion.verify(self.index, leaf, checkpoint.size, checkpoint.root)?;
+        Ok(checkpoint)
+    }
+}
+
+impl fmt::Display for SignedProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{FIRST_LINE}index {}\n", self.index)?;
+        for hash in &self.inclusion.0 {
+            writeln!(f, "{}", BASE64.encode(hash.0))?;
+        }
+        write!(f, "\n{}", self.checkpoint)
+    }
+}
+
+impl FromStr for SignedProof {
+    type Err = DecodeError;
+
+    fn from_str(text: &str) -> Result<Self, DecodeError> {
+        let refused = |why| DecodeError::Text { what: "log proof", why };
+        if text.len() > MAX_NOTE_BYTES {
+            return Err(refused("it is too long"));
+        }
+        let rest =
+            text.strip_prefix(FIRST_LINE).ok_or(refused("it must be a c2sp.org/tlog-proof@v1"))?;
+        let (head, checkpoint) = rest.split_once("\n\n").ok_or(refused("it has no checkpoint"))?;
+        let mut lines = head.split('\n').skip_while(|line| line.starts_with("extra "));
+        let number = lines.next().and_then(|line| line.strip_prefix("index ")).unwrap_or_default();
+        let index: u64 = number
+            .parse()
+            .ok()
+            .filter(|index: &u64| index.to_string() == number)
+            .ok_or(refused("its index must be a number"))?;
+        let hash = |line: &str| {
+            let mut hash = [0; 32];
+            match BASE64.decode_slice(line, &mut hash) {
+                Ok(32) => Ok(NodeHash(hash)),
+                _ => Err(refused("a hash in it has not 32 bytes")),
+            }
+        };
+        let inclusion = InclusionProof(lines.map(hash).collect::<Result<_, _>>()?);
+        Ok(Self { index, inclusion, checkpoint: checkpoint.to_owned() })
+    }
+}
