@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
+use tocyn_protocol::log::evidence::EvidenceError;
+use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::redemption::BoundToken;
-use tocyn_protocol::relay::{MessageId, PostReceipt, RelayInfo};
+use tocyn_protocol::relay::{MessageId, ProvenReceipt, RelayInfo};
 
 use crate::keys::{KeysError, Pair, check_unchanged};
 use crate::relay::RelayClient;
@@ -77,6 +79,12 @@ pub enum PostError {
         /// The one in the receipt.
         got: MessageId,
     },
+    /// There is a receipt, and no proof: the relay is at fault.
+    #[error(
+        "the relay gave a receipt, but does not prove that the message is in its log ({0}); tell the \
+         operator. Message and token are kept: `tocyn post --resume` asks again"
+    )]
+    Unproven(EvidenceError),
     /// The relay's keys cannot be trusted.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -93,14 +101,14 @@ pub async fn post(
     info: &RelayInfo,
     cell: &[u8],
     now: u64,
-) -> Result<PostReceipt, PostError> {
+) -> Result<ProvenReceipt, PostError> {
     if cell.len() as u64 != info.cell_bytes {
         return Err(PostError::CellSize { expected: info.cell_bytes, got: cell.len() });
     }
     let pair = Pair::of(relay, info);
     let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
     match wallet.reserve(&pair, &shows, cell, now).await? {
-        Some(reserved) => pay(wallet, relay, &pair, &reserved).await,
+        Some(reserved) => pay(wallet, relay, &pair, &info.log_key, &reserved).await,
         None => Err(PostError::NoToken { pair }),
     }
 }
@@ -120,7 +128,7 @@ pub enum Unclear {
 #[derive(Debug)]
 pub enum Resumed {
     /// It has a receipt now.
-    Posted(PostReceipt),
+    Posted(ProvenReceipt),
     /// It was dropped.
     GivenUp(MessageId),
     /// It is still without a receipt.
@@ -146,7 +154,9 @@ pub async fn resume(
                 resumed.push(Resumed::GivenUp(id));
                 continue;
             }
-            _ if is_shown && !reserved.disputed => pay(wallet, relay, &pair, &reserved).await,
+            _ if is_shown && !reserved.disputed => {
+                pay(wallet, relay, &pair, &info.log_key, &reserved).await
+            }
             Unclear::Keep if reserved.disputed => Err(PostError::Disputed),
             Unclear::Keep => Err(PostError::Unclear),
             Unclear::PayAgain => {
@@ -172,21 +182,23 @@ async fn pay(
     wallet: &Wallet,
     relay: &RelayClient,
     pair: &Pair,
+    log_key: &VerifierKey,
     reserved: &Reserved,
-) -> Result<PostReceipt, PostError> {
+) -> Result<ProvenReceipt, PostError> {
     let bound = BoundToken::new(&reserved.token, &pair.relay_name, &reserved.message_id);
     let mut attempt = 1;
     let error = loop {
         match relay.post(&bound, reserved.cell.clone()).await {
-            Ok(receipt) if receipt.message_id != reserved.message_id => {
+            Ok(proven) if proven.receipt.message_id != reserved.message_id => {
                 return Err(PostError::WrongReceipt {
                     posted: reserved.message_id,
-                    got: receipt.message_id,
+                    got: proven.receipt.message_id,
                 });
             }
-            Ok(receipt) => {
+            Ok(proven) => {
+                proven.verify(log_key).map_err(PostError::Unproven)?;
                 wallet.spend(pair, &reserved.token).await?;
-                return Ok(receipt);
+                return Ok(proven);
             }
             Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                 tokio::time::sleep(wait_after(&error, attempt)).await;

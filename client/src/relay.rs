@@ -7,7 +7,7 @@ use reqwest::{Client, Response};
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::is_name;
 use tocyn_protocol::redemption::BoundToken;
-use tocyn_protocol::relay::{PostReceipt, RelayInfo};
+use tocyn_protocol::relay::{ProvenReceipt, RelayInfo};
 
 use crate::transport::{
     HttpError, MAX_DOCUMENT_BYTES, SILENCE, ServiceUrl, Transport, get_json, origin, read_bounded,
@@ -61,7 +61,11 @@ impl RelayClient {
     }
 
     /// Posts a cell. Safe to repeat with the same token: the relay stores it once.
-    pub async fn post(&self, token: &BoundToken, cell: Vec<u8>) -> Result<PostReceipt, HttpError> {
+    pub async fn post(
+        &self,
+        token: &BoundToken,
+        cell: Vec<u8>,
+    ) -> Result<ProvenReceipt, HttpError> {
         let url = self.url.at(MESSAGES_PATH);
         let sent = self
             .posts

@@ -14,5 +14,7 @@ pub const ISSUER_DIRECTORY: &str = "application/private-token-issuer-directory";
 pub const CELLS: &str = "application/vnd.tocyn.cells";
 /// A posted cell.
 pub const OCTET_STREAM: &str = "application/octet-stream";
+/// A signed checkpoint (c2sp.org/tlog-tiles).
+pub const TEXT: &str = "text/plain; charset=utf-8";
 /// A problem document (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";

@@ -9,6 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::directory::TokenKey;
 use crate::error::DecodeError;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::evidence::{EvidenceError, SignedProof};
+use crate::log::note::{NoteError, VerifierKey};
+use crate::log::proof::ProofError;
 use crate::pairing::Epoch;
 
 /// Cell size unless the operator chose another.
@@ -81,6 +85,27 @@ pub struct PostReceipt {
     pub received_at: u64,
 }
 
+/// A receipt, and the proof that its message is in the relay's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvenReceipt {
+    /// The receipt.
+    #[serde(flatten)]
+    pub receipt: PostReceipt,
+    /// A [`SignedProof`] in its text form.
+    pub proof: String,
+}
+
+impl ProvenReceipt {
+    /// Checks that the message is where the receipt says, in the log of this key.
+    pub fn verify(&self, key: &VerifierKey) -> Result<Checkpoint, EvidenceError> {
+        let proof: SignedProof = self.proof.parse().map_err(NoteError::Decode)?;
+        if proof.index.checked_add(1) != Some(self.receipt.seq) {
+            return Err(ProofError.into());
+        }
+        proof.verify(self.receipt.message_id.into(), key)
+    }
+}
+
 /// The document at `/v1/info`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayInfo {
@@ -98,6 +123,8 @@ pub struct RelayInfo {
     pub epoch: Epoch,
     /// Keys of the current and the next epoch, as in the issuer's directory, then of the last.
     pub token_keys: Vec<TokenKey>,
+    /// Whose signature the log has.
+    pub log_key: VerifierKey,
     /// Whether the bearer form is taken.
     pub bearer: bool,
     /// How long messages are kept.

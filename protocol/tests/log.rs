@@ -143,35 +143,45 @@ fn changed(proof: &[NodeHash]) -> Vec<Vec<NodeHash>> {
 }
 
 #[test]
-fn a_tree_grows_and_proves_with_its_end_alone() {
-    for size in [1u64, 2, 255, 256, 257, 300, 65_535, 65_536, 65_537, 65_800] {
+fn a_tree_grows_and_proves_with_its_partial_tiles_alone() {
+    for size in [0u64, 1, 2, 255, 256, 257, 300, 65_535, 65_536, 65_537, 65_800, 131_072] {
         let mut whole = tree(size);
-        let mut resumed = Tree::resume(size, &whole).unwrap();
-        whole.forget_before(size);
-        for n in size..size + 300 {
-            whole.push(leaf(n));
-            resumed.push(leaf(n));
+        let tiles: Vec<Vec<NodeHash>> = (0..3)
+            .map(|level| {
+                match Tile::in_tree(Content::Hashes(level), (size >> (8 * level)) / 256, size) {
+                    None => Vec::new(),
+                    Some(tile) => (0..u64::from(tile.width))
+                        .map(|n| whole.node(8 * level, tile.start() + n).unwrap())
+                        .collect(),
+                }
+            })
+            .collect();
+        let mut resumed = Tree::of_partial_tiles(size, &tiles).unwrap();
+        let mut cut = whole.clone();
+        cut.forget_full_tiles(size);
+        if size >= 256 {
+            assert_eq!((resumed.node(0, 0), cut.node(0, 0)), (None, None));
+            let mut wrong = tiles.clone();
+            wrong[0].push(leaf(1));
+            assert!(Tree::of_partial_tiles(size, &wrong).is_none());
+            assert!(Tree::of_partial_tiles(size, &tiles[..1]).is_none());
         }
-        let (edge, other) =
-            (Edge::new(size + 300, &whole).unwrap(), Edge::new(size + 300, &resumed));
-        assert_eq!(Some(&edge), other.as_ref());
-        assert_eq!(resumed.size(), size + 300);
-        if size < 1000 {
-            assert_eq!(edge.root(), mth(&leaves(size + 300)));
-        }
-        // What came after it was cut can be proven, and nothing that lies before is made up.
         for n in size..size + 300 {
-            if let Some(proof) = InclusionProof::new(n, &edge, &resumed) {
+            for tree in [&mut whole, &mut resumed, &mut cut] {
+                tree.push(leaf(n));
+            }
+        }
+        let edge = Edge::new(size + 300, &whole).unwrap();
+        for tree in [&resumed, &cut] {
+            assert_eq!(Edge::new(size + 300, tree).as_ref(), Some(&edge));
+            // All that came after it was cut can be proven.
+            for n in size..size + 300 {
+                let proof = InclusionProof::new(n, &edge, tree).unwrap();
                 proof.verify(n, leaf(n), size + 300, edge.root()).unwrap();
             }
         }
-        let last = InclusionProof::new(size + 299, &edge, &resumed).unwrap();
-        last.verify(size + 299, leaf(size + 299), size + 300, edge.root()).unwrap();
-        if size > 2 {
-            assert_eq!(resumed.node(0, 0), None);
-        }
     }
-    assert!(Tree::resume(3, &Tree::default()).is_none());
+    assert!(Tree::of_partial_tiles(3, &[]).is_none());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::data_dir::{DataDir, create, read_pairing};
 use crate::database::Database;
+use crate::log::Log;
 use crate::store::Store;
 use crate::{Clock, listen, run, system_clock};
 
@@ -115,7 +116,9 @@ fn init(data: &DataDir, pairing: &std::path::Path) -> CliResult {
     data.create()?;
     create(&data.config_path(), include_bytes!("../config.example.toml"))?;
     data.install_pairing(pairing)?;
-    println!("wrote {} and {}", data.config_path().display(), data.pairing_path().display());
+    data.log_key(data.pairing()?.relay_name())?;
+    let files = [data.config_path(), data.pairing_path(), data.log_key_path()];
+    println!("wrote {}", files.map(|path| path.display().to_string()).join(", "));
     Ok(())
 }
 
@@ -132,13 +135,18 @@ async fn serve(
     if let Some(address) = listen {
         config.listen = address;
     }
+    if database.is_shared() {
+        Store::leave_file(&data.database_path()).await?;
+    }
     let store = Store::open(&database, &pairing, config.cell_bytes).await?;
+    let key = data.log_key(pairing.relay_name())?;
+    let log = Log::open(store.clone(), key, config.cell_bytes).await?;
     let shutdown = listen::stop_signal()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     announce(listener.local_addr()?)?;
-    run(&config, pairing, store, listener, clock, shutdown).await;
+    run(&config, pairing, store, log, listener, clock, shutdown).await;
     Ok(())
 }
 

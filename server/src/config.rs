@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tocyn_protocol::log::tile::MAX_ENTRY_BYTES;
 use tocyn_protocol::relay::DEFAULT_CELL_BYTES;
 
 /// The smallest and the largest cell in bytes.
-const CELL_BYTES: std::ops::RangeInclusive<usize> = 64..=1 << 20;
+const CELL_BYTES: std::ops::RangeInclusive<usize> = 64..=MAX_ENTRY_BYTES;
 
 /// The relay's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

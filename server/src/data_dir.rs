@@ -5,7 +5,10 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use serde::de::DeserializeOwned;
+use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 
 use crate::config::Config;
@@ -33,7 +36,9 @@ pub enum DataDirError {
         reason: String,
     },
     /// Another process serves this folder.
-    #[error("{0} is in use by another tocyn-relay; stop it first, or use another --data folder")]
+    #[error(
+        "{0} is in use by another tocyn-relay; stop all that use it first, or use another --data folder"
+    )]
     InUse(PathBuf),
 }
 
@@ -64,6 +69,31 @@ impl DataDir {
     /// `pairing.toml`.
     pub fn pairing_path(&self) -> PathBuf {
         self.0.join("pairing.toml")
+    }
+
+    /// `log.key`.
+    pub fn log_key_path(&self) -> PathBuf {
+        self.0.join("log.key")
+    }
+
+    /// Reads `log.key`, with which this relay signs its log; makes it if it is not there.
+    pub fn log_key(&self, relay_name: &str) -> Result<LogKey, DataDirError> {
+        let path = self.log_key_path();
+        let fresh = LogKey::generate(relay_name, &mut UnwrapErr(SysRng));
+        match create(&path, fresh.to_secret_text().as_bytes()) {
+            Ok(()) => return Ok(fresh),
+            Err(DataDirError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let text = fs::read_to_string(&path).map_err(|source| io(&path, source, ""))?;
+        let text = zeroize::Zeroizing::new(text);
+        let invalid = |reason| DataDirError::Invalid { path: path.clone(), reason };
+        let key =
+            LogKey::from_secret_text(text.trim()).map_err(|error| invalid(error.to_string()))?;
+        match key.name() == relay_name {
+            true => Ok(key),
+            false => Err(invalid(format!("it is of relay {}, not of {relay_name}", key.name()))),
+        }
     }
 
     /// `relay.sqlite`.

@@ -2,6 +2,7 @@
 
 mod health;
 mod info;
+mod log;
 mod post;
 mod read;
 
@@ -44,6 +45,8 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/messages", get(read::get).post(post::post))
         .route("/v1/info", get(info::get))
+        .route("/checkpoint", get(log::checkpoint))
+        .route("/tile/{*path}", get(log::tile))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })

@@ -8,6 +8,7 @@
 //! | the keys of the live epochs | [`epochs`] |
 //! | batches on their way to the disk | [`pipeline`] |
 //! | spent tokens and messages, in one transaction | [`store`] |
+//! | the tree over the messages, signed | [`log`] |
 //! | who follows is woken | [`head`] |
 //! | old messages and closed epochs go | [`retention`] |
 //! | the folder and its files, the database | [`config`], [`data_dir`], [`database`] |
@@ -21,6 +22,7 @@ pub mod epochs;
 pub mod head;
 pub mod http;
 pub mod listen;
+pub mod log;
 pub mod pipeline;
 pub mod relay;
 pub mod retention;
@@ -64,12 +66,14 @@ pub async fn run(
     config: &Config,
     pairing: Pairing,
     store: Store,
+    log: log::Log,
     listener: TcpListener,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) {
-    let relay = Arc::new(relay::Relay::new(config, pairing, store.clone(), clock));
+    let relay = Arc::new(relay::Relay::new(config, pairing, store.clone(), log, clock));
     let retention = tokio::spawn(retention::run_forever(relay.clone()));
+    let putting_away = tokio::spawn(put_tiles_away_forever(relay.clone()));
     let (working, head) = (store.clone(), relay.head.clone());
     let work = tokio::spawn(async move { working.work_forever(head).await });
     let (stop, stopping) = watch::channel(Stopping::No);
@@ -83,5 +87,16 @@ pub async fn run(
     listen::serve(listener, router, &config.limits, shutdown).await;
     retention.abort();
     work.abort();
+    putting_away.abort();
     store.close().await;
+}
+
+/// Tiles that are full leave memory every second.
+async fn put_tiles_away_forever(relay: Arc<relay::Relay>) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        if let Err(error) = relay.log.put_away().await {
+            tracing::warn!(%error, "cannot put tiles away; it will be tried again");
+        }
+    }
 }

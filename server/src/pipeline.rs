@@ -9,15 +9,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
-use tocyn_protocol::redemption::{Authorization, Redeemed};
+use tocyn_protocol::redemption::{Authorization, RedeemError, Redeemed};
+use tocyn_protocol::relay::PostReceipt;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::Clock;
 use crate::epochs::Epochs;
 use crate::head::Head;
+use crate::log::Log;
 use crate::relay::{PostError, Posted};
-use crate::store::{Message, SpendOutcome, Store};
+use crate::store::{Message, SpendOutcome, Store, StoreError};
 
 /// Tokens that one thread verifies together, at most.
 const VERIFY_BATCH: usize = 64;
@@ -59,6 +61,7 @@ impl Pipeline {
         max_posts: usize,
         epochs: Arc<Epochs>,
         store: Store,
+        log: Arc<Log>,
         clock: Clock,
         head: Head,
     ) -> Self {
@@ -74,7 +77,7 @@ impl Pipeline {
                 .spawn(move || verify_forever(&queue, threads, &epochs, &clock, &verified))
                 .expect("a thread can be started");
         }
-        tokio::spawn(commit_forever(ready, store, clock, head));
+        tokio::spawn(commit_forever(ready, store, log, clock, head));
         Self { places: Arc::new(Semaphore::new(max_posts)), jobs }
     }
 
@@ -145,6 +148,7 @@ fn verify(epochs: &Epochs, now: u64, jobs: Vec<Job>) -> Vec<Verified> {
 async fn commit_forever(
     mut ready: UnboundedReceiver<Vec<Verified>>,
     store: Store,
+    log: Arc<Log>,
     clock: Clock,
     head: Head,
 ) {
@@ -162,15 +166,18 @@ async fn commit_forever(
         if batch.is_empty() {
             continue;
         }
-        let commit = async { store.spend_and_append(&batch, clock()).await };
+        let commit = async {
+            let outcomes = store.spend_and_append(&batch, clock()).await?;
+            let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
+            if let Some(newest) = newest {
+                head.raise(newest);
+            }
+            prove(&log, outcomes).await
+        };
         match AssertUnwindSafe(commit).catch_unwind().await {
-            Ok(Ok(outcomes)) => {
-                let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
-                if let Some(newest) = newest {
-                    head.raise(newest);
-                }
-                for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    answer.send(outcome.into());
+            Ok(Ok(results)) => {
+                for (answer, result) in answers.into_iter().zip(results) {
+                    answer.send(result);
                 }
             }
             Ok(Err(error)) => {
@@ -184,4 +191,24 @@ async fn commit_forever(
             Err(_) => tracing::error!("the writer has panicked, and goes on"),
         }
     }
+}
+
+/// What each is told; those that are stored now get a proof that leads to one checkpoint.
+async fn prove(
+    log: &Log,
+    outcomes: Vec<SpendOutcome>,
+) -> Result<Vec<Result<Posted, PostError>>, StoreError> {
+    let stored = |outcome: &SpendOutcome| match outcome {
+        SpendOutcome::Stored(receipt) => Some(*receipt),
+        _ => None,
+    };
+    let stored: Vec<PostReceipt> = outcomes.iter().filter_map(stored).collect();
+    let mut proven = log.prove_new(&stored).await?.into_iter();
+    let result = |outcome| match outcome {
+        SpendOutcome::Stored(_) => Ok(Posted::New(proven.next().expect("one for each"))),
+        SpendOutcome::StoredBefore(receipt) => Ok(Posted::Before(receipt)),
+        SpendOutcome::SpentOnAnother => Err(PostError::Spent),
+        SpendOutcome::EpochClosed => Err(RedeemError::UnknownKey.into()),
+    };
+    Ok(outcomes.into_iter().map(result).collect())
 }

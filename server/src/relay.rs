@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tocyn_protocol::pairing::{Pairing, PairingError};
 use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError};
-use tocyn_protocol::relay::PostReceipt;
+use tocyn_protocol::relay::{PostReceipt, ProvenReceipt};
 
 use crate::Clock;
 use crate::config::Config;
 use crate::epochs::Epochs;
 use crate::head::Head;
+use crate::log::Log;
 use crate::pipeline::Pipeline;
-use crate::store::{Message, SpendOutcome, Store, StoreError};
+use crate::store::{Message, Store, StoreError};
 
 /// Why a post is refused. The token is untouched unless it was spent before.
 #[derive(Debug, thiserror::Error)]
@@ -45,23 +46,12 @@ pub enum PostError {
 }
 
 /// A post that was stored, now or before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Posted {
-    /// Stored now.
-    New(PostReceipt),
+    /// Stored now, and in the log that was signed after that.
+    New(ProvenReceipt),
     /// The same message was stored before with the same token.
     Before(PostReceipt),
-}
-
-impl From<SpendOutcome> for Result<Posted, PostError> {
-    fn from(outcome: SpendOutcome) -> Self {
-        match outcome {
-            SpendOutcome::Stored(receipt) => Ok(Posted::New(receipt)),
-            SpendOutcome::StoredBefore(receipt) => Ok(Posted::Before(receipt)),
-            SpendOutcome::SpentOnAnother => Err(PostError::Spent),
-            SpendOutcome::EpochClosed => Err(RedeemError::UnknownKey.into()),
-        }
-    }
 }
 
 /// A token that passed the checks that cost nothing.
@@ -73,6 +63,8 @@ pub struct Relay {
     pub epochs: Arc<Epochs>,
     /// Spent tokens and messages.
     pub store: Store,
+    /// The tree over the messages.
+    pub log: Arc<Log>,
     /// Unix seconds.
     pub clock: Clock,
     /// The operator's settings.
@@ -83,8 +75,9 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay on an open store. Starts its threads.
-    pub fn new(config: &Config, pairing: Pairing, store: Store, clock: Clock) -> Self {
+    /// A relay on an open store, with the tree over it. Starts its threads.
+    pub fn new(config: &Config, pairing: Pairing, store: Store, log: Log, clock: Clock) -> Self {
+        let log = Arc::new(log);
         let config = config.clone();
         let epochs = Arc::new(Epochs::new(pairing));
         let head = Head::default();
@@ -92,10 +85,11 @@ impl Relay {
             config.limits.max_posts,
             epochs.clone(),
             store.clone(),
+            log.clone(),
             clock.clone(),
             head.clone(),
         );
-        Self { epochs, store, clock, config, head, pipeline }
+        Self { epochs, store, log, clock, config, head, pipeline }
     }
 
     /// The checks that cost nothing, before the body is read: form, lengths, challenge, key id.

@@ -8,6 +8,9 @@ mod postgres;
 mod report;
 mod sqlite;
 mod tail;
+mod tree;
+
+use std::path::Path;
 
 use bytes::Bytes;
 use tocyn_protocol::pairing::{Epoch, Pairing};
@@ -24,6 +27,7 @@ pub use page::ReadPage;
 pub use postgres::PostgresStore;
 pub use report::{SpentInEpoch, Stats};
 pub use sqlite::SqliteStore;
+pub use tree::{FullTile, Leaves};
 
 /// A token's 32 random bytes.
 type Nonce = [u8; NONCE_BYTES];
@@ -80,7 +84,8 @@ impl SpendOutcome {
 
 /// Why the pairing of another time is refused.
 const PAIRING_WAS_REPLACED: &str = "this pairing was replaced before, and which of its tokens were \
-    spent is forgotten; make a new one with `tocyn-issuer pairing renew`";
+    spent is forgotten; install the one that replaced it, or make a new one with `tocyn-issuer \
+    pairing renew`";
 
 /// Why cells of another size are refused.
 fn other_cell_bytes(stored: usize, configured: usize) -> String {
@@ -156,6 +161,18 @@ impl Store {
                 Self::Postgres(PostgresStore::open(server, purpose).await?)
             }
         })
+    }
+
+    /// Refuses where a log in this file would be left behind. Its tokens would be taken again in
+    /// another database.
+    pub async fn leave_file(path: &Path) -> Result<(), StoreError> {
+        if !path.exists() || !SqliteStore::is_in_use(path).await? {
+            return Ok(());
+        }
+        let reason = "a log is in this file, and tokens that were spent there would be taken again in \
+            another database; move it with `tocyn-relay db copy --to URL` before database.url is \
+            set, or renew the pairing and move the file away";
+        Err(StoreError::Open { database: path.display().to_string(), reason: reason.to_owned() })
     }
 
     /// Makes the tables, or brings them up to date; says whether there was anything to do.

@@ -212,6 +212,9 @@ async fn serve(
     if let Some(address) = listen {
         config.listen = address;
     }
+    if database.is_shared() {
+        Store::leave_file(&data.database_path()).await?;
+    }
     let store = Store::open(&database).await?;
     store.bind(&pairing).await?;
     let shutdown = listen::stop_signal()?;
@@ -357,7 +360,9 @@ fn renew(data: &DataDir, clock: &Clock) -> CliResult {
     let fresh = new_pairing(old.issuer_name(), old.relay_name(), now, old.epoch_seconds())?;
     let kept = data.replace_pairing(&fresh, now)?;
     println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
-    println!("now copy it to the relay and start both again; tokens handed out so far are void");
+    println!(
+        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay pairing install FILE`; then start all again. Tokens handed out so far are void"
+    );
     Ok(())
 }
 

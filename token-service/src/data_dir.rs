@@ -33,7 +33,9 @@ pub enum DataDirError {
         reason: String,
     },
     /// Another process serves this folder.
-    #[error("{0} is in use by another tocyn-issuer; stop it first, or use another --data folder")]
+    #[error(
+        "{0} is in use by another tocyn-issuer; stop all that use it first, or use another --data folder"
+    )]
     InUse(PathBuf),
 }
 

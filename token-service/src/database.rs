@@ -30,6 +30,12 @@ impl Database {
             };
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            if let Some(unknown) = unknown_parameter(url) {
+                return Err(format!(
+                    "database.url: there is no parameter {unknown:?}; there are {}",
+                    PARAMETERS.join(", ")
+                ));
+            }
             return match PgConnectOptions::from_str(url) {
                 Ok(options) => {
                     Ok(Self::Postgres(Box::new(options.application_name("tocyn-issuer"))))
@@ -54,6 +60,28 @@ impl From<&Path> for Database {
     fn from(path: &Path) -> Self {
         Self::Sqlite(path.to_owned())
     }
+}
+
+/// What may stand in a URL after the question mark.
+const PARAMETERS: [&str; 11] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "options",
+    "statement-cache-capacity",
+];
+
+/// The name of a parameter that would only be passed over: a misspelt one could turn off TLS.
+fn unknown_parameter(url: &str) -> Option<&str> {
+    let (_, parameters) = url.split_once('?')?;
+    let mut names = parameters.split('&').map(|pair| pair.split('=').next().unwrap_or(pair));
+    names.find(|name| !PARAMETERS.contains(name))
 }
 
 /// Without user and password.
@@ -104,6 +132,13 @@ mod tests {
         assert_eq!(parse(url).unwrap(), "PostgreSQL database tocyn at db.example:5433");
         let socket = "postgresql://me:secret@localhost/tocyn?host=/run/postgresql";
         assert_eq!(parse(socket).unwrap(), "PostgreSQL database tocyn at /run/postgresql");
+    }
+
+    #[test]
+    fn a_misspelt_parameter_is_named() {
+        let refused = parse("postgres://me@host/x?sslmod=verify-full&password=secret").unwrap_err();
+        assert!(refused.contains("\"sslmod\"") && !refused.contains("secret"), "{refused}");
+        parse("postgres://me@host/x?sslmode=verify-full&sslrootcert=/a/b.crt").unwrap();
     }
 
     #[test]

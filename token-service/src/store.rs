@@ -91,6 +91,17 @@ impl Store {
         Ok(Self { backend, known: Arc::default() })
     }
 
+    /// Refuses where vouchers in this file would be left behind.
+    pub async fn leave_file(path: &Path) -> Result<(), StoreError> {
+        if !path.exists() || !SqliteStore::is_in_use(path).await? {
+            return Ok(());
+        }
+        let reason = "there are vouchers in this file, which another database does not know; move \
+            them with `tocyn-issuer db copy --to URL` before database.url is set, or move the \
+            file away";
+        Err(StoreError::Open { database: path.display().to_string(), reason: reason.to_owned() })
+    }
+
     /// Lets go of the database.
     pub async fn close(&self) {
         on_backend!(self.close());

@@ -25,8 +25,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The signed note.
     pub fn sign(&self, key: &LogKey) -> String {
-        let origin = key.verifier();
-        key.sign(&format!("{}\n{}\n{}\n", origin.name(), self.size, BASE64.encode(self.root.0)))
+        key.sign(&format!("{}\n{}\n{}\n", key.name(), self.size, BASE64.encode(self.root.0)))
     }
 
     /// Takes a note that is signed by this key, and whose origin is its name. Lines of extensions

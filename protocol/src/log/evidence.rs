@@ -48,7 +48,7 @@ impl SignedProof {
 
 impl fmt::Display for SignedProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{FIRST_LINE}index {}\n", self.index)?;
+        writeln!(f, "{FIRST_LINE}index {}", self.index)?;
         for hash in &self.inclusion.0 {
             writeln!(f, "{}", BASE64.encode(hash.0))?;
         }

@@ -10,6 +10,7 @@ use ed25519_dalek::{
     SECRET_KEY_LENGTH, SIGNATURE_LENGTH, Signature, Signer, SigningKey, VerifyingKey,
 };
 use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -50,11 +51,11 @@ fn key_id(name: &str, key: &VerifyingKey) -> [u8; 4] {
     [hash[0], hash[1], hash[2], hash[3]]
 }
 
-/// Takes `NAME+ID+KEY` apart: the name, the id and the 32 bytes of the key.
-fn decode_key(
-    what: &'static str,
-    text: &str,
-) -> Result<(String, [u8; 4], Zeroizing<[u8; 32]>), DecodeError> {
+/// What `NAME+ID+KEY` consists of: the name, the id and the 32 bytes of the key.
+type KeyText = (String, [u8; 4], Zeroizing<[u8; 32]>);
+
+/// Takes `NAME+ID+KEY` apart.
+fn decode_key(what: &'static str, text: &str) -> Result<KeyText, DecodeError> {
     let refused = DecodeError::Text { what, why: "it must be NAME+ID+KEY with an Ed25519 key" };
     let parse = || {
         let (name, rest) = text.split_once('+')?;
@@ -135,6 +136,18 @@ impl fmt::Debug for VerifierKey {
     }
 }
 
+impl Serialize for VerifierKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for VerifierKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl FromStr for VerifierKey {
     type Err = DecodeError;
 
@@ -164,6 +177,11 @@ impl LogKey {
         let mut secret = Zeroizing::new([0; SECRET_KEY_LENGTH]);
         rng.fill_bytes(&mut *secret);
         Self { name: name.to_owned(), key: SigningKey::from_bytes(&secret) }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What others need to check its signatures.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use super::tile::{TILE_HEIGHT, TILE_WIDTH};
 use crate::relay::MessageId;
 
 /// Bytes of a hash.
@@ -76,20 +77,26 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// A tree of `size` leaves, of which only the nodes are in memory that it takes to grow: in
-    /// each level the last complete one that has no sibling yet. None if `nodes` lacks one.
-    pub fn resume(size: u64, nodes: &impl Nodes) -> Option<Self> {
-        let mut levels = Vec::new();
-        for level in 0..levels_of(size) {
-            let complete = size >> level;
-            let open = (complete & 1 == 1).then(|| nodes.node(level, complete - 1));
-            let nodes = open.map(|node| node.ok_or(())).transpose().ok()?;
-            levels.push(Level {
-                first: complete - u64::from(nodes.is_some()),
-                nodes: nodes.into_iter().collect(),
-            });
+    /// A tree of `size` leaves, of which only the nodes are in memory that are in partial tiles:
+    /// `partial_tiles` has the hashes of each, the lowest level first. None if these are not
+    /// what a tree of this size has.
+    pub fn of_partial_tiles(size: u64, partial_tiles: &[Vec<NodeHash>]) -> Option<Self> {
+        let mut tree = Self { size, levels: Vec::new() };
+        for (tile_level, hashes) in (0u8..).zip(partial_tiles) {
+            let nodes = size.checked_shr(u32::from(tile_level * TILE_HEIGHT))?;
+            let mut level = Level { first: nodes - nodes % TILE_WIDTH, nodes: hashes.clone() };
+            if level.end() != nodes {
+                return None;
+            }
+            for _ in 0..TILE_HEIGHT {
+                let above =
+                    level.nodes.chunks_exact(2).map(|pair| NodeHash::above(pair[0], pair[1]));
+                let above = Level { first: level.first / 2, nodes: above.collect() };
+                tree.levels.push(std::mem::replace(&mut level, above));
+            }
         }
-        Some(Self { size, levels })
+        let has_all = size.checked_shr(tree.levels.len() as u32).unwrap_or(0) == 0;
+        has_all.then_some(tree)
     }
 
     /// Leaves.
@@ -118,13 +125,12 @@ impl Tree {
         self.size += 1;
     }
 
-    /// Forgets the nodes of which all leaves are before the leaf `from`, but for those that it
-    /// takes to grow.
-    pub fn forget_before(&mut self, from: u64) {
+    /// Forgets all tiles that are full in the tree of the first `size` leaves.
+    pub fn forget_full_tiles(&mut self, size: u64) {
         for (number, level) in self.levels.iter_mut().enumerate() {
-            // The last one stays if it waits for a sibling.
-            let open = level.end() & !1;
-            let keep = (from >> number).min(open).max(level.first);
+            let tile_level = number / usize::from(TILE_HEIGHT) * usize::from(TILE_HEIGHT);
+            let nodes = (size >> tile_level) / TILE_WIDTH * TILE_WIDTH;
+            let keep = (nodes >> (number - tile_level)).max(level.first);
             level.nodes.drain(..(keep - level.first) as usize);
             level.first = keep;
         }
@@ -155,7 +161,7 @@ impl Edge {
         if size == 0 {
             return Some(Self { size, root: NodeHash::of_empty_tree(), partial: Vec::new() });
         }
-        let height = levels_of(size - 1);
+        let height = (u64::BITS - (size - 1).leading_zeros()) as u8;
         let mut partial = vec![None];
         for level in 0..height {
             let complete = size >> level;
@@ -206,9 +212,4 @@ impl Edge {
             _ => None,
         }
     }
-}
-
-/// Levels that have a complete node, in a tree of so many leaves.
-fn levels_of(size: u64) -> u8 {
-    (u64::BITS - size.leading_zeros()) as u8
 }

@@ -9,6 +9,7 @@ CREATE TABLE log (
     cell_bytes   integer  NOT NULL,  -- size of every cell
     pairing_id   bytea    NOT NULL,  -- token_key_id of the pairing's epoch 0: tells pairings apart
     closed_below bigint   NOT NULL,  -- no token of an epoch below this is taken again, whatever the clock shows
+    verifier_key text,               -- whose signature the log has, for good; NULL before the first start
     went_back    boolean  NOT NULL DEFAULT false -- whether a relay missed what it had acknowledged: no post is taken until the pairing is renewed
 ) WITH (fillfactor = 10);            -- room for new versions of the row in the same page
 
@@ -21,6 +22,24 @@ CREATE TABLE blocks (
     cells       bytea   NOT NULL     -- the cells, one after the other
 );
 ALTER TABLE blocks ALTER COLUMN cells SET STORAGE EXTERNAL; -- encrypted cells do not compress
+
+-- The tree over all messages ever stored. It stays when messages go, so that old proofs can be
+-- checked. Its last leaves, which do not fill a tile yet: a row for each commit. Dense from the
+-- end of the last tile of level 0 to log.head.
+CREATE TABLE leaves (
+    first_seq bigint PRIMARY KEY,    -- of the first message
+    hashes    bytea  NOT NULL        -- 32 bytes for each message: SHA-256(0x00 || cell)
+);
+
+-- Full tiles: 256 consecutive nodes of the tree (c2sp.org/tlog-tiles).
+CREATE TABLE tiles (
+    level  smallint NOT NULL,        -- nodes of the tree at 8 times this level
+    tile   bigint   NOT NULL,        -- place in the level, from 0
+    hashes bytea    NOT NULL,        -- 8192 bytes
+    PRIMARY KEY (level, tile)
+);
+ALTER TABLE leaves ALTER COLUMN hashes SET STORAGE EXTERNAL;
+ALTER TABLE tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
 
 -- Spent tokens, a partition for each epoch, made ahead and dropped whole. A row outlives its
 -- message: a retry gets its first receipt.
@@ -129,6 +148,9 @@ BEGIN
              ELSE substr(new_cells, skipped * head_row.cell_bytes + 1, block_messages * head_row.cell_bytes)
         END
     FROM generate_series(0, count - 1, block_messages) AS skipped;
+    INSERT INTO leaves (first_seq, hashes)
+    SELECT head_row.head + 1, string_agg(m, '' ORDER BY place)
+    FROM unnest(message_ids) WITH ORDINALITY AS appended (m, place);
     UPDATE log SET head = head_row.head + count WHERE log.id = 1;
     first_seq := head_row.head + 1;
     -- Wakes those who follow; what they are told is only that there is something to read.

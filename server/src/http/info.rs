@@ -22,6 +22,7 @@ pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>
         head: range.head,
         epoch: published.epoch,
         token_keys: published.token_keys.clone(),
+        log_key: relay.log.verifier().clone(),
         bearer: config.bearer,
         retention: RetentionInfo {
             max_age_seconds: config.retention.max_age.as_secs(),

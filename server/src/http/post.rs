@@ -26,7 +26,7 @@ async fn answer(state: &AppState, request: Request<Body>) -> Result<Response, Ap
     let cell = read_cell(request, state).await?;
     let (status, receipt) = match state.relay.post(admitted, cell).await? {
         Posted::New(receipt) => (StatusCode::CREATED, receipt),
-        Posted::Before(receipt) => (StatusCode::OK, receipt),
+        Posted::Before(receipt) => (StatusCode::OK, state.relay.log.prove(receipt).await?),
     };
     Ok((status, Json(receipt)).into_response())
 }

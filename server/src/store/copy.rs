@@ -4,12 +4,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
+use tocyn_protocol::log::tile::{TILE_HEIGHT, encode_hashes};
 use tocyn_protocol::pairing::Epoch;
 
 use super::page::Block;
 use super::postgres::Target;
+use super::tree::{FullTile, Leaves};
 use super::{Nonce, Store, StoreError};
 use crate::database::Database;
+
+/// Levels that tiles can have.
+const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
 
 /// What was moved; the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +52,7 @@ pub(super) struct Facts {
     pub(super) cell_bytes: i64,
     pub(super) closed_below: i64,
     pub(super) pairing_id: Vec<u8>,
+    pub(super) verifier_key: Option<String>,
     /// Sorted.
     pub(super) retired_pairings: Vec<Vec<u8>>,
 }
@@ -71,6 +77,10 @@ pub(super) trait Source {
     async fn facts(&mut self) -> Result<Facts, StoreError>;
     /// The blocks from the sequence `from` on; empty at the end.
     async fn blocks(&mut self, from: u64) -> Result<Vec<TimedBlock>, StoreError>;
+    /// Tiles of a level from an index on, in order; empty at the end.
+    async fn tiles(&mut self, level: u8, from: u64) -> Result<Vec<FullTile>, StoreError>;
+    /// The leaves of messages from a sequence on, in order; empty at the end.
+    async fn leaves(&mut self, from: u64) -> Result<Vec<Leaves>, StoreError>;
     /// The epochs that have spent tokens and are not closed, in order.
     async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError>;
     /// Spent tokens of an epoch after this nonce, in the order of nonces; empty at the end.
@@ -89,6 +99,7 @@ async fn digest(source: &mut impl Source) -> Result<Copied, StoreError> {
         hash.update(number.to_be_bytes());
     }
     hash.update(&facts.pairing_id);
+    hash.update(facts.verifier_key.as_deref().unwrap_or_default());
     facts.retired_pairings.iter().for_each(|id| hash.update(id));
     let frame_bytes = super::page::SEQUENCE_BYTES + facts.cell_bytes as usize;
     let (mut messages, mut next) = (0, 0);
@@ -102,6 +113,29 @@ async fn digest(source: &mut impl Source) -> Result<Copied, StoreError> {
                 hash.update(frame);
                 messages += 1;
             }
+        }
+    }
+    for level in 0..TILE_LEVELS {
+        let mut from = 0;
+        loop {
+            let tiles = source.tiles(level, from).await?;
+            let Some(last) = tiles.last() else { break };
+            from = last.index + 1;
+            for tile in &tiles {
+                hash.update([tile.level]);
+                hash.update(tile.index.to_be_bytes());
+                hash.update(encode_hashes(&tile.hashes));
+            }
+        }
+    }
+    let mut from = 0;
+    loop {
+        let leaves = source.leaves(from).await?;
+        let Some(last) = leaves.last() else { break };
+        from = last.first_seq + last.hashes.len() as u64;
+        for leaves in &leaves {
+            hash.update(leaves.first_seq.to_be_bytes());
+            hash.update(leaves.to_bytes());
         }
     }
     let mut spent = 0;
@@ -174,6 +208,22 @@ impl Store {
             let Some(last) = blocks.last() else { break };
             next = last.block.end(frame_bytes);
             target.put_blocks(&blocks, facts.cell_bytes as usize).await?;
+        }
+        for level in 0..TILE_LEVELS {
+            let mut next = 0;
+            loop {
+                let tiles = from.tiles(level, next).await?;
+                let Some(last) = tiles.last() else { break };
+                next = last.index + 1;
+                target.put_tiles(&tiles).await?;
+            }
+        }
+        let mut next = 0;
+        loop {
+            let leaves = from.leaves(next).await?;
+            let Some(last) = leaves.last() else { break };
+            next = last.first_seq + last.hashes.len() as u64;
+            target.put_leaves(&leaves).await?;
         }
         for epoch in from.epochs().await? {
             target.put_epoch(epoch).await?;

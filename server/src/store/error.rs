@@ -52,6 +52,11 @@ pub enum StoreError {
         /// How many; above 0 if this one is ahead.
         seconds: i64,
     },
+    /// The tree does not go with the log.
+    #[error(
+        "the tree over the relay's messages is damaged; its operator must run `tocyn-relay db check`"
+    )]
+    Tree,
     /// There is no partition for the epoch of a token.
     #[error("the relay's database has no room for this epoch yet; send the same post again")]
     EpochUnknown,

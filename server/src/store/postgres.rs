@@ -8,6 +8,7 @@ mod epochs;
 mod open;
 mod read;
 mod report;
+mod tree;
 mod watch;
 
 use std::ops::{Deref, DerefMut};
@@ -113,19 +114,17 @@ impl PostgresStore {
         }
     }
 
+    fn last_spent(&self) -> Option<LastSpent> {
+        *self.0.last_spent.lock().expect("no panic under the lock")
+    }
+
     fn seen_head(&self) -> u64 {
         self.0.seen_head.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn check_clock(&self, now: u64) -> Result<(), StoreError> {
         let clock = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint");
-        let theirs: i64 = in_time(async {
-            let mut lent = self.lend().await?;
-            let theirs = clock.fetch_one(&mut *lent).await?;
-            lent.release();
-            Ok::<_, sqlx::Error>(theirs)
-        })
-        .await?;
+        let theirs: i64 = self.ask(async |db| clock.fetch_one(db).await).await?;
         match now as i64 - theirs {
             seconds if seconds.unsigned_abs() <= CLOCK_TOLERANCE_SECONDS => Ok(()),
             seconds => Err(StoreError::Clock { seconds }),
@@ -136,8 +135,18 @@ impl PostgresStore {
         self.0.server.connect().await
     }
 
-    async fn lend(&self) -> Result<Lent, sqlx::Error> {
-        Ok(Lent(Some(self.0.pool.acquire().await?)))
+    /// Asks something over a connection for readers, which goes back if that went well.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        in_time(async {
+            let mut lent = Lent(Some(self.0.pool.acquire().await?));
+            let answer = question(&mut lent).await?;
+            lent.release();
+            Ok(answer)
+        })
+        .await
     }
 
     /// Lets go of the database.

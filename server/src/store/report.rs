@@ -54,7 +54,7 @@ impl Store {
 /// What any database must satisfy: what is wrong otherwise, and the query for the sequences where.
 /// `block_bytes` is the SQL for the bytes that a block must have, `bytes` for those that it has,
 /// `spent` for the table of spent tokens.
-pub(super) fn rules(bytes: &str, block_bytes: &str, spent: &str) -> [(&'static str, String); 5] {
+pub(super) fn rules(bytes: &str, block_bytes: &str, spent: &str) -> [(&'static str, String); 6] {
     [
         (
             "a block does not begin where the one before it ends",
@@ -67,6 +67,13 @@ pub(super) fn rules(bytes: &str, block_bytes: &str, spent: &str) -> [(&'static s
             "the last block does not end at the log's head",
             "SELECT last FROM (SELECT max(first_seq + messages) - 1 AS last FROM blocks) AS b, log
              WHERE last <> head"
+                .to_owned(),
+        ),
+        (
+            "the tree does not end at the log's head",
+            "SELECT head FROM log WHERE head <> coalesce(
+                 (SELECT max(first_seq + length(hashes) / 32) - 1 FROM leaves),
+                 256 * (SELECT count(*) FROM tiles WHERE level = 0))"
                 .to_owned(),
         ),
         (

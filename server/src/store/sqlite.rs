@@ -5,6 +5,7 @@ mod copy;
 mod open;
 mod report;
 mod spent;
+mod tree;
 mod writer;
 
 use std::collections::hash_map::Entry;
@@ -55,6 +56,7 @@ impl SqliteStore {
             outcomes.push(outcome);
         }
         spending.insert(&mut tx, now).await?;
+        tree::append(&mut tx, &appended, old_head + 1).await?;
         let blocks =
             blocks::append(&mut tx, &appended, old_head + 1, now, self.frame_bytes).await?;
         tx.commit().await?;

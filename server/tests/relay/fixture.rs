@@ -7,11 +7,13 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sqlx::Connection;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, Issuer};
+use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
 use tocyn_protocol::token::Token;
 use tocyn_relay::database::Database;
-use tocyn_relay::store::{LogRange, Message, SpendOutcome, Store};
+use tocyn_relay::log::Log;
+use tocyn_relay::store::{LogRange, Message, SpendOutcome, Store, StoreError};
 use tocyn_test_postgres::Postgres;
 
 /// The databases that keep the store's contract.
@@ -42,6 +44,7 @@ pub(crate) struct Fixture {
     pub(crate) cell_bytes: usize,
     pub(crate) pairing: Pairing,
     pub(crate) store: Store,
+    pub(crate) log_key: String,
 }
 
 pub(crate) fn pairing() -> Pairing {
@@ -61,7 +64,9 @@ impl Fixture {
         };
         let database = Database::parse(&url, dir.path().join("relay.sqlite")).unwrap();
         let store = Store::open(&database, &pairing, cell_bytes).await.unwrap();
-        Self { dir, database, cell_bytes, pairing, store }
+        let log_key = LogKey::generate("relay", &mut UnwrapErr(SysRng));
+        let log_key = log_key.to_secret_text().to_string();
+        Self { dir, database, cell_bytes, pairing, store, log_key }
     }
 
     /// The database file.
@@ -72,6 +77,16 @@ impl Fixture {
     /// The same database, without anything that the first store has in memory.
     pub(crate) async fn second_store(&self) -> Store {
         Store::open(&self.database, &self.pairing, self.cell_bytes).await.unwrap()
+    }
+
+    /// The tree over the store's messages, signed with the fixture's key.
+    pub(crate) async fn log(&self) -> Log {
+        self.log_of(&self.store).await.unwrap()
+    }
+
+    pub(crate) async fn log_of(&self, store: &Store) -> Result<Log, StoreError> {
+        let key = LogKey::from_secret_text(&self.log_key).unwrap();
+        Log::open(store.clone(), key, self.cell_bytes).await
     }
 
     /// Runs a statement on the database, beside the store.

@@ -4,6 +4,7 @@
 mod blocks;
 mod epochs;
 mod fixture;
+mod log;
 mod many_relays;
 mod moving;
 mod opening;

@@ -23,11 +23,16 @@ on_both! {
 }
 
 /// A pipeline with so many places, and what it tells readers.
-fn start(f: &Fixture, max_posts: usize, clock: Clock) -> (Pipeline, watch::Receiver<Option<u64>>) {
+async fn start(
+    f: &Fixture,
+    max_posts: usize,
+    clock: Clock,
+) -> (Pipeline, watch::Receiver<Option<u64>>) {
     let epochs = Arc::new(Epochs::new(f.pairing.clone()));
     let head = Head::default();
     let seen = head.subscribe();
-    (Pipeline::start(max_posts, epochs, f.store.clone(), clock, head), seen)
+    let log = Arc::new(f.log().await);
+    (Pipeline::start(max_posts, epochs, f.store.clone(), log, clock, head), seen)
 }
 
 async fn post(f: &Fixture, pipeline: &Pipeline, token: &Token) -> Result<Posted, PostError> {
@@ -36,13 +41,13 @@ async fn post(f: &Fixture, pipeline: &Pipeline, token: &Token) -> Result<Posted,
 
 async fn posts_at_once_are_each_stored_once_and_readers_are_told(on: On) {
     let f = Fixture::new(on).await;
-    let (pipeline, head) = start(&f, 300, Arc::new(|| 7));
+    let (pipeline, head) = start(&f, 300, Arc::new(|| 7)).await;
     let tokens: Vec<_> = (0..3).flat_map(|_| f.tokens(0, 100)).collect();
     let posts = join_all(tokens.iter().map(|token| post(&f, &pipeline, token))).await;
     let mut sequences = Vec::new();
     for posted in &posts {
-        let Ok(Posted::New(receipt)) = posted else { panic!("{posted:?}") };
-        sequences.push(receipt.seq);
+        let Ok(Posted::New(proven)) = posted else { panic!("{posted:?}") };
+        sequences.push(proven.receipt.seq);
     }
     sequences.sort_unstable();
     assert_eq!(sequences, Vec::from_iter(1..=300));
@@ -50,7 +55,7 @@ async fn posts_at_once_are_each_stored_once_and_readers_are_told(on: On) {
     let again = join_all(tokens.iter().map(|token| post(&f, &pipeline, token))).await;
     for (first, again) in posts.into_iter().zip(again) {
         let (Ok(Posted::New(first)), Ok(Posted::Before(before))) = (first, again) else { panic!() };
-        assert_eq!(first, before);
+        assert_eq!(first.receipt, before);
     }
     assert_eq!(f.range().await, (1, 300));
 }
@@ -64,7 +69,7 @@ async fn a_post_without_a_place_is_refused_at_once(on: On) {
         let _ = stand.lock().unwrap().recv();
         7
     });
-    let (pipeline, _) = start(&f, 2, clock);
+    let (pipeline, _) = start(&f, 2, clock).await;
     let tokens = f.tokens(0, 3);
     let mut waiting: Vec<_> =
         tokens[..2].iter().map(|t| Box::pin(post(&f, &pipeline, t))).collect();
@@ -89,7 +94,7 @@ async fn a_panic_fails_the_posts_that_it_meets_and_no_others(on: On) {
             assert_ne!(calls.fetch_add(1, Ordering::SeqCst), bad_call, "the test wants a panic");
             7
         });
-        let (pipeline, _) = start(&f, 1, clock);
+        let (pipeline, _) = start(&f, 1, clock).await;
         let token = f.token(0);
         assert!(matches!(post(&f, &pipeline, &token).await, Err(PostError::Internal)));
         assert_eq!(f.range().await, (1, 0), "nothing was stored");

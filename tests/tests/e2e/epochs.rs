@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tocyn_e2e::bearer::{batch, bound, buy, cell, current_key, http_client, post, send};
 use tocyn_e2e::world::{ISSUER_NAME, RELAY_NAME};
 use tocyn_protocol::issuance::AmortizedBatchTokenResponse;
+use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::problem::Problem;
 use tocyn_protocol::token::Token;
@@ -64,9 +65,12 @@ impl Scene {
                 .await;
         });
         let store = relay.clone();
+        let key = LogKey::generate(pairing.relay_name(), &mut UnwrapErr(SysRng));
+        let log = tocyn_relay::log::Log::open(store.clone(), key, cell_bytes).await.unwrap();
         tokio::spawn(async move {
             let never = std::future::pending();
-            tocyn_relay::run(&relay_config, pairing, store, relay_listener, clock, never).await;
+            tocyn_relay::run(&relay_config, pairing, store, log, relay_listener, clock, never)
+                .await;
         });
         let http = http_client();
         Self { clock: time, issuer_url, relay_url, issuer, relay, http, _dir: dir }

@@ -15,6 +15,7 @@ mod epochs;
 mod faults_sqlite;
 mod folders;
 mod issuance;
+mod log;
 mod lying_relay;
 mod privacy;
 mod reading;

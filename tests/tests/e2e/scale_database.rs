@@ -62,6 +62,8 @@ async fn a_relay_that_outgrows_its_file_moves_and_goes_on_in_several_processes()
     assert!(refused(&world, &["db", "copy", "--to", &url]).contains("in use by another"));
     assert_eq!(relay.stop().code(), Some(0));
 
+    let left = refused(&world, &["serve", "--database", &url]);
+    assert!(left.contains("relay.sqlite") && left.contains("db copy --to URL"), "{left}");
     let not_there = refused(&world, &["db", "copy", "--to", &Postgres::shared().url("nowhere")]);
     assert!(not_there.contains("nowhere"), "{not_there}");
     assert!(refused(&world, &["db", "copy", "--to", "sqlite:///x"]).contains("postgres://"));

@@ -3,7 +3,7 @@
 use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::database::Database;
-use crate::store::{Copying, Stats, Store};
+use crate::store::{Copying, Stats, Store, StoreError};
 
 #[derive(clap::Subcommand)]
 pub(super) enum DbCommand {
@@ -90,8 +90,10 @@ async fn copy(from: &Database, to: &str, now: u64) -> CliResult {
         return Err("--to: give postgres://USER@HOST/DATABASE".into());
     };
     let store = Store::open_to_move(path).await?;
-    let again =
-        |error| format!("{error}\nrun the same command again: it finds out how far it came");
+    let again = |error| match error {
+        StoreError::Open { .. } => error.to_string(),
+        error => format!("{error}\nrun the same command again: it finds out how far it came"),
+    };
     let copied = match store.move_to(server, now).await.map_err(again)? {
         Copying::Done(copied) => copied,
         Copying::DoneBefore(copied) => {

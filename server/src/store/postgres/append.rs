@@ -135,7 +135,7 @@ impl PostgresStore {
         let epochs: Vec<i64> = posts.iter().map(|post| post.0.epoch() as i64).collect();
         let nonces: Vec<Nonce> = posts.iter().map(|post| post.0.spend_key().nonce).collect();
         let message_ids: Vec<[u8; 32]> = posts.iter().map(|post| *post.1.id.as_bytes()).collect();
-        let last = *self.0.last_spent.lock().expect("no panic under the lock");
+        let last = self.last_spent();
         let mut cells = BytesMut::with_capacity(posts.len() * self.0.cell_bytes);
         posts.iter().for_each(|post| cells.put_slice(&post.1.cell));
         sqlx::query(

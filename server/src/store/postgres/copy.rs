@@ -2,16 +2,19 @@
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
+use tocyn_protocol::log::tile::encode_hashes;
 use tocyn_protocol::pairing::Epoch;
 
 use super::open::{check_server, connect, migrate, refusal};
 use super::{Nonce, StoreError, unsigned};
 use crate::store::copy::{Facts, Source, SpentRow, TimedBlock, cells};
 use crate::store::page::Block;
+use crate::store::tree::{FullTile, Leaves, full_tile};
 
 /// Blocks, and spent tokens, in one piece.
 const BLOCKS: i64 = 16;
 const SPENT: i64 = 10_000;
+const TILES: i64 = 256;
 
 /// A connection to it. What was not committed is gone with it.
 pub(in crate::store) struct Target(PgConnection);
@@ -46,13 +49,14 @@ impl Target {
     /// A relay that is started there now waits for the commit, and then finds all of it.
     pub(in crate::store) async fn put_facts(&mut self, facts: &Facts) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below)
-             VALUES (1, $1, $2, $3, $4)",
+            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below, verifier_key)
+             VALUES (1, $1, $2, $3, $4, $5)",
         )
         .bind(facts.head)
         .bind(facts.cell_bytes as i32)
         .bind(&facts.pairing_id)
         .bind(facts.closed_below)
+        .bind(&facts.verifier_key)
         .execute(&mut self.0)
         .await?;
         sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT unnest($1::bytea[])")
@@ -79,6 +83,34 @@ impl Target {
         .bind(cells)
         .execute(&mut self.0)
         .await?;
+        Ok(())
+    }
+
+    pub(in crate::store) async fn put_tiles(
+        &mut self,
+        tiles: &[FullTile],
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO tiles (level, tile, hashes)
+             SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])",
+        )
+        .bind(tiles.iter().map(|tile| i16::from(tile.level)).collect::<Vec<_>>())
+        .bind(tiles.iter().map(|tile| tile.index as i64).collect::<Vec<_>>())
+        .bind(tiles.iter().map(|tile| encode_hashes(&tile.hashes)).collect::<Vec<_>>())
+        .execute(&mut self.0)
+        .await?;
+        Ok(())
+    }
+
+    pub(in crate::store) async fn put_leaves(
+        &mut self,
+        leaves: &[Leaves],
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO leaves SELECT * FROM unnest($1::bigint[], $2::bytea[])")
+            .bind(leaves.iter().map(|leaves| leaves.first_seq as i64).collect::<Vec<_>>())
+            .bind(leaves.iter().map(Leaves::to_bytes).collect::<Vec<_>>())
+            .execute(&mut self.0)
+            .await?;
         Ok(())
     }
 
@@ -110,7 +142,8 @@ impl Target {
 
 impl Source for Target {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
-        let facts = sqlx::query("SELECT head, cell_bytes, closed_below, pairing_id FROM log");
+        let facts =
+            sqlx::query("SELECT head, cell_bytes, closed_below, pairing_id, verifier_key FROM log");
         let row = facts.fetch_one(&mut self.0).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
         Ok(Facts {
@@ -118,6 +151,7 @@ impl Source for Target {
             cell_bytes: row.try_get::<i32, _>("cell_bytes")?.into(),
             closed_below: row.try_get("closed_below")?,
             pairing_id: row.try_get("pairing_id")?,
+            verifier_key: row.try_get("verifier_key")?,
             retired_pairings: sqlx::query_scalar(retired).fetch_all(&mut self.0).await?,
         })
     }
@@ -139,6 +173,32 @@ impl Source for Target {
             Ok(TimedBlock { block, received_at: row.try_get("received_at")? })
         };
         rows.into_iter().map(block).collect()
+    }
+
+    async fn tiles(&mut self, level: u8, from: u64) -> Result<Vec<FullTile>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT tile, hashes FROM tiles WHERE level = $1 AND tile >= $2 ORDER BY tile LIMIT $3",
+        )
+        .bind(i16::from(level))
+        .bind(from as i64)
+        .bind(TILES)
+        .fetch_all(&mut self.0)
+        .await?;
+        let tile = |row: PgRow| {
+            let index = unsigned(row.try_get("tile")?);
+            Ok(FullTile { level, index, hashes: full_tile(row.try_get("hashes")?)? })
+        };
+        rows.into_iter().map(tile).collect()
+    }
+
+    async fn leaves(&mut self, from: u64) -> Result<Vec<Leaves>, StoreError> {
+        let leaves = "SELECT first_seq, hashes FROM leaves WHERE first_seq >= $1
+             ORDER BY first_seq LIMIT $2";
+        let leaves = sqlx::query(leaves).bind(from as i64).bind(TILES);
+        let rows = leaves.fetch_all(&mut self.0).await?;
+        rows.iter()
+            .map(|row| Leaves::of_row(row.try_get("first_seq")?, row.try_get("hashes")?))
+            .collect()
     }
 
     async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::Mutex;
@@ -92,9 +93,26 @@ pub(super) fn refusal(server: &PgConnectOptions, reason: String) -> StoreError {
     StoreError::Open { database, reason }
 }
 
+/// What the server said, or why it said nothing, and what to do. By SQLSTATE.
+fn said(error: &sqlx::Error) -> String {
+    let Some(database) = error.as_database_error() else {
+        return match error {
+            sqlx::Error::Io(error) => format!("{error}; is PostgreSQL running there?"),
+            error => error.to_string(),
+        };
+    };
+    let hint = match database.code().as_deref() {
+        Some("42501") => "; this role must own the database",
+        Some("28P01" | "28000") => "; give the role's password in ~/.pgpass or PGPASSWORD",
+        Some("3D000") => "; make it with createdb",
+        _ => "",
+    };
+    format!("{}{hint}", database.message())
+}
+
 /// Connects, or says why not.
 pub(super) async fn connect(server: &PgConnectOptions) -> Result<PgConnection, StoreError> {
-    in_time(server.connect()).await.map_err(|error| refusal(server, error.to_string()))
+    in_time(server.connect()).await.map_err(|error| refusal(server, said(&error)))
 }
 
 /// Refuses a server that would lose what was acknowledged, or cannot store anything.
@@ -109,7 +127,7 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
              current_setting('transaction_isolation') AS isolation,
              current_setting('statement_timeout') AS statement_timeout",
     );
-    let failed = |error: sqlx::Error| error.to_string();
+    let failed = |error: sqlx::Error| said(&error);
     let row = in_time(row.fetch_one(connection)).await.map_err(failed)?;
     let setting = |name: &str| row.try_get::<String, _>(name).map_err(failed);
     if row.try_get::<i32, _>("version").map_err(failed)? < MIN_VERSION {
@@ -152,7 +170,16 @@ enum Tables {
 }
 
 async fn state(connection: &mut PgConnection) -> Result<Tables, String> {
-    let failed = |error: sqlx::Error| error.to_string();
+    let failed = |error: sqlx::Error| said(&error);
+    let others: bool = sqlx::query_scalar("SELECT to_regclass('vouchers') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if others {
+        return Err(
+            "this database holds the tables of an issuer; give the relay one of its own".to_owned()
+        );
+    }
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await
@@ -185,7 +212,10 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, Strin
     if let Tables::Current = state(connection).await? {
         return Ok(false);
     }
-    MIGRATOR.run(connection).await.map_err(|error| error.to_string())?;
+    MIGRATOR.run(connection).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => said(&error),
+        error => error.to_string(),
+    })?;
     Ok(true)
 }
 

@@ -14,17 +14,20 @@ impl PostgresStore {
     pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {
         let seen = self.seen_head();
         let query = sqlx::query(
-            "SELECT head, went_back, pg_is_in_recovery() AS standby,
+            "SELECT head, pg_is_in_recovery() AS standby,
+                 went_back OR coalesce(pairing_id = $4 AND $1 >= closed_below AND NOT EXISTS (
+                     SELECT FROM spent WHERE epoch = $1 AND nonce = $2 AND seq = $3
+                 ), false) AS went_back,
                  coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest
              FROM log",
         );
-        let row = in_time(async {
-            let mut lent = self.lend().await?;
-            let row = query.fetch_one(&mut *lent).await?;
-            lent.release();
-            Ok::<_, sqlx::Error>(row)
-        })
-        .await?;
+        let last = self.last_spent();
+        let query = query
+            .bind(last.map(|last| last.epoch as i64))
+            .bind(last.map(|last| last.nonce))
+            .bind(last.map(|last| last.seq as i64))
+            .bind(self.0.pairing_id);
+        let row = self.ask(async |db| query.fetch_one(db).await).await?;
         let head = self.read_head(LogRow::from_row(&row)?, seen).await?;
         Ok(LogRange { oldest: unsigned(row.try_get("oldest")?), head })
     }
@@ -32,13 +35,7 @@ impl PostgresStore {
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         self.range().await?;
         let query = sqlx::query_scalar("SELECT pairing_id FROM log");
-        let bound: Vec<u8> = in_time(async {
-            let mut lent = self.lend().await?;
-            let bound = query.fetch_one(&mut *lent).await?;
-            lent.release();
-            Ok::<_, sqlx::Error>(bound)
-        })
-        .await?;
+        let bound: Vec<u8> = self.ask(async |db| query.fetch_one(db).await).await?;
         match bound == self.0.pairing_id {
             true => Ok(()),
             false => Err(StoreError::PairingReplaced),
@@ -91,13 +88,7 @@ impl PostgresStore {
              ORDER BY first_seq",
         );
         let query = query.bind(after as i64).bind(most as i64);
-        let rows = in_time(async {
-            let mut lent = self.lend().await?;
-            let rows = query.fetch_all(&mut *lent).await?;
-            lent.release();
-            Ok::<_, sqlx::Error>(rows)
-        })
-        .await?;
+        let rows = self.ask(async |db| query.fetch_all(db).await).await?;
         let block = |row: &PgRow| {
             let cells: &[u8] = row.try_get("cells")?;
             Ok(Block::of_cells(unsigned(row.try_get("first_seq")?), cells, self.0.cell_bytes))

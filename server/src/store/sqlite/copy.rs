@@ -8,22 +8,26 @@ use super::spent::{SLOTS, all_of_slot, array};
 use super::{Nonce, SqliteStore, StoreError};
 use crate::store::copy::{Facts, Source, SpentRow, TimedBlock};
 use crate::store::page::Block;
+use crate::store::tree::{FullTile, Leaves, full_tile};
 
 /// Blocks, and spent tokens, in one piece.
 const BLOCKS: i64 = 16;
 const SPENT: i64 = 10_000;
+const TILES: i64 = 256;
 
 impl Source for SqliteStore {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
-        let row = sqlx::query("SELECT head, cell_bytes, closed_below, pairing_id FROM log")
-            .fetch_one(&self.readers)
-            .await?;
+        let row =
+            sqlx::query("SELECT head, cell_bytes, closed_below, pairing_id, verifier_key FROM log")
+                .fetch_one(&self.readers)
+                .await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
         Ok(Facts {
             head: row.try_get("head")?,
             cell_bytes: row.try_get("cell_bytes")?,
             closed_below: row.try_get("closed_below")?,
             pairing_id: row.try_get("pairing_id")?,
+            verifier_key: row.try_get("verifier_key")?,
             retired_pairings: sqlx::query_scalar(retired).fetch_all(&self.readers).await?,
         })
     }
@@ -46,6 +50,26 @@ impl Source for SqliteStore {
             })
         };
         rows.into_iter().map(block).collect()
+    }
+
+    async fn tiles(&mut self, level: u8, from: u64) -> Result<Vec<FullTile>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT tile, hashes FROM tiles WHERE level = ?1 AND tile >= ?2 ORDER BY tile LIMIT ?3",
+        )
+        .bind(i64::from(level))
+        .bind(from as i64)
+        .bind(TILES)
+        .fetch_all(&self.readers)
+        .await?;
+        let tile = |row: sqlx::sqlite::SqliteRow| {
+            let index = row.try_get::<i64, _>("tile")? as u64;
+            Ok(FullTile { level, index, hashes: full_tile(row.try_get("hashes")?)? })
+        };
+        rows.into_iter().map(tile).collect()
+    }
+
+    async fn leaves(&mut self, from: u64) -> Result<Vec<Leaves>, StoreError> {
+        self.leaves_after(from.saturating_sub(1)).await
     }
 
     async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {

@@ -173,6 +173,15 @@ impl SqliteStore {
         Ok(store)
     }
 
+    /// Whether a relay has served from this file and its log was not moved elsewhere.
+    pub(in crate::store) async fn is_in_use(path: &Path) -> Result<bool, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
+        let in_use = "SELECT EXISTS (SELECT 1 FROM log) AND NOT EXISTS (SELECT 1 FROM moved)";
+        // A file without these tables is of a relay that never could move.
+        Ok(sqlx::query_scalar(in_use).fetch_one(&mut connection).await.unwrap_or(true))
+    }
+
     pub(in crate::store) async fn migrate(path: &Path) -> Result<bool, StoreError> {
         make_file(path)?;
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);

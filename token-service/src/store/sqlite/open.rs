@@ -4,9 +4,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::Connection;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
 
 use super::{SqliteStore, StoreError};
 use crate::store::{Hash, PAIRING_WAS_REPLACED};
@@ -87,6 +87,15 @@ impl SqliteStore {
             )));
         }
         Ok(store)
+    }
+
+    /// Whether there are vouchers in this file that were not moved elsewhere.
+    pub(in crate::store) async fn is_in_use(path: &Path) -> Result<bool, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = options.connect().await?;
+        let in_use = "SELECT EXISTS (SELECT 1 FROM vouchers) AND NOT EXISTS (SELECT 1 FROM moved)";
+        // A file without these tables is of an issuer that never could move.
+        Ok(sqlx::query_scalar(in_use).fetch_one(&mut connection).await.unwrap_or(true))
     }
 
     pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {

@@ -43,6 +43,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     for key in &info.token_keys {
         writeln!(out, "key        epoch {}: {}", key.epoch, Printable(&key.token_key))?;
     }
+    writeln!(out, "log key    {}", info.log_key)?;
     writeln!(out, "bearer     {}", if info.bearer { "taken" } else { "not taken" })?;
     writeln!(out, "version    {}", Printable(&info.versions.relay))?;
     Ok(())

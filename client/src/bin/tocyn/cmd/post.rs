@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tocyn_client::post::{Resumed, Unclear, post, resume};
 use tocyn_client::transport::ServiceUrl;
-use tocyn_protocol::relay::{PostReceipt, RelayInfo, pack};
+use tocyn_protocol::relay::{ProvenReceipt, RelayInfo, pack};
 
 use crate::cli::{CliResult, Globals, now};
 
@@ -32,7 +32,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let relay = globals.relay(&args.relay)?;
-    let info = relay.info().await?;
+    let info = relay
+        .info()
+        .await
+        .map_err(|error| format!("{error}. Nothing was posted, saved or spent: try again later"))?;
     // Read before the wallet is opened: whoever types it does not keep others waiting.
     let cell = if args.resume { None } else { Some(read_cell(&args, &info)?) };
     let wallet = globals.wallet().await?;
@@ -42,7 +45,11 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         _ => Unclear::Keep,
     };
     let mut open = 0;
-    for resumed in resume(&wallet, &relay, &info, unclear, now()).await? {
+    let earlier = resume(&wallet, &relay, &info, unclear, now()).await?;
+    if args.resume && earlier.is_empty() {
+        eprintln!("tocyn: no message waits for its receipt");
+    }
+    for resumed in earlier {
         match resumed {
             Resumed::Posted(receipt) => {
                 eprintln!("tocyn: an earlier message had no receipt; it is posted now");
@@ -92,11 +99,15 @@ fn read_input(file: Option<&Path>, limit: u64) -> CliResult<Vec<u8>> {
     Ok(input)
 }
 
-fn print(globals: &Globals, receipt: &PostReceipt) -> CliResult {
+fn print(globals: &Globals, proven: &ProvenReceipt) -> CliResult {
     let mut out = std::io::stdout().lock();
     match globals.json() {
-        true => writeln!(out, "{}", serde_json::to_string(receipt)?)?,
-        false => writeln!(out, "posted as number {}, id {}", receipt.seq, receipt.message_id)?,
+        true => writeln!(out, "{}", serde_json::to_string(proven)?)?,
+        false => writeln!(
+            out,
+            "posted as number {}, id {}",
+            proven.receipt.seq, proven.receipt.message_id
+        )?,
     }
     Ok(())
 }

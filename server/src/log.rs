@@ -1,0 +1,310 @@
+//! The tree over all messages, signed as it grows. It follows from the order of the log alone, so
+//! each of several relays keeps it by itself, and all sign the same.
+
+use std::collections::HashMap;
+
+use tocyn_protocol::log::checkpoint::Checkpoint;
+use tocyn_protocol::log::evidence::SignedProof;
+use tocyn_protocol::log::note::{LogKey, VerifierKey};
+use tocyn_protocol::log::proof::InclusionProof;
+use tocyn_protocol::log::tile::{
+    Content, TILE_HEIGHT, TILE_WIDTH, Tile, encode_hashes, node_above, put_entry,
+};
+use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
+use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, STREAM_HEADER_BYTES};
+use tokio::sync::Mutex;
+
+use crate::store::{FullTile, Leaves, Store, StoreError};
+
+/// Levels of tiles that a tree can have.
+const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
+/// Messages that are read in one piece where a log from before there was a tree is given one.
+const OLD_MESSAGES: u64 = 4096;
+
+/// The tree, and the key that signs it.
+pub struct Log {
+    key: LogKey,
+    verifier: VerifierKey,
+    store: Store,
+    cell_bytes: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// In memory are its partial tiles, and those that are not put away yet.
+    tree: Tree,
+    /// Leaves that are in tiles which were put away.
+    tiled: u64,
+    edge: Edge,
+    /// The checkpoint of that edge.
+    note: String,
+}
+
+impl Log {
+    /// Loads the end of the tree, and catches up with the log. The log is signed with one key for
+    /// ever: with another one this fails.
+    pub async fn open(store: Store, key: LogKey, cell_bytes: usize) -> Result<Self, StoreError> {
+        let verifier = key.verifier();
+        let bound = store.bind_key(&verifier).await?;
+        if bound != verifier.to_string() {
+            let (database, mine) = ("the relay's database".to_owned(), verifier.to_string());
+            let reason = format!(
+                "its log is signed with the key {bound}, but log.key in this data folder belongs to \
+                 {mine}; put the log.key in its place that the log was begun with"
+            );
+            return Err(StoreError::Open { database, reason });
+        }
+        let tiled = store.tiled().await? * TILE_WIDTH;
+        let tree = load(&store, tiled).await?;
+        let edge = Edge::new(tree.size(), &tree).ok_or(StoreError::Tree)?;
+        let note = Checkpoint { size: edge.size(), root: edge.root() }.sign(&key);
+        let state = Mutex::new(State { tree, tiled, edge, note });
+        let log = Self { key, verifier, store, cell_bytes, state };
+        log.plant().await?;
+        log.put_away().await?;
+        Ok(log)
+    }
+
+    /// Whose signature the log has.
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    /// Gives a log a tree that was begun before there were any.
+    async fn plant(&self) -> Result<(), StoreError> {
+        let head = self.store.range().await?.head;
+        loop {
+            let size = {
+                let mut state = self.state.lock().await;
+                while state.tree.size() < head && self.catch_up_a_little(&mut state.tree).await? {}
+                state.tree.size()
+            };
+            if size >= head {
+                return Ok(());
+            }
+            let page = self.store.read_after(size, OLD_MESSAGES).await?;
+            let Some(page) = page.filter(|page| page.last == size + page.messages) else {
+                let database = "the relay's database".to_owned();
+                let reason = "its first messages were deleted before this version of tocyn-relay, \
+                     which signs the log from its first message on, was started; begin a new database"
+                    .to_owned();
+                return Err(StoreError::Open { database, reason });
+            };
+            let frames = page.bytes.chunks_exact(STREAM_HEADER_BYTES + self.cell_bytes);
+            let hash = |frame: &[u8]| MessageId::of(&frame[STREAM_HEADER_BYTES..]).into();
+            let leaves = Leaves { first_seq: size + 1, hashes: frames.map(hash).collect() };
+            self.store.put_old_leaves(&leaves).await?;
+        }
+    }
+
+    /// Receipts of messages that were stored just now, with proofs.
+    pub async fn prove_new(
+        &self,
+        stored: &[PostReceipt],
+    ) -> Result<Vec<ProvenReceipt>, StoreError> {
+        let mut state = self.state.lock().await;
+        for receipt in stored {
+            // Between them may be messages of other relays.
+            self.catch_up(&mut state, receipt.seq - 1).await?;
+            if receipt.seq == state.tree.size() + 1 {
+                state.tree.push(receipt.message_id.into());
+            }
+        }
+        state.sign(&self.key)?;
+        stored.iter().map(|receipt| state.prove(*receipt, &state.tree)).collect()
+    }
+
+    /// The receipt of any message, with a proof of now.
+    pub async fn prove(&self, receipt: PostReceipt) -> Result<ProvenReceipt, StoreError> {
+        let (index, levels) = {
+            let mut state = self.state.lock().await;
+            self.catch_up(&mut state, receipt.seq).await?;
+            state.sign(&self.key)?;
+            if let Ok(proven) = state.prove(receipt, &state.tree) {
+                return Ok(proven);
+            }
+            (receipt.seq - 1, 0..TILE_LEVELS)
+        };
+        // Full tiles do not change, so the state need not be held while they are read.
+        let mut tiles = HashMap::new();
+        for level in levels {
+            let tile = index >> (u32::from(level + 1) * u32::from(TILE_HEIGHT)).min(63);
+            let Some(hashes) = self.store.tile(level, tile).await? else { break };
+            tiles.insert((level, tile), hashes);
+        }
+        let state = self.state.lock().await;
+        state.prove(receipt, &Known { tree: &state.tree, tiles: &tiles })
+    }
+
+    /// The newest checkpoint: of all that is durable now.
+    pub async fn checkpoint(&self) -> Result<String, StoreError> {
+        let head = self.store.range().await?.head;
+        let mut state = self.state.lock().await;
+        self.catch_up(&mut state, head).await?;
+        state.sign(&self.key)?;
+        Ok(state.note.clone())
+    }
+
+    /// The bytes of a tile. None if the log has no such tile, or not yet.
+    pub async fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        let width = usize::from(tile.width);
+        let Content::Hashes(level) = tile.content else { return self.entries(tile).await };
+        {
+            let mut state = self.state.lock().await;
+            let is_there = |size| {
+                let whole = Tile::in_tree(tile.content, tile.index, size);
+                whole.is_some_and(|whole| whole.width >= tile.width)
+            };
+            if !is_there(state.tree.size()) {
+                let head = self.store.range().await?.head;
+                self.catch_up(&mut state, head).await?;
+                if !is_there(state.tree.size()) {
+                    return Ok(None);
+                }
+            }
+            let node = |n| state.tree.node(level * TILE_HEIGHT, tile.start() + n);
+            let hashes: Option<Vec<_>> = (0..u64::from(tile.width)).map(node).collect();
+            if let Some(hashes) = hashes {
+                return Ok(Some(encode_hashes(&hashes)));
+            }
+        }
+        let full = self.store.tile(level, tile.index).await?.ok_or(StoreError::Tree)?;
+        Ok(Some(encode_hashes(&full[..width])))
+    }
+
+    async fn entries(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        let range = self.store.range().await?;
+        let (start, width) = (tile.start(), u64::from(tile.width));
+        if start + width > range.head {
+            return Ok(None);
+        }
+        if start + 1 < range.oldest {
+            return Err(StoreError::Overtaken);
+        }
+        let frame_bytes = STREAM_HEADER_BYTES + self.cell_bytes;
+        let mut bundle = Vec::with_capacity(frame_bytes * usize::from(tile.width));
+        let mut after = start;
+        while after < start + width {
+            let page = self.store.read_after(after, start + width - after).await?;
+            let page = page.filter(|page| page.last == after + page.messages);
+            let page = page.ok_or(StoreError::Overtaken)?;
+            let frames = page.bytes.chunks_exact(frame_bytes);
+            frames.for_each(|frame| put_entry(&mut bundle, &frame[STREAM_HEADER_BYTES..]));
+            after = page.last;
+        }
+        Ok(Some(bundle))
+    }
+
+    /// Puts full tiles away, from memory into the database.
+    pub async fn put_away(&self) -> Result<(), StoreError> {
+        let (tiles, tiled) = {
+            let state = self.state.lock().await;
+            let tiled = state.tree.size() / TILE_WIDTH * TILE_WIDTH;
+            (state.full_tiles(tiled).ok_or(StoreError::Tree)?, tiled)
+        };
+        if tiles.is_empty() {
+            return Ok(());
+        }
+        self.store.put_tiles(&tiles, tiled).await?;
+        let mut state = self.state.lock().await;
+        state.tiled = tiled;
+        state.tree.forget_full_tiles(tiled);
+        Ok(())
+    }
+
+    /// Takes in the leaves of messages that others have stored, up to this sequence at least.
+    async fn catch_up(&self, state: &mut State, upto: u64) -> Result<(), StoreError> {
+        while state.tree.size() < upto {
+            if !self.catch_up_a_little(&mut state.tree).await? {
+                return Err(StoreError::Tree);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether there was anything.
+    async fn catch_up_a_little(&self, tree: &mut Tree) -> Result<bool, StoreError> {
+        let before = tree.size();
+        for leaves in self.store.leaves_after(before).await? {
+            let Some(known) = (tree.size() + 1).checked_sub(leaves.first_seq) else { break };
+            leaves.hashes.iter().skip(known as usize).for_each(|hash| tree.push(*hash));
+        }
+        if tree.size() == before {
+            // Another relay may have put them away meanwhile.
+            let Some(tile) = self.store.tile(0, before / TILE_WIDTH).await? else {
+                return Ok(false);
+            };
+            tile[(before % TILE_WIDTH) as usize..].iter().for_each(|hash| tree.push(*hash));
+        }
+        Ok(true)
+    }
+}
+
+/// The tree up to the last tile that was put away.
+async fn load(store: &Store, tiled: u64) -> Result<Tree, StoreError> {
+    let mut partial_tiles = vec![Vec::new()];
+    let mut nodes = tiled / TILE_WIDTH;
+    for level in 1..TILE_LEVELS {
+        let mut partial = Vec::new();
+        for node in nodes - nodes % TILE_WIDTH..nodes {
+            let below = store.tile(level - 1, node).await?.ok_or(StoreError::Tree)?;
+            partial.push(node_above(&below));
+        }
+        partial_tiles.push(partial);
+        nodes /= TILE_WIDTH;
+    }
+    Tree::of_partial_tiles(tiled, &partial_tiles).ok_or(StoreError::Tree)
+}
+
+impl State {
+    /// Signs the tree as it is, if it has grown.
+    fn sign(&mut self, key: &LogKey) -> Result<(), StoreError> {
+        if self.edge.size() != self.tree.size() {
+            self.edge = Edge::new(self.tree.size(), &self.tree).ok_or(StoreError::Tree)?;
+            self.note = Checkpoint { size: self.edge.size(), root: self.edge.root() }.sign(key);
+        }
+        Ok(())
+    }
+
+    fn prove(&self, receipt: PostReceipt, nodes: &impl Nodes) -> Result<ProvenReceipt, StoreError> {
+        let index = receipt.seq - 1;
+        let inclusion = InclusionProof::new(index, &self.edge, nodes).ok_or(StoreError::Tree)?;
+        let proof = SignedProof { index, inclusion, checkpoint: self.note.clone() };
+        Ok(ProvenReceipt { receipt, proof: proof.to_string() })
+    }
+
+    /// Those that are full with the first `upto` leaves, and were not put away.
+    fn full_tiles(&self, upto: u64) -> Option<Vec<FullTile>> {
+        let mut tiles = Vec::new();
+        for level in 0..TILE_LEVELS {
+            let full = |leaves: u64| {
+                leaves.checked_shr(u32::from(level) * u32::from(TILE_HEIGHT)).unwrap_or(0)
+                    / TILE_WIDTH
+            };
+            for index in full(self.tiled)..full(upto) {
+                let node = |n| self.tree.node(level * TILE_HEIGHT, index * TILE_WIDTH + n);
+                let hashes = (0..TILE_WIDTH).map(node).collect::<Option<_>>()?;
+                tiles.push(FullTile { level, index, hashes });
+            }
+        }
+        Some(tiles)
+    }
+}
+
+/// What is in memory, and some tiles that are not.
+struct Known<'a> {
+    tree: &'a Tree,
+    tiles: &'a HashMap<(u8, u64), Vec<NodeHash>>,
+}
+
+impl Nodes for Known<'_> {
+    fn node(&self, level: u8, index: u64) -> Option<NodeHash> {
+        self.tree.node(level, index).or_else(|| {
+            let (tile_level, height) = (level / TILE_HEIGHT, level % TILE_HEIGHT);
+            let first = index.checked_shl(height.into())?;
+            let tile = self.tiles.get(&(tile_level, first / TILE_WIDTH))?;
+            let start = (first % TILE_WIDTH) as usize;
+            Some(node_above(&tile[start..start + (1 << height)]))
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! The tree in PostgreSQL. Any relay may put tiles away: what is in them follows from the log.
+
+use sqlx::{Connection, Row};
+use tocyn_protocol::log::tile::encode_hashes;
+use tocyn_protocol::log::tree::NodeHash;
+
+use super::epochs::BEGIN;
+use super::{PostgresStore, StoreError, in_time, unsigned};
+use crate::store::tree::{FullTile, LEAVES, Leaves, full_tile};
+
+impl PostgresStore {
+    pub(in crate::store) async fn leaves_after(
+        &self,
+        after: u64,
+    ) -> Result<Vec<Leaves>, StoreError> {
+        let query = sqlx::query(
+            "SELECT first_seq, hashes FROM leaves
+             WHERE first_seq + length(hashes) / 32 > $1 + 1 AND first_seq <= $1 + $2
+             ORDER BY first_seq",
+        );
+        let query = query.bind(after as i64).bind(LEAVES as i64);
+        let rows = self.ask(async |db| query.fetch_all(db).await).await?;
+        rows.iter()
+            .map(|row| Leaves::of_row(row.try_get("first_seq")?, row.try_get("hashes")?))
+            .collect()
+    }
+
+    pub(in crate::store) async fn tiled(&self) -> Result<u64, StoreError> {
+        let mut connection = in_time(self.connect()).await?;
+        let tiles = sqlx::query_scalar("SELECT count(*) FROM tiles WHERE level = 0");
+        Ok(unsigned(in_time(tiles.fetch_one(&mut connection)).await?))
+    }
+
+    pub(in crate::store) async fn tile(
+        &self,
+        level: u8,
+        index: u64,
+    ) -> Result<Option<Vec<NodeHash>>, StoreError> {
+        let tile = sqlx::query_scalar("SELECT hashes FROM tiles WHERE level = $1 AND tile = $2")
+            .bind(i16::from(level))
+            .bind(index as i64);
+        let hashes: Option<Vec<u8>> = self.ask(async |db| tile.fetch_optional(db).await).await?;
+        hashes.map(|hashes| full_tile(&hashes)).transpose()
+    }
+
+    pub(in crate::store) async fn put_tiles(
+        &self,
+        tiles: &[FullTile],
+        tiled: u64,
+    ) -> Result<(), StoreError> {
+        in_time(async {
+            let mut connection = self.connect().await?;
+            let mut tx = connection.begin_with(BEGIN).await?;
+            sqlx::query(
+                "INSERT INTO tiles (level, tile, hashes)
+                 SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[]) AS t (l, t, h)
+                 ORDER BY 1, 2 ON CONFLICT DO NOTHING",
+            )
+            .bind(tiles.iter().map(|tile| i16::from(tile.level)).collect::<Vec<_>>())
+            .bind(tiles.iter().map(|tile| tile.index as i64).collect::<Vec<_>>())
+            .bind(tiles.iter().map(|tile| encode_hashes(&tile.hashes)).collect::<Vec<_>>())
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query("DELETE FROM leaves WHERE first_seq + length(hashes) / 32 <= $1 + 1")
+                .bind(tiled as i64)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn put_old_leaves(&self, leaves: &Leaves) -> Result<(), StoreError> {
+        let mut connection = in_time(self.connect()).await?;
+        let insert =
+            "INSERT INTO leaves (first_seq, hashes) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let insert = sqlx::query(insert).bind(leaves.first_seq as i64).bind(leaves.to_bytes());
+        in_time(insert.execute(&mut connection)).await?;
+        Ok(())
+    }
+
+    pub(in crate::store) async fn bind_key(&self, key: &str) -> Result<String, StoreError> {
+        let mut connection = in_time(self.connect()).await?;
+        let bind = "UPDATE log SET verifier_key = $1 WHERE verifier_key IS NULL";
+        in_time(sqlx::query(bind).bind(key).execute(&mut connection)).await?;
+        let bound = sqlx::query_scalar("SELECT verifier_key FROM log");
+        Ok(in_time(bound.fetch_one(&mut connection)).await?)
+    }
+}
