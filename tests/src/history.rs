@@ -7,6 +7,7 @@ mod tests;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 
 pub use check::{Violation, check};
@@ -27,6 +28,8 @@ pub struct Post {
     pub answered: Duration,
     /// What came.
     pub outcome: PostOutcome,
+    /// What the receipt's proof led to, if there was a receipt; None in it if the proof is wrong.
+    pub proven: Option<Option<Checkpoint>>,
 }
 
 /// What came of a post.

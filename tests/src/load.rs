@@ -5,8 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tocyn_protocol::issuance::{AmortizedBatchTokenResponse, PendingBatch};
+use tocyn_protocol::log::checkpoint::Checkpoint;
+use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::problem::Problem;
-use tocyn_protocol::relay::{CellDecoder, DEFAULT_CELL_BYTES, MessageId};
+use tocyn_protocol::relay::{
+    CellDecoder, DEFAULT_CELL_BYTES, MessageId, PostReceipt, ProvenReceipt, RelayInfo,
+};
 use tocyn_protocol::token::Token;
 
 use crate::bearer::{batch, bound, cell, http_client, post, send, try_current_key};
@@ -26,6 +30,8 @@ const GRANTED: u64 = 64_000;
 pub struct Load {
     /// What was asked and answered.
     pub recorder: Recorder,
+    /// Whose signature the log has.
+    log_key: VerifierKey,
     relays: Vec<String>,
     issuers: Vec<String>,
     vouchers: Vec<String>,
@@ -49,11 +55,14 @@ struct Errand {
 
 impl Load {
     /// Clients of a running cluster, with vouchers of their own.
-    pub fn new(cluster: &Cluster) -> Arc<Self> {
+    pub async fn new(cluster: &Cluster) -> Arc<Self> {
         let urls =
             |role| cluster.with_role(role).iter().map(|node| node.url().to_owned()).collect();
         let relays: Vec<String> = urls(Role::Relay);
+        let info = http_client().get(format!("{}/v1/info", relays[0])).send().await;
+        let info = info.expect("nothing is wrong yet").json::<RelayInfo>().await;
         Arc::new(Self {
+            log_key: info.expect("an info document").log_key,
             recorder: Recorder::new(relays.len()),
             relays,
             issuers: urls(Role::Issuer),
@@ -98,7 +107,7 @@ impl Load {
         let sent = self.recorder.now();
         let authorization = bound(&errand.token, &errand.cell);
         let answer = post(http, &self.relays[relay], &authorization, &errand.cell).await;
-        let outcome = post_outcome(answer).await;
+        let (outcome, proven) = self.post_outcome(answer).await;
         let answered = self.recorder.now();
         if outcome.receipt().is_some() {
             let now = answered.as_millis() as u64;
@@ -107,9 +116,37 @@ impl Load {
         }
         let message = MessageId::of(&errand.cell);
         let nonce = *errand.token.nonce();
-        let post = Post { nonce, message, sent, answered, outcome: outcome.clone() };
+        let post = Post { nonce, message, sent, answered, outcome: outcome.clone(), proven };
         self.recorder.with(|history| history.posts.push(post));
         outcome
+    }
+
+    /// What came, and what its proof led to.
+    async fn post_outcome(
+        &self,
+        answer: reqwest::Result<reqwest::Response>,
+    ) -> (PostOutcome, Option<Option<Checkpoint>>) {
+        let Ok(answer) = answer else { return (PostOutcome::Unknown, None) };
+        let status = answer.status().as_u16();
+        let Ok(body) = answer.bytes().await else { return (PostOutcome::Unknown, None) };
+        if let (200 | 201, Ok(receipt)) = (status, serde_json::from_slice::<PostReceipt>(&body)) {
+            let proven = serde_json::from_slice::<ProvenReceipt>(&body).ok();
+            let proven = proven.and_then(|proven| proven.verify(&self.log_key).ok());
+            let outcome = match status {
+                201 => PostOutcome::Stored(receipt),
+                _ => PostOutcome::StoredBefore(receipt),
+            };
+            return (outcome, Some(proven));
+        }
+        let outcome = match status {
+            500.. => PostOutcome::Unknown,
+            409 => PostOutcome::Spent,
+            _ => match serde_json::from_slice::<Problem>(&body) {
+                Ok(problem) => PostOutcome::Refused(problem.urn),
+                Err(_) => PostOutcome::Unknown,
+            },
+        };
+        (outcome, None)
     }
 
     /// Sends to one relay after the other until there is a definite answer. After the end of the
@@ -321,22 +358,6 @@ impl Running {
 async fn read_log(relay: &str) -> Log {
     let cells = crate::bearer::read_all(&http_client(), relay).await;
     cells.iter().map(|(seq, cell)| (*seq, MessageId::of(cell))).collect()
-}
-
-async fn post_outcome(answer: reqwest::Result<reqwest::Response>) -> PostOutcome {
-    let Ok(answer) = answer else { return PostOutcome::Unknown };
-    let status = answer.status().as_u16();
-    let Ok(body) = answer.bytes().await else { return PostOutcome::Unknown };
-    match (status, serde_json::from_slice(&body)) {
-        (201, Ok(receipt)) => PostOutcome::Stored(receipt),
-        (200, Ok(receipt)) => PostOutcome::StoredBefore(receipt),
-        (500.., _) => PostOutcome::Unknown,
-        (409, _) => PostOutcome::Spent,
-        _ => match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => PostOutcome::Refused(problem.urn),
-            Err(_) => PostOutcome::Unknown,
-        },
-    }
 }
 
 fn impatient_client() -> reqwest::Client {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use tocyn_protocol::log::tree::{Edge, NodeHash, Tree};
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 
 use super::{FinalState, History, IssueOutcome, Log, Nonce, PostOutcome};
@@ -30,6 +31,10 @@ pub enum Violation {
     NotSpent(MessageId),
     /// A message was acknowledged before another one was sent, and stands behind it.
     OutOfOrder(u64, u64),
+    /// A receipt came with a wrong proof, or none.
+    Unproven(PostReceipt),
+    /// A checkpoint of this size was signed, and is not that of the log.
+    Forked(u64),
     /// A follower was sent this in place of the next message of the log.
     Followed(usize, u64),
     /// A voucher has so many tokens left, but should have so many, or at most as many less.
@@ -43,6 +48,7 @@ pub fn check(history: &History, state: &FinalState) -> Vec<Violation> {
     check_logs(state, &mut found);
     check_receipts(history, log, &mut found);
     check_payment(history, log, &mut found);
+    check_checkpoints(history, log, &mut found);
     check_order(history, log, &mut found);
     check_followers(history, log, &mut found);
     check_vouchers(history, state, &mut found);
@@ -112,6 +118,33 @@ fn check_payment(history: &History, log: &[(u64, MessageId)], found: &mut Vec<Vi
     for post in history.posts.iter().filter(|post| post.outcome == PostOutcome::Spent) {
         if paid.get(&post.nonce).is_none_or(|(_, message)| *message == post.message) {
             found.push(Violation::NotSpent(post.message));
+        }
+    }
+}
+
+/// Whoever signed a checkpoint, and whenever: it is of a beginning of the log.
+fn check_checkpoints(history: &History, log: &[(u64, MessageId)], found: &mut Vec<Violation>) {
+    let mut signed: BTreeMap<u64, Vec<NodeHash>> = BTreeMap::new();
+    for post in &history.posts {
+        let Some(receipt) = post.outcome.receipt() else { continue };
+        match post.proven {
+            Some(Some(checkpoint)) => {
+                signed.entry(checkpoint.size).or_default().push(checkpoint.root)
+            }
+            _ => found.push(Violation::Unproven(receipt)),
+        }
+    }
+    let mut tree = Tree::default();
+    let mut leaves = log.iter();
+    for (size, roots) in signed {
+        while tree.size() < size
+            && let Some((_, message)) = leaves.next()
+        {
+            tree.push((*message).into());
+        }
+        let root = Edge::new(size, &tree).map(|edge| edge.root());
+        if tree.size() < size || roots.iter().any(|signed| Some(*signed) != root) {
+            found.push(Violation::Forked(size));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tocyn_protocol::log::checkpoint::Checkpoint;
+use tocyn_protocol::log::tree::NodeHash;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 
 use super::{FinalState, History, Issue, IssueOutcome, Nonce, Post, PostOutcome, Violation, check};
@@ -19,7 +21,10 @@ fn receipt(seq: u64, n: u8) -> PostReceipt {
 }
 
 fn post(token: u8, text: u8, second: u64, outcome: PostOutcome) -> Post {
+    // Every log begins with nothing.
+    let of_nothing = Checkpoint { size: 0, root: NodeHash::of_empty_tree() };
     Post {
+        proven: outcome.receipt().map(|_| Some(of_nothing)),
         nonce: nonce(token),
         message: message(text),
         sent: Duration::from_secs(second),
@@ -168,4 +173,26 @@ fn vouchers_that_were_charged_too_much_or_too_little_are_found() {
     assert_eq!(unsure, [Violation::Balance(0, 3, 20, 16)]);
     let overspent = found(|_, state| state.vouchers = vec![(50, 0)]);
     assert_eq!(overspent, [Violation::Balance(0, 0, 0, 0)]);
+}
+
+#[test]
+fn receipts_without_proof_and_checkpoints_of_other_logs_are_found() {
+    let two = NodeHash::above(message(1).into(), message(2).into());
+    let signed = |size, root| {
+        found(|history, _| history.posts[2].proven = Some(Some(Checkpoint { size, root })))
+    };
+    assert_eq!(signed(2, two), []);
+    assert_eq!(signed(3, NodeHash::above(two, message(5).into())), []);
+    assert_eq!(signed(3, two), [Violation::Forked(3)]);
+    assert_eq!(
+        signed(2, NodeHash::above(message(2).into(), message(1).into())),
+        [Violation::Forked(2)]
+    );
+    assert_eq!(signed(4, two), [Violation::Forked(4)], "the log never was so long");
+    for proven in [None, Some(None)] {
+        assert_eq!(
+            found(|history, _| history.posts[2].proven = proven),
+            [Violation::Unproven(receipt(2, 2))]
+        );
+    }
 }

@@ -33,7 +33,7 @@ fn seeds(runs: u64) -> Vec<u64> {
 
 async fn run(cluster: Cluster, dice: &mut Dice, settings: Settings, name: &str) {
     let cluster = Arc::new(cluster);
-    let load = Load::new(&cluster);
+    let load = Load::new(&cluster).await;
     let running = load.start(8, dice);
     let faults = schedule(dice, settings);
     println!("{name}: {faults:?}");

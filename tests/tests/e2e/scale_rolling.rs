@@ -13,7 +13,7 @@ use crate::heavy;
 async fn a_rolling_restart_loses_no_post_and_takes_back_no_acknowledgement() {
     let _turn = heavy().await;
     let cluster = Cluster::on_postgres(3, 2, "7d").await;
-    let load = Load::new(&cluster);
+    let load = Load::new(&cluster).await;
     let running = load.start(8, &mut Dice::new(7));
     let acknowledged = || {
         load.recorder.with(|history| {
