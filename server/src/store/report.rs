@@ -44,10 +44,14 @@ impl Store {
 
     /// What is wrong with the database; empty if nothing is. Reads all of it.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.check().await,
-            Self::Postgres(store) => store.check().await,
-        }
+        let mut faults = match self {
+            Self::Sqlite(store) => store.check().await?,
+            Self::Postgres(store) => store.check().await?,
+        };
+        let rule = "a message is not the one in the tree";
+        let other = self.first_other_than_in_tree().await?;
+        faults.extend(other.map(|seq| format!("{rule}: first at sequence {seq}")));
+        Ok(faults)
     }
 }
 

@@ -3,11 +3,15 @@
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::log::tile::{TILE_WIDTH, decode_hashes, encode_hashes};
 use tocyn_protocol::log::tree::{HASH_BYTES, NodeHash};
+use tocyn_protocol::relay::{MessageId, STREAM_HEADER_BYTES};
 
 use super::{Store, StoreError};
 
 /// Leaves that are read in one piece, or those of one commit.
 pub(super) const LEAVES: u64 = 65_536;
+
+/// Messages that are checked in one piece.
+const MESSAGES: u64 = 4096;
 
 /// Leaves of consecutive messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,5 +99,40 @@ impl Store {
             Self::Sqlite(store) => store.bind_key(&key.to_string()).await,
             Self::Postgres(store) => store.bind_key(&key.to_string()).await,
         }
+    }
+
+    /// The first message that is not the one in the tree. Reads all messages that are kept.
+    pub(super) async fn first_other_than_in_tree(&self) -> Result<Option<u64>, StoreError> {
+        let (range, tiled) = (self.range().await?, self.tiled().await? * TILE_WIDTH);
+        let mut known = Leaves { first_seq: 1, hashes: Vec::new() };
+        let mut after = range.oldest - 1;
+        while let Some(page) = self.read_after(after, MESSAGES).await? {
+            let cells = page.bytes.chunks_exact(page.bytes.len() / page.messages as usize);
+            for (seq, frame) in (page.last + 1 - page.messages..).zip(cells) {
+                let place = |known: &Leaves| seq.checked_sub(known.first_seq).map(|at| at as usize);
+                if place(&known).is_none_or(|at| at >= known.hashes.len()) {
+                    let Some(next) = self.leaves_at(seq, tiled).await? else {
+                        return Ok(Some(seq));
+                    };
+                    known = next;
+                }
+                let leaf = MessageId::of(&frame[STREAM_HEADER_BYTES..]).into();
+                if place(&known).and_then(|at| known.hashes.get(at)) != Some(&leaf) {
+                    return Ok(Some(seq));
+                }
+            }
+            after = page.last;
+        }
+        Ok(None)
+    }
+
+    /// Some leaves, that of the message `seq` among them.
+    async fn leaves_at(&self, seq: u64, tiled: u64) -> Result<Option<Leaves>, StoreError> {
+        if seq > tiled {
+            return Ok(self.leaves_after(seq - 1).await?.into_iter().next());
+        }
+        let index = (seq - 1) / TILE_WIDTH;
+        let tile = self.tile(0, index).await?;
+        Ok(tile.map(|hashes| Leaves { first_seq: index * TILE_WIDTH + 1, hashes }))
     }
 }

@@ -13,6 +13,7 @@ use crate::fixture::{Fixture, On, on_both};
 on_both! {
     receipts_are_proven_across_restarts_and_deletions,
     a_log_from_before_there_was_a_tree_is_given_one,
+    a_message_that_was_changed_is_named,
     a_log_is_signed_with_one_key,
 }
 
@@ -80,6 +81,26 @@ async fn receipts_are_proven_across_restarts_and_deletions(on: On) {
     let last = log.tile(tile("tile/entries/004.p/33")).await.unwrap().unwrap();
     let id = MessageId::of(&last[last.len() - 64..]);
     assert_eq!(id, receipts.last().unwrap().message_id);
+}
+
+async fn a_message_that_was_changed_is_named(on: On) {
+    let f = Fixture::new(on).await;
+    let log = f.log().await;
+    log.prove_new(&store(&f, &f.store, 300).await).await.unwrap();
+    for put_away in [false, true] {
+        if put_away {
+            log.put_away().await.unwrap();
+        }
+        assert!(f.store.check().await.unwrap().is_empty());
+    }
+    f.sql(match on {
+        // The last byte of message 100: its block is that of the first commit.
+        On::Sqlite => "UPDATE blocks SET frames = CAST(substr(frames, 1, length(frames) - 1) || x'ff' AS BLOB) WHERE first_seq = 1",
+        On::Postgres => "UPDATE blocks SET cells = set_byte(cells, length(cells) - 1, 255) WHERE first_seq = 1",
+    })
+    .await;
+    let found = f.second_store().await.check().await.unwrap();
+    assert_eq!(found, ["a message is not the one in the tree: first at sequence 100"]);
 }
 
 async fn a_log_from_before_there_was_a_tree_is_given_one(on: On) {
