@@ -9,11 +9,13 @@
 //! | tokens and the state that each is in | [`wallet`] |
 //! | buy tokens | [`request`] |
 //! | post a message with a token | [`post`] |
+//! | the relay's log has one key, and never gets shorter | [`log`] |
 //! | read messages | [`read`] |
 //! | text of strangers on its way to a terminal | [`printable`] |
 
 pub mod issuer;
 pub mod keys;
+pub mod log;
 pub mod post;
 pub mod printable;
 pub mod read;

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
-use tocyn_protocol::log::evidence::EvidenceError;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::redemption::BoundToken;
 use tocyn_protocol::relay::{MessageId, ProvenReceipt, RelayInfo};
 
 use crate::keys::{KeysError, Pair, check_unchanged};
+use crate::log::{LogError, check_key, check_receipt};
 use crate::relay::RelayClient;
 use crate::transport::HttpError;
 use crate::wallet::{Reserved, Wallet, WalletError};
@@ -79,12 +79,17 @@ pub enum PostError {
         /// The one in the receipt.
         got: MessageId,
     },
-    /// There is a receipt, and no proof: the relay is at fault.
-    #[error(
-        "the relay gave a receipt, but does not prove that the message is in its log ({0}); tell the \
-         operator. Message and token are kept: `tocyn post --resume` asks again"
-    )]
-    Unproven(EvidenceError),
+    /// There is a receipt that the relay does not keep to, or may not keep to. The token is spent.
+    #[error("posted as number {seq}, but the relay is at fault: {error}")]
+    Log {
+        /// What the receipt says.
+        seq: u64,
+        /// What is wrong.
+        error: LogError,
+    },
+    /// The relay's log has another key than before. Nothing was sent.
+    #[error(transparent)]
+    LogKey(LogError),
     /// The relay's keys cannot be trusted.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -106,6 +111,7 @@ pub async fn post(
         return Err(PostError::CellSize { expected: info.cell_bytes, got: cell.len() });
     }
     let pair = Pair::of(relay, info);
+    check_key(wallet, &pair, &info.log_key).await.map_err(PostError::LogKey)?;
     let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
     match wallet.reserve(&pair, &shows, cell, now).await? {
         Some(reserved) => pay(wallet, relay, &pair, &info.log_key, &reserved).await,
@@ -144,6 +150,7 @@ pub async fn resume(
     now: u64,
 ) -> Result<Vec<Resumed>, PostError> {
     let pair = Pair::of(relay, info);
+    check_key(wallet, &pair, &info.log_key).await.map_err(PostError::LogKey)?;
     let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
     let mut resumed = Vec::new();
     for reserved in wallet.reserved(&pair).await? {
@@ -196,9 +203,10 @@ async fn pay(
                 });
             }
             Ok(proven) => {
-                proven.verify(log_key).map_err(PostError::Unproven)?;
                 wallet.spend(pair, &reserved.token).await?;
-                return Ok(proven);
+                let seq = proven.receipt.seq;
+                let checked = check_receipt(wallet, pair, log_key, &proven).await;
+                return checked.map(|()| proven).map_err(|error| PostError::Log { seq, error });
             }
             Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                 tokio::time::sleep(wait_after(&error, attempt)).await;

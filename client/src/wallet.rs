@@ -5,6 +5,8 @@
 //! for a message (saved before the post is sent) or *spent*. Both requests may be repeated, so
 //! a crash at any point loses nothing: what was begun is sent again.
 
+mod logs;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ use tocyn_protocol::token::Token;
 use zeroize::Zeroizing;
 
 use crate::keys::{EpochKey, Pair};
+
+pub use logs::KnownLog;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// How long to wait for another command on the same wallet, and how often to look.
@@ -459,6 +463,7 @@ impl Wallet {
         for update in [
             "UPDATE token_keys SET relay_url = ?2 WHERE relay_url = ?1",
             "UPDATE totals SET relay_url = ?2 WHERE relay_url = ?1",
+            "UPDATE OR IGNORE logs SET relay_url = ?2 WHERE relay_url = ?1",
         ] {
             sqlx::query(update).bind(from).bind(to).execute(&mut *tx).await?;
         }

@@ -116,19 +116,20 @@ impl Log {
 
     /// The receipt of any message, with a proof of now.
     pub async fn prove(&self, receipt: PostReceipt) -> Result<ProvenReceipt, StoreError> {
-        let (index, levels) = {
+        // Up to the head, so that nobody is shown a shorter log here than elsewhere before.
+        let head = self.store.range().await?.head.max(receipt.seq);
+        {
             let mut state = self.state.lock().await;
-            self.catch_up(&mut state, receipt.seq).await?;
+            self.catch_up(&mut state, head).await?;
             state.sign(&self.key)?;
             if let Ok(proven) = state.prove(receipt, &state.tree) {
                 return Ok(proven);
             }
-            (receipt.seq - 1, 0..TILE_LEVELS)
-        };
+        }
         // Full tiles do not change, so the state need not be held while they are read.
         let mut tiles = HashMap::new();
-        for level in levels {
-            let tile = index >> (u32::from(level + 1) * u32::from(TILE_HEIGHT)).min(63);
+        for level in 0..TILE_LEVELS {
+            let tile = (receipt.seq - 1) >> (u32::from(level + 1) * u32::from(TILE_HEIGHT)).min(63);
             let Some(hashes) = self.store.tile(level, tile).await? else { break };
             tiles.insert((level, tile), hashes);
         }

@@ -127,3 +127,34 @@ async fn what_was_charged_is_answered_after_the_limit_was_lowered() {
     assert_eq!(ask(issuer.url(), &fresh).await, 422);
     assert_eq!(world.vouchers_left(), 200 - 64);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_signs_with_another_key_is_sent_nothing() {
+    let world = World::default();
+    let (issuer, relay) = (world.start_issuer(), world.start_relay());
+    let voucher = world.voucher(16);
+    let urls = ["--issuer", issuer.url(), "--relay", relay.url()];
+    succeed(
+        &mut world
+            .tocyn(&[&["request"][..], &urls, &["--voucher", &voucher, "--count", "16"]].concat()),
+    );
+    let message = world.path().join("message");
+    std::fs::write(&message, "a message").unwrap();
+    let args = ["post", "--relay", relay.url(), message.to_str().unwrap()];
+    succeed(world.tocyn(&args).stdin(Stdio::null()));
+    // A new log under the same name and address, as one that somebody else put there.
+    let (url, address) = (relay.url().to_owned(), relay.address().to_owned());
+    assert_eq!(relay.stop().code(), Some(0));
+    for file in ["relay.sqlite", "log.key"] {
+        std::fs::remove_file(world.relay_data().join(file)).unwrap();
+    }
+    let relay = Service::start_at("tocyn-relay", &world.relay_data(), &address);
+    assert_eq!(relay.url(), url);
+    let refused = output(
+        world.tocyn(&["post", "--relay", &url, message.to_str().unwrap()]).stdin(Stdio::null()),
+    );
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("ask its operator before you post"), "{said}");
+    assert!(read_all(&http_client(), relay.url()).await.is_empty());
+}
