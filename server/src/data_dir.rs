@@ -79,11 +79,8 @@ impl DataDir {
     /// Reads `log.key`, with which this relay signs its log; makes it if it is not there.
     pub fn log_key(&self, relay_name: &str) -> Result<LogKey, DataDirError> {
         let path = self.log_key_path();
-        let fresh = LogKey::generate(relay_name, &mut UnwrapErr(SysRng));
-        match create(&path, fresh.to_secret_text().as_bytes()) {
-            Ok(()) => return Ok(fresh),
-            Err(DataDirError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+        if !path.exists() {
+            self.make_log_key(&path, relay_name).map_err(|source| io(&path, source, ""))?;
         }
         let text = fs::read_to_string(&path).map_err(|source| io(&path, source, ""))?;
         let text = zeroize::Zeroizing::new(text);
@@ -93,6 +90,22 @@ impl DataDir {
         match key.name() == relay_name {
             true => Ok(key),
             false => Err(invalid(format!("it is of relay {}, not of {relay_name}", key.name()))),
+        }
+    }
+
+    /// Whole or not at all, and never in place of one that another process has just made.
+    fn make_log_key(&self, path: &Path, relay_name: &str) -> std::io::Result<()> {
+        let key = LogKey::generate(relay_name, &mut UnwrapErr(SysRng)).to_secret_text();
+        let fresh = self.0.join(format!("log.key.{}", std::process::id()));
+        let _ = fs::remove_file(&fresh); // left by a crash
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        file.write_all(key.as_bytes())?;
+        file.sync_all()?;
+        let linked = fs::hard_link(&fresh, path);
+        fs::remove_file(&fresh)?;
+        match linked {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => File::open(&self.0)?.sync_all(),
         }
     }
 

@@ -20,6 +20,8 @@ use crate::store::{FullTile, Leaves, Store, StoreError};
 const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
 /// Messages that are read in one piece where a log from before there was a tree is given one.
 const OLD_MESSAGES: u64 = 4096;
+/// Leaves that are put away in one piece.
+const PUT_LEAVES: u64 = 65_536;
 
 /// The tree, and the key that signs it.
 pub struct Log {
@@ -61,7 +63,6 @@ impl Log {
         let state = Mutex::new(State { tree, tiled, edge, note });
         let log = Self { key, verifier, store, cell_bytes, state };
         log.plant().await?;
-        log.put_away().await?;
         Ok(log)
     }
 
@@ -76,12 +77,18 @@ impl Log {
         loop {
             let size = {
                 let mut state = self.state.lock().await;
-                while state.tree.size() < head && self.catch_up_a_little(&mut state.tree).await? {}
-                state.tree.size()
+                if state.tree.size() < head && self.catch_up_a_little(&mut state.tree).await? {
+                    None
+                } else {
+                    Some(state.tree.size())
+                }
             };
-            if size >= head {
-                return Ok(());
-            }
+            self.put_away().await?;
+            let size = match size {
+                None => continue,
+                Some(size) if size >= head => return Ok(()),
+                Some(size) => size,
+            };
             let page = self.store.read_after(size, OLD_MESSAGES).await?;
             let Some(page) = page.filter(|page| page.last == size + page.messages) else {
                 let database = "the relay's database".to_owned();
@@ -126,7 +133,15 @@ impl Log {
                 return Ok(proven);
             }
         }
-        // Full tiles do not change, so the state need not be held while they are read.
+        // A tile may fill and leave memory between two looks, so there is a second try.
+        match self.prove_old(receipt).await {
+            Err(StoreError::Tree) => self.prove_old(receipt).await,
+            proven => proven,
+        }
+    }
+
+    /// Full tiles do not change, so the state need not be held while they are read.
+    async fn prove_old(&self, receipt: PostReceipt) -> Result<ProvenReceipt, StoreError> {
         let mut tiles = HashMap::new();
         for level in 0..TILE_LEVELS {
             let tile = (receipt.seq - 1) >> (u32::from(level + 1) * u32::from(TILE_HEIGHT)).min(63);
@@ -148,21 +163,19 @@ impl Log {
 
     /// The bytes of a tile. None if the log has no such tile, or not yet.
     pub async fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        let Content::Hashes(level) = tile.content else { return Ok(None) };
         let width = usize::from(tile.width);
-        let Content::Hashes(level) = tile.content else { return self.entries(tile).await };
         {
-            let mut state = self.state.lock().await;
-            let is_there = |size| {
-                let whole = Tile::in_tree(tile.content, tile.index, size);
-                whole.is_some_and(|whole| whole.width >= tile.width)
+            // Not asked for under the lock: the writer needs that.
+            let head = match is_there(tile, self.state.lock().await.tree.size()) {
+                true => 0,
+                false => self.store.range().await?.head,
             };
-            if !is_there(state.tree.size()) {
-                let head = self.store.range().await?.head;
-                self.catch_up(&mut state, head).await?;
-                if !is_there(state.tree.size()) {
-                    return Ok(None);
-                }
+            let mut state = self.state.lock().await;
+            if !is_there(tile, state.tree.size().max(head)) {
+                return Ok(None);
             }
+            self.catch_up(&mut state, head).await?;
             let node = |n| state.tree.node(level * TILE_HEIGHT, tile.start() + n);
             let hashes: Option<Vec<_>> = (0..u64::from(tile.width)).map(node).collect();
             if let Some(hashes) = hashes {
@@ -173,44 +186,56 @@ impl Log {
         Ok(Some(encode_hashes(&full[..width])))
     }
 
-    async fn entries(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+    /// Whether the log has these cells, and still keeps them.
+    pub async fn has_entries(&self, tile: Tile) -> Result<bool, StoreError> {
         let range = self.store.range().await?;
-        let (start, width) = (tile.start(), u64::from(tile.width));
-        if start + width > range.head {
-            return Ok(None);
+        match is_there(tile, range.head) {
+            true if tile.start() + 1 < range.oldest => Err(StoreError::Overtaken),
+            has => Ok(has),
         }
-        if start + 1 < range.oldest {
-            return Err(StoreError::Overtaken);
-        }
-        let frame_bytes = STREAM_HEADER_BYTES + self.cell_bytes;
-        let mut bundle = Vec::with_capacity(frame_bytes * usize::from(tile.width));
-        let mut after = start;
-        while after < start + width {
-            let page = self.store.read_after(after, start + width - after).await?;
-            let page = page.filter(|page| page.last == after + page.messages);
-            let page = page.ok_or(StoreError::Overtaken)?;
-            let frames = page.bytes.chunks_exact(frame_bytes);
-            frames.for_each(|frame| put_entry(&mut bundle, &frame[STREAM_HEADER_BYTES..]));
-            after = page.last;
-        }
-        Ok(Some(bundle))
     }
 
-    /// Puts full tiles away, from memory into the database.
-    pub async fn put_away(&self) -> Result<(), StoreError> {
-        let (tiles, tiled) = {
-            let state = self.state.lock().await;
-            let tiled = state.tree.size() / TILE_WIDTH * TILE_WIDTH;
-            (state.full_tiles(tiled).ok_or(StoreError::Tree)?, tiled)
-        };
-        if tiles.is_empty() {
-            return Ok(());
+    /// The part of a bundle after the message `after`, and the last message in it. None at the end.
+    pub async fn entries(
+        &self,
+        tile: Tile,
+        after: u64,
+    ) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+        let end = tile.start() + u64::from(tile.width);
+        if after >= end {
+            return Ok(None);
         }
-        self.store.put_tiles(&tiles, tiled).await?;
-        let mut state = self.state.lock().await;
-        state.tiled = tiled;
-        state.tree.forget_full_tiles(tiled);
-        Ok(())
+        let page = self.store.read_after(after, end - after).await?;
+        let page = page.filter(|page| page.last == after + page.messages);
+        let page = page.ok_or(StoreError::Overtaken)?;
+        let mut entries = Vec::with_capacity(page.bytes.len());
+        let frames = page.bytes.chunks_exact(STREAM_HEADER_BYTES + self.cell_bytes);
+        frames.for_each(|frame| put_entry(&mut entries, &frame[STREAM_HEADER_BYTES..]));
+        Ok(Some((entries, page.last)))
+    }
+
+    /// Takes in what other relays have stored, and puts full tiles away, from memory into the
+    /// database: in pieces, so that neither takes long.
+    pub async fn put_away(&self) -> Result<(), StoreError> {
+        let head = self.store.range().await?.head;
+        loop {
+            let (tiles, tiled) = {
+                let mut state = self.state.lock().await;
+                if state.tree.size() < head {
+                    self.catch_up_a_little(&mut state.tree).await?;
+                }
+                let tiled =
+                    state.tree.size().min(state.tiled + PUT_LEAVES) / TILE_WIDTH * TILE_WIDTH;
+                (state.full_tiles(tiled).ok_or(StoreError::Tree)?, tiled)
+            };
+            if tiles.is_empty() {
+                return Ok(());
+            }
+            self.store.put_tiles(&tiles, tiled).await?;
+            let mut state = self.state.lock().await;
+            state.tiled = tiled;
+            state.tree.forget_full_tiles(tiled);
+        }
     }
 
     /// Takes in the leaves of messages that others have stored, up to this sequence at least.
@@ -226,19 +251,39 @@ impl Log {
     /// Says whether there was anything.
     async fn catch_up_a_little(&self, tree: &mut Tree) -> Result<bool, StoreError> {
         let before = tree.size();
-        for leaves in self.store.leaves_after(before).await? {
-            let Some(known) = (tree.size() + 1).checked_sub(leaves.first_seq) else { break };
-            leaves.hashes.iter().skip(known as usize).for_each(|hash| tree.push(*hash));
+        // From the last one that is known on: if that is another one, this is another log.
+        for leaves in self.store.leaves_after(before.saturating_sub(1)).await? {
+            for (index, hash) in (leaves.first_seq - 1..).zip(&leaves.hashes) {
+                take(tree, index, *hash)?;
+            }
         }
         if tree.size() == before {
             // Another relay may have put them away meanwhile.
-            let Some(tile) = self.store.tile(0, before / TILE_WIDTH).await? else {
-                return Ok(false);
-            };
-            tile[(before % TILE_WIDTH) as usize..].iter().for_each(|hash| tree.push(*hash));
+            let first = before / TILE_WIDTH;
+            let Some(tile) = self.store.tile(0, first).await? else { return Ok(false) };
+            for (index, hash) in (first * TILE_WIDTH..).zip(tile) {
+                take(tree, index, hash)?;
+            }
         }
-        Ok(true)
+        Ok(tree.size() > before)
     }
+}
+
+/// Takes in a leaf, if it is the next one. Another one than is known is of another log.
+fn take(tree: &mut Tree, index: u64, leaf: NodeHash) -> Result<(), StoreError> {
+    if index == tree.size() {
+        tree.push(leaf);
+    }
+    match tree.node(0, index) {
+        Some(known) if known != leaf => Err(StoreError::WentBack),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a log of so many messages has this tile, or the part of it that was asked for.
+fn is_there(tile: Tile, size: u64) -> bool {
+    let whole = Tile::in_tree(tile.content, tile.index, size);
+    whole.is_some_and(|whole| whole.width >= tile.width)
 }
 
 /// The tree up to the last tile that was put away.
@@ -269,6 +314,9 @@ impl State {
 
     fn prove(&self, receipt: PostReceipt, nodes: &impl Nodes) -> Result<ProvenReceipt, StoreError> {
         let index = receipt.seq - 1;
+        if nodes.node(0, index).is_some_and(|leaf| leaf != receipt.message_id.into()) {
+            return Err(StoreError::WentBack);
+        }
         let inclusion = InclusionProof::new(index, &self.edge, nodes).ok_or(StoreError::Tree)?;
         let proof = SignedProof { index, inclusion, checkpoint: self.note.clone() };
         Ok(ProvenReceipt { receipt, proof: proof.to_string() })

@@ -172,7 +172,7 @@ async fn commit_forever(
             if let Some(newest) = newest {
                 head.raise(newest);
             }
-            prove(&log, outcomes).await
+            Ok::<_, StoreError>(prove(&log, outcomes).await)
         };
         match AssertUnwindSafe(commit).catch_unwind().await {
             Ok(Ok(results)) => {
@@ -194,21 +194,22 @@ async fn commit_forever(
 }
 
 /// What each is told; those that are stored now get a proof that leads to one checkpoint.
-async fn prove(
-    log: &Log,
-    outcomes: Vec<SpendOutcome>,
-) -> Result<Vec<Result<Posted, PostError>>, StoreError> {
+async fn prove(log: &Log, outcomes: Vec<SpendOutcome>) -> Vec<Result<Posted, PostError>> {
     let stored = |outcome: &SpendOutcome| match outcome {
         SpendOutcome::Stored(receipt) => Some(*receipt),
         _ => None,
     };
     let stored: Vec<PostReceipt> = outcomes.iter().filter_map(stored).collect();
-    let mut proven = log.prove_new(&stored).await?.into_iter();
+    let proven = log.prove_new(&stored).await.inspect_err(StoreError::log);
+    let mut proven = proven.unwrap_or_default().into_iter();
     let result = |outcome| match outcome {
-        SpendOutcome::Stored(_) => Ok(Posted::New(proven.next().expect("one for each"))),
+        SpendOutcome::Stored(_) => match proven.next() {
+            Some(proven) => Ok(Posted::New(proven)),
+            None => Err(PostError::Store(Arc::new(StoreError::NotProven))),
+        },
         SpendOutcome::StoredBefore(receipt) => Ok(Posted::Before(receipt)),
         SpendOutcome::SpentOnAnother => Err(PostError::Spent),
         SpendOutcome::EpochClosed => Err(RedeemError::UnknownKey.into()),
     };
-    Ok(outcomes.into_iter().map(result).collect())
+    outcomes.into_iter().map(result).collect()
 }

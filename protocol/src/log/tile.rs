@@ -108,7 +108,10 @@ impl FromStr for Tile {
             Some(Self { content, index, width })
         };
         let tile: Self = parse().ok_or(refused.clone())?;
-        let is_valid = (1..=TILE_WIDTH as u16).contains(&tile.width) && tile.to_string() == path;
+        // So that where it ends is a number too.
+        let is_valid = tile.index < u64::MAX / TILE_WIDTH
+            && (1..=TILE_WIDTH as u16).contains(&tile.width)
+            && tile.to_string() == path;
         if is_valid { Ok(tile) } else { Err(refused) }
     }
 }

@@ -57,6 +57,9 @@ pub enum StoreError {
         "the tree over the relay's messages is damaged; its operator must run `tocyn-relay db check`"
     )]
     Tree,
+    /// The message is stored, and the tree cannot be had for the moment.
+    #[error("the message is stored, but its proof is not to be had now; send the same post again")]
+    NotProven,
     /// There is no partition for the epoch of a token.
     #[error("the relay's database has no room for this epoch yet; send the same post again")]
     EpochUnknown,

@@ -42,6 +42,8 @@ struct Inner {
     writers: std::sync::Mutex<Vec<PgConnection>>,
     /// For readers. Housekeeping connects anew each time.
     pool: PgPool,
+    /// For the tree.
+    log_pool: PgPool,
     tail: Tail,
     /// Held by the one reader that asks the database for what the tail lacks.
     filling: Mutex<()>,
@@ -140,20 +142,36 @@ impl PostgresStore {
         &self,
         question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        in_time(async {
-            let mut lent = Lent(Some(self.0.pool.acquire().await?));
-            let answer = question(&mut lent).await?;
-            lent.release();
-            Ok(answer)
-        })
-        .await
+        ask(&self.0.pool, question).await
+    }
+
+    /// The same for the tree, which posts wait for: readers must not hold that up.
+    async fn ask_for_log<T>(
+        &self,
+        question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        ask(&self.0.log_pool, question).await
     }
 
     /// Lets go of the database.
     pub(crate) async fn close(&self) {
         self.0.writers.lock().expect("no panic under the lock").clear();
+        self.0.log_pool.close().await;
         self.0.pool.close().await;
     }
+}
+
+async fn ask<T>(
+    pool: &PgPool,
+    question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    in_time(async {
+        let mut lent = Lent(Some(pool.acquire().await?));
+        let answer = question(&mut lent).await?;
+        lent.release();
+        Ok(answer)
+    })
+    .await
 }
 
 /// A connection out of the pool. It goes back only when it is released: one that is dropped in the

@@ -77,7 +77,8 @@ impl Store {
     }
 
     /// Puts full tiles away, and drops the leaves that are in them: those of whole commits that end
-    /// at or before the sequence `tiled`. Tiles that are there stay as they are.
+    /// at or before the sequence `tiled`. Tiles that are there stay as they are; where one is
+    /// another one, or the log is not as long, this fails.
     pub async fn put_tiles(&self, tiles: &[FullTile], tiled: u64) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.put_tiles(tiles, tiled).await,
@@ -103,7 +104,7 @@ impl Store {
 
     /// The first message that is not the one in the tree. Reads all messages that are kept.
     pub(super) async fn first_other_than_in_tree(&self) -> Result<Option<u64>, StoreError> {
-        let (range, tiled) = (self.range().await?, self.tiled().await? * TILE_WIDTH);
+        let range = self.range().await?;
         let mut known = Leaves { first_seq: 1, hashes: Vec::new() };
         let mut after = range.oldest - 1;
         while let Some(page) = self.read_after(after, MESSAGES).await? {
@@ -111,7 +112,7 @@ impl Store {
             for (seq, frame) in (page.last + 1 - page.messages..).zip(cells) {
                 let place = |known: &Leaves| seq.checked_sub(known.first_seq).map(|at| at as usize);
                 if place(&known).is_none_or(|at| at >= known.hashes.len()) {
-                    let Some(next) = self.leaves_at(seq, tiled).await? else {
+                    let Some(next) = self.leaves_at(seq).await? else {
                         return Ok(Some(seq));
                     };
                     known = next;
@@ -126,10 +127,11 @@ impl Store {
         Ok(None)
     }
 
-    /// Some leaves, that of the message `seq` among them.
-    async fn leaves_at(&self, seq: u64, tiled: u64) -> Result<Option<Leaves>, StoreError> {
-        if seq > tiled {
-            return Ok(self.leaves_after(seq - 1).await?.into_iter().next());
+    /// Some leaves, that of the message `seq` among them. They may go into a tile meanwhile.
+    async fn leaves_at(&self, seq: u64) -> Result<Option<Leaves>, StoreError> {
+        let leaves = self.leaves_after(seq - 1).await?.into_iter().next();
+        if let Some(leaves) = leaves.filter(|leaves| leaves.first_seq <= seq) {
+            return Ok(Some(leaves));
         }
         let index = (seq - 1) / TILE_WIDTH;
         let tile = self.tile(0, index).await?;

@@ -77,8 +77,13 @@ async fn receipts_are_proven_across_restarts_and_deletions(on: On) {
     let tile = |path: &str| path.parse::<Tile>().unwrap();
     let log = f.log().await;
     assert_eq!(log.tile(tile("tile/0/000")).await.unwrap().unwrap().len(), 256 * 32);
-    assert!(matches!(log.tile(tile("tile/entries/000")).await, Err(StoreError::Overtaken)));
-    let last = log.tile(tile("tile/entries/004.p/33")).await.unwrap().unwrap();
+    let gone = log.has_entries(tile("tile/entries/000")).await;
+    assert!(matches!(gone, Err(StoreError::Overtaken)));
+    assert!(!log.has_entries(tile("tile/entries/004")).await.unwrap());
+    let last = tile("tile/entries/004.p/33");
+    assert!(log.has_entries(last).await.unwrap());
+    let (last, seq) = log.entries(last, 1024).await.unwrap().unwrap();
+    assert_eq!((last.len(), seq), (33 * 66, 1057));
     let id = MessageId::of(&last[last.len() - 64..]);
     assert_eq!(id, receipts.last().unwrap().message_id);
 }
@@ -151,4 +156,32 @@ async fn several_relays_sign_one_tree() {
         check(log, &receipts).await;
     }
     assert_eq!(f.numbers("SELECT count(*) FROM tiles").await, [1264 / 256]);
+}
+
+#[tokio::test]
+async fn a_relay_whose_log_is_no_more_signs_nothing_and_puts_nothing_away() {
+    let f = Fixture::new(On::Postgres).await;
+    let other = f.second_store().await;
+    let (log, other_log) = (f.log().await, f.log_of(&other).await.unwrap());
+    log.prove_new(&store(&f, &f.store, 300).await).await.unwrap();
+    other_log.checkpoint().await.unwrap();
+    // As after a standby that lagged; then the log grows past its old end.
+    f.sql(
+        "DELETE FROM leaves WHERE first_seq > 200; DELETE FROM blocks WHERE first_seq > 200;
+           DELETE FROM spent WHERE seq > 200; UPDATE log SET head = 200",
+    )
+    .await;
+    let fresh = f.second_store().await;
+    let receipts = store(&f, &fresh, 200).await;
+    for refused in [
+        other_log.put_away().await,
+        other_log.checkpoint().await.map(drop),
+        other_log.prove(receipts[150]).await.map(drop),
+        other_log.prove_new(&receipts[150..]).await.map(drop),
+        log.put_away().await,
+        log.checkpoint().await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::WentBack | StoreError::Tree)), "{refused:?}");
+    }
+    assert_eq!(f.numbers("SELECT count(*) FROM tiles").await, [0]);
 }

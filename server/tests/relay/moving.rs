@@ -43,22 +43,28 @@ async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
         before.extend_from_slice(&page.bytes);
     }
 
-    let target = target();
+    // Some of the tree is in a tile, and some is not.
+    let later: Vec<_> = f.tokens(2, 200).iter().map(|token| f.pay(token, 2, "more")).collect();
+    f.spend(&later, 4).await;
+    let (log, target) = (f.log().await, target());
+    log.put_away().await.unwrap();
+    let checkpoint = log.checkpoint().await.unwrap();
     let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
-    assert_eq!((copied.messages, copied.spent), (range.1 + 2 - range.0, 31));
+    assert_eq!((copied.messages, copied.spent), (range.1 + 202 - range.0, 231));
     f.store.close().await;
     let error = Store::open(&f.database, &f.pairing, 100).await.err().unwrap().to_string();
     assert!(error.contains("moved to PostgreSQL") && error.contains("database.url"), "{error}");
 
     f.database = target;
     f.store = f.second_store().await;
-    assert_eq!(f.range().await, (range.0, range.1 + 1));
-    let page = f.store.read_after(0, u64::MAX).await.unwrap().unwrap();
+    assert_eq!(f.range().await, (range.0, range.1 + 201));
+    assert_eq!(f.log().await.checkpoint().await.unwrap(), checkpoint);
+    let page = f.store.read_after(0, range.1 + 2 - range.0).await.unwrap().unwrap();
     assert_eq!(page.bytes, before);
     let SpendOutcome::Stored(receipt) = receipt else { panic!("{receipt:?}") };
     let again = f.spend(&[spent, closed], 5).await;
     assert_eq!(again, [SpendOutcome::StoredBefore(receipt), SpendOutcome::EpochClosed]);
-    assert_eq!(seq(&f.spend(&[f.pay(&f.token(1), 1, "new")], 5).await[0]), Some(range.1 + 2));
+    assert_eq!(seq(&f.spend(&[f.pay(&f.token(1), 1, "new")], 5).await[0]), Some(range.1 + 202));
     assert!(f.store.check().await.unwrap().is_empty());
     assert_eq!(f.numbers("SELECT count(*) FROM retired_pairings").await, [1]);
 }

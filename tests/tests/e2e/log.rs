@@ -105,6 +105,10 @@ async fn go_finds_nothing_wrong_with_a_relay_around_the_ends_of_tiles() {
         ("tile/1/000.p/3", 404),
         ("tile/0/0", 404),
         ("tile/data/000", 404),
+        ("tile/0/x999/999", 404),
+        ("tile/entries/x072/x057/x594/x037/x927/935", 404),
+        ("tile/entries/x072/x057/x594/x037/x927/936", 404),
+        ("tile/7/x072/x057/x594/x037/x927/934", 404),
     ] {
         let answer = get(format!("{}/{path}", relay.url())).await;
         assert_eq!(answer.status().as_u16(), status, "{path}");

@@ -21,6 +21,8 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres
 const MIN_VERSION: i32 = 150_000;
 /// Connections for readers.
 const CONNECTIONS: u32 = 6;
+/// Connections for the tree.
+const LOG_CONNECTIONS: u32 = 2;
 /// How long to wait for one of them. While the server is down, the pool tries again until then.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -58,14 +60,17 @@ impl PostgresStore {
                 (id, bytes as usize)
             }
         };
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(server.clone());
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_lazy_with(server.clone())
+        };
         let store = Self(Arc::new(Inner {
             server: server.clone(),
             writers: std::sync::Mutex::new(vec![connection]),
-            pool,
+            pool: pool(CONNECTIONS),
+            log_pool: pool(LOG_CONNECTIONS),
             tail: Tail::new(SEQUENCE_BYTES + cell_bytes),
             filling: Mutex::default(),
             seen_head: 0.into(),

@@ -19,7 +19,7 @@ impl PostgresStore {
              ORDER BY first_seq",
         );
         let query = query.bind(after as i64).bind(LEAVES as i64);
-        let rows = self.ask(async |db| query.fetch_all(db).await).await?;
+        let rows = self.ask_for_log(async |db| query.fetch_all(db).await).await?;
         rows.iter()
             .map(|row| Leaves::of_row(row.try_get("first_seq")?, row.try_get("hashes")?))
             .collect()
@@ -39,7 +39,8 @@ impl PostgresStore {
         let tile = sqlx::query_scalar("SELECT hashes FROM tiles WHERE level = $1 AND tile = $2")
             .bind(i16::from(level))
             .bind(index as i64);
-        let hashes: Option<Vec<u8>> = self.ask(async |db| tile.fetch_optional(db).await).await?;
+        let hashes: Option<Vec<u8>> =
+            self.ask_for_log(async |db| tile.fetch_optional(db).await).await?;
         hashes.map(|hashes| full_tile(&hashes)).transpose()
     }
 
@@ -51,6 +52,13 @@ impl PostgresStore {
         in_time(async {
             let mut connection = self.connect().await?;
             let mut tx = connection.begin_with(BEGIN).await?;
+            // The log of this process's memory may be one that is no more.
+            let good = "SELECT EXISTS (SELECT FROM log
+                 WHERE pairing_id = $1 AND NOT went_back AND head >= $2)";
+            let good = sqlx::query_scalar(good).bind(self.0.pairing_id).bind(tiled as i64);
+            if !good.fetch_one(&mut *tx).await? {
+                return Err(StoreError::Tree);
+            }
             sqlx::query(
                 "INSERT INTO tiles (level, tile, hashes)
                  SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[]) AS t (l, t, h)
@@ -61,6 +69,17 @@ impl PostgresStore {
             .bind(tiles.iter().map(|tile| encode_hashes(&tile.hashes)).collect::<Vec<_>>())
             .execute(&mut *tx)
             .await?;
+            let put =
+                "SELECT count(*) FROM tiles JOIN unnest($1::smallint[], $2::bigint[], $3::bytea[])
+                 AS t (l, t, h) ON level = l AND tile = t AND hashes = h";
+            let put = sqlx::query_scalar(put)
+                .bind(tiles.iter().map(|tile| i16::from(tile.level)).collect::<Vec<_>>())
+                .bind(tiles.iter().map(|tile| tile.index as i64).collect::<Vec<_>>())
+                .bind(tiles.iter().map(|tile| encode_hashes(&tile.hashes)).collect::<Vec<_>>());
+            let put: i64 = put.fetch_one(&mut *tx).await?;
+            if put != tiles.len() as i64 {
+                return Err(StoreError::Tree);
+            }
             sqlx::query("DELETE FROM leaves WHERE first_seq + length(hashes) / 32 <= $1 + 1")
                 .bind(tiled as i64)
                 .execute(&mut *tx)

@@ -69,7 +69,13 @@ impl Source for SqliteStore {
     }
 
     async fn leaves(&mut self, from: u64) -> Result<Vec<Leaves>, StoreError> {
-        self.leaves_after(from.saturating_sub(1)).await
+        let leaves = "SELECT first_seq, hashes FROM leaves WHERE first_seq >= ?1
+             ORDER BY first_seq LIMIT ?2";
+        let leaves = sqlx::query(leaves).bind(from as i64).bind(TILES);
+        let rows = leaves.fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| Leaves::of_row(row.try_get("first_seq")?, row.try_get("hashes")?))
+            .collect()
     }
 
     async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
