@@ -1,11 +1,13 @@
 //! The wallet: a SQLite file, mode 0600, in a folder of mode 0700. All SQL of this crate is
-//! here.
+//! here and in the modules below.
 //!
 //! A token is *pending* (its blind is saved before the request is sent), *unspent*, *reserved*
 //! for a message (saved before the post is sent) or *spent*. Both requests may be repeated, so
 //! a crash at any point loses nothing: what was begun is sent again.
 
 mod logs;
+mod pending;
+mod reserved;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -19,15 +21,13 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::error::DecodeError;
-use tocyn_protocol::issuance::{PENDING_TOKEN_BYTES, PendingBatch};
 use tocyn_protocol::keys::PublicKey;
-use tocyn_protocol::relay::MessageId;
-use tocyn_protocol::token::Token;
-use zeroize::Zeroizing;
 
 use crate::keys::{EpochKey, Pair};
 
 pub use logs::KnownLog;
+pub use pending::SavedBatch;
+pub use reserved::Reserved;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// How long to wait for another command on the same wallet, and how often to look.
@@ -64,38 +64,6 @@ pub enum WalletError {
     /// A statement failed.
     #[error("the wallet cannot be read or written: {0}")]
     Database(#[from] sqlx::Error),
-}
-
-/// A batch that was asked for.
-pub struct SavedBatch {
-    id: i64,
-    /// The key that it was asked for under.
-    pub key: EpochKey,
-    /// What pays for it.
-    pub voucher: Zeroizing<String>,
-    /// What [`PendingBatch::to_bytes`] gave.
-    pub secrets: Zeroizing<Vec<u8>>,
-}
-
-impl SavedBatch {
-    /// Tokens in it.
-    pub fn tokens(&self) -> u64 {
-        (self.secrets.len() / PENDING_TOKEN_BYTES) as u64
-    }
-}
-
-/// A token that is reserved for a message.
-pub struct Reserved {
-    /// The token.
-    pub token: Token,
-    /// The key that it was issued under.
-    pub key: EpochKey,
-    /// The message's id.
-    pub message_id: MessageId,
-    /// The message.
-    pub cell: Vec<u8>,
-    /// The relay says that the token paid for another message.
-    pub disputed: bool,
 }
 
 /// Numbers of tokens of one pair, by state.
@@ -171,200 +139,6 @@ impl Wallet {
     /// Writes what is in the log into the file, and closes it.
     pub async fn close(self) {
         self.pool.close().await;
-    }
-
-    /// Saves a batch as pending. Do this before the request is sent.
-    pub async fn save_batch(
-        &self,
-        pair: &Pair,
-        key: &EpochKey,
-        issuer_url: &str,
-        voucher: &str,
-        batch: &PendingBatch,
-    ) -> Result<SavedBatch, WalletError> {
-        let secrets = batch.to_bytes();
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let key_id = key_id(&mut tx, pair, key).await?;
-        let done = sqlx::query(
-            "INSERT INTO batches (key_id, issuer_url, voucher, tokens, secrets)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .bind(key_id)
-        .bind(issuer_url)
-        .bind(voucher)
-        .bind((secrets.len() / PENDING_TOKEN_BYTES) as i64)
-        .bind(secrets.as_slice())
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        let voucher = Zeroizing::new(voucher.to_owned());
-        Ok(SavedBatch { id: done.last_insert_rowid(), key: key.clone(), voucher, secrets })
-    }
-
-    /// The pending batches that were asked for at this issuer for this pair, the oldest first.
-    pub async fn pending(
-        &self,
-        pair: &Pair,
-        issuer_url: &str,
-    ) -> Result<Vec<SavedBatch>, WalletError> {
-        let rows = sqlx::query(
-            "SELECT batches.id, voucher, secrets, token_key, epoch, not_before, not_after
-             FROM batches JOIN token_keys ON token_keys.id = key_id
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND issuer_url = ?4
-             ORDER BY batches.id",
-        )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
-        .bind(issuer_url)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(SavedBatch {
-                    id: row.try_get("id")?,
-                    key: epoch_key(row)?,
-                    voucher: Zeroizing::new(row.try_get("voucher")?),
-                    secrets: Zeroizing::new(row.try_get("secrets")?),
-                })
-            })
-            .collect()
-    }
-
-    /// The tokens of a pending batch arrived: they become unspent, in one transaction.
-    pub async fn finish_batch(
-        &self,
-        batch: &SavedBatch,
-        tokens: &[Token],
-    ) -> Result<(), WalletError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let key_id: Option<i64> =
-            sqlx::query_scalar("DELETE FROM batches WHERE id = ?1 RETURNING key_id")
-                .bind(batch.id)
-                .fetch_optional(&mut *tx)
-                .await?;
-        // Gone already: its tokens are here, and some of them may be spent.
-        let Some(key_id) = key_id else { return Ok(()) };
-        for token in tokens {
-            sqlx::query("INSERT INTO tokens (nonce, key_id, token) VALUES (?1, ?2, ?3)")
-                .bind(&token.nonce()[..])
-                .bind(key_id)
-                .bind(token.to_bytes().as_slice())
-                .execute(&mut *tx)
-                .await?;
-        }
-        Ok(tx.commit().await?)
-    }
-
-    /// Forgets a batch that the issuer refused for good.
-    pub async fn drop_batch(&self, batch: &SavedBatch) -> Result<(), WalletError> {
-        sqlx::query("DELETE FROM batches WHERE id = ?1").bind(batch.id).execute(&self.pool).await?;
-        Ok(())
-    }
-
-    /// Reserves an unspent token of the pair for a message: one at random among those that
-    /// expire first. Only keys that the relay `shows` now are drawn from. None if there is none.
-    /// Do this before the post is sent.
-    pub async fn reserve(
-        &self,
-        pair: &Pair,
-        shows: &[EpochKey],
-        cell: &[u8],
-        now: u64,
-    ) -> Result<Option<Reserved>, WalletError> {
-        let message_id = MessageId::of(cell);
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let keys = sqlx::query(
-            "SELECT id, token_key, epoch, not_before, not_after FROM token_keys
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND not_after > ?4
-             ORDER BY not_after",
-        )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
-        .bind(now as i64)
-        .fetch_all(&mut *tx)
-        .await?;
-        for row in &keys {
-            let key = epoch_key(row)?;
-            if !shows.contains(&key) {
-                continue;
-            }
-            let token: Option<Vec<u8>> = sqlx::query_scalar(
-                "UPDATE tokens SET message_id = ?2, cell = ?3 WHERE nonce =
-                     (SELECT nonce FROM tokens WHERE key_id = ?1 AND cell IS NULL
-                      ORDER BY random() LIMIT 1)
-                 RETURNING token",
-            )
-            .bind(row.try_get::<i64, _>("id")?)
-            .bind(&message_id.as_bytes()[..])
-            .bind(cell)
-            .fetch_optional(&mut *tx)
-            .await?;
-            if let Some(token) = token.map(Zeroizing::new) {
-                tx.commit().await?;
-                let (token, cell) = (Token::from_bytes(&token)?, cell.to_vec());
-                return Ok(Some(Reserved { token, key, message_id, cell, disputed: false }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The reserved tokens of a pair: messages whose receipt has not come.
-    pub async fn reserved(&self, pair: &Pair) -> Result<Vec<Reserved>, WalletError> {
-        let rows = sqlx::query(
-            "SELECT token, message_id, cell, disputed, token_key, epoch, not_before, not_after
-             FROM tokens JOIN token_keys ON token_keys.id = key_id
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND cell IS NOT NULL",
-        )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Reserved {
-                    token: Token::from_bytes(&Zeroizing::new(row.try_get::<Vec<u8>, _>("token")?))?,
-                    key: epoch_key(row)?,
-                    message_id: message_id(row)?,
-                    cell: row.try_get("cell")?,
-                    disputed: row.try_get("disputed")?,
-                })
-            })
-            .collect()
-    }
-
-    /// The receipt came: deletes token and message.
-    pub async fn spend(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
-        self.remove(pair, token, true).await
-    }
-
-    /// Gives a token up with its message.
-    pub async fn give_up(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
-        self.remove(pair, token, false).await
-    }
-
-    async fn remove(&self, pair: &Pair, token: &Token, spent: bool) -> Result<(), WalletError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query("DELETE FROM tokens WHERE nonce = ?1")
-            .bind(&token.nonce()[..])
-            .execute(&mut *tx)
-            .await?;
-        let number = done.rows_affected();
-        let (spent, given_up) = if spent { (number, 0) } else { (0, number) };
-        count(&mut tx, pair, spent, given_up).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// The relay says that the token paid for another message. It stays with its message, which
-    /// may be paid for with another token.
-    pub async fn dispute(&self, token: &Token) -> Result<(), WalletError> {
-        sqlx::query("UPDATE tokens SET disputed = 1 WHERE nonce = ?1")
-            .bind(&token.nonce()[..])
-            .execute(&self.pool)
-            .await?;
-        Ok(())
     }
 
     /// The keys of the pair's unspent and reserved tokens.
@@ -519,30 +293,6 @@ impl Wallet {
     }
 }
 
-async fn key_id(
-    tx: &mut SqliteConnection,
-    pair: &Pair,
-    key: &EpochKey,
-) -> Result<i64, WalletError> {
-    // The update changes nothing; it makes the row that is there come back.
-    let id = sqlx::query_scalar(
-        "INSERT INTO token_keys
-             (issuer_name, relay_name, relay_url, token_key, epoch, not_before, not_after)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT DO UPDATE SET epoch = excluded.epoch RETURNING id",
-    )
-    .bind(&pair.issuer_name)
-    .bind(&pair.relay_name)
-    .bind(&pair.relay_url)
-    .bind(&key.key.to_bytes()[..])
-    .bind(key.epoch as i64)
-    .bind(key.not_before as i64)
-    .bind(key.not_after as i64)
-    .fetch_one(tx)
-    .await?;
-    Ok(id)
-}
-
 /// Adds to the numbers of tokens that are gone.
 async fn count(
     tx: &mut SqliteConnection,
@@ -573,12 +323,4 @@ fn epoch_key(row: &SqliteRow) -> Result<EpochKey, WalletError> {
         not_before: row.try_get::<i64, _>("not_before")? as u64,
         not_after: row.try_get::<i64, _>("not_after")? as u64,
     })
-}
-
-fn message_id(row: &SqliteRow) -> Result<MessageId, WalletError> {
-    let bytes: Vec<u8> = row.try_get("message_id")?;
-    let bytes = bytes.as_slice().try_into();
-    let bytes = bytes
-        .map_err(|_| DecodeError::Text { what: "message id", why: "it must have 32 bytes" })?;
-    Ok(MessageId::from_bytes(bytes))
 }

@@ -1,0 +1,142 @@
+//! Batches that were asked for and did not arrive yet.
+
+use sqlx::{Row, SqliteConnection};
+use tocyn_protocol::issuance::{PENDING_TOKEN_BYTES, PendingBatch};
+use tocyn_protocol::token::Token;
+use zeroize::Zeroizing;
+
+use super::{Wallet, WalletError, epoch_key};
+use crate::keys::{EpochKey, Pair};
+
+/// A batch that was asked for.
+pub struct SavedBatch {
+    id: i64,
+    /// The key that it was asked for under.
+    pub key: EpochKey,
+    /// What pays for it.
+    pub voucher: Zeroizing<String>,
+    /// What [`PendingBatch::to_bytes`] gave.
+    pub secrets: Zeroizing<Vec<u8>>,
+}
+
+impl SavedBatch {
+    /// Tokens in it.
+    pub fn tokens(&self) -> u64 {
+        (self.secrets.len() / PENDING_TOKEN_BYTES) as u64
+    }
+}
+
+impl Wallet {
+    /// Saves a batch as pending. Do this before the request is sent.
+    pub async fn save_batch(
+        &self,
+        pair: &Pair,
+        key: &EpochKey,
+        issuer_url: &str,
+        voucher: &str,
+        batch: &PendingBatch,
+    ) -> Result<SavedBatch, WalletError> {
+        let secrets = batch.to_bytes();
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let key_id = key_id(&mut tx, pair, key).await?;
+        let done = sqlx::query(
+            "INSERT INTO batches (key_id, issuer_url, voucher, tokens, secrets)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .bind(key_id)
+        .bind(issuer_url)
+        .bind(voucher)
+        .bind((secrets.len() / PENDING_TOKEN_BYTES) as i64)
+        .bind(secrets.as_slice())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let voucher = Zeroizing::new(voucher.to_owned());
+        Ok(SavedBatch { id: done.last_insert_rowid(), key: key.clone(), voucher, secrets })
+    }
+
+    /// The pending batches that were asked for at this issuer for this pair, the oldest first.
+    pub async fn pending(
+        &self,
+        pair: &Pair,
+        issuer_url: &str,
+    ) -> Result<Vec<SavedBatch>, WalletError> {
+        let rows = sqlx::query(
+            "SELECT batches.id, voucher, secrets, token_key, epoch, not_before, not_after
+             FROM batches JOIN token_keys ON token_keys.id = key_id
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND issuer_url = ?4
+             ORDER BY batches.id",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
+        .bind(issuer_url)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(SavedBatch {
+                    id: row.try_get("id")?,
+                    key: epoch_key(row)?,
+                    voucher: Zeroizing::new(row.try_get("voucher")?),
+                    secrets: Zeroizing::new(row.try_get("secrets")?),
+                })
+            })
+            .collect()
+    }
+
+    /// The tokens of a pending batch arrived: they become unspent, in one transaction.
+    pub async fn finish_batch(
+        &self,
+        batch: &SavedBatch,
+        tokens: &[Token],
+    ) -> Result<(), WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let key_id: Option<i64> =
+            sqlx::query_scalar("DELETE FROM batches WHERE id = ?1 RETURNING key_id")
+                .bind(batch.id)
+                .fetch_optional(&mut *tx)
+                .await?;
+        // Gone already: its tokens are here, and some of them may be spent.
+        let Some(key_id) = key_id else { return Ok(()) };
+        for token in tokens {
+            sqlx::query("INSERT INTO tokens (nonce, key_id, token) VALUES (?1, ?2, ?3)")
+                .bind(&token.nonce()[..])
+                .bind(key_id)
+                .bind(token.to_bytes().as_slice())
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Forgets a batch that the issuer refused for good.
+    pub async fn drop_batch(&self, batch: &SavedBatch) -> Result<(), WalletError> {
+        sqlx::query("DELETE FROM batches WHERE id = ?1").bind(batch.id).execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+async fn key_id(
+    tx: &mut SqliteConnection,
+    pair: &Pair,
+    key: &EpochKey,
+) -> Result<i64, WalletError> {
+    // The update changes nothing; it makes the row that is there come back.
+    let id = sqlx::query_scalar(
+        "INSERT INTO token_keys
+             (issuer_name, relay_name, relay_url, token_key, epoch, not_before, not_after)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET epoch = excluded.epoch RETURNING id",
+    )
+    .bind(&pair.issuer_name)
+    .bind(&pair.relay_name)
+    .bind(&pair.relay_url)
+    .bind(&key.key.to_bytes()[..])
+    .bind(key.epoch as i64)
+    .bind(key.not_before as i64)
+    .bind(key.not_after as i64)
+    .fetch_one(tx)
+    .await?;
+    Ok(id)
+}

@@ -1,0 +1,140 @@
+//! Tokens that are reserved for a message, until its receipt comes.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use tocyn_protocol::error::DecodeError;
+use tocyn_protocol::relay::MessageId;
+use tocyn_protocol::token::Token;
+use zeroize::Zeroizing;
+
+use super::{Wallet, WalletError, count, epoch_key};
+use crate::keys::{EpochKey, Pair};
+
+/// A token that is reserved for a message.
+pub struct Reserved {
+    /// The token.
+    pub token: Token,
+    /// The key that it was issued under.
+    pub key: EpochKey,
+    /// The message's id.
+    pub message_id: MessageId,
+    /// The message.
+    pub cell: Vec<u8>,
+    /// The relay says that the token paid for another message.
+    pub disputed: bool,
+}
+
+impl Wallet {
+    /// Reserves an unspent token of the pair for a message: one at random among those that
+    /// expire first. Only keys that the relay `shows` now are drawn from. None if there is none.
+    /// Do this before the post is sent.
+    pub async fn reserve(
+        &self,
+        pair: &Pair,
+        shows: &[EpochKey],
+        cell: &[u8],
+        now: u64,
+    ) -> Result<Option<Reserved>, WalletError> {
+        let message_id = MessageId::of(cell);
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let keys = sqlx::query(
+            "SELECT id, token_key, epoch, not_before, not_after FROM token_keys
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND not_after > ?4
+             ORDER BY not_after",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
+        .bind(now as i64)
+        .fetch_all(&mut *tx)
+        .await?;
+        for row in &keys {
+            let key = epoch_key(row)?;
+            if !shows.contains(&key) {
+                continue;
+            }
+            let token: Option<Vec<u8>> = sqlx::query_scalar(
+                "UPDATE tokens SET message_id = ?2, cell = ?3 WHERE nonce =
+                     (SELECT nonce FROM tokens WHERE key_id = ?1 AND cell IS NULL
+                      ORDER BY random() LIMIT 1)
+                 RETURNING token",
+            )
+            .bind(row.try_get::<i64, _>("id")?)
+            .bind(&message_id.as_bytes()[..])
+            .bind(cell)
+            .fetch_optional(&mut *tx)
+            .await?;
+            if let Some(token) = token.map(Zeroizing::new) {
+                tx.commit().await?;
+                let (token, cell) = (Token::from_bytes(&token)?, cell.to_vec());
+                return Ok(Some(Reserved { token, key, message_id, cell, disputed: false }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The reserved tokens of a pair: messages whose receipt has not come.
+    pub async fn reserved(&self, pair: &Pair) -> Result<Vec<Reserved>, WalletError> {
+        let rows = sqlx::query(
+            "SELECT token, message_id, cell, disputed, token_key, epoch, not_before, not_after
+             FROM tokens JOIN token_keys ON token_keys.id = key_id
+             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND cell IS NOT NULL",
+        )
+        .bind(&pair.issuer_name)
+        .bind(&pair.relay_name)
+        .bind(&pair.relay_url)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Reserved {
+                    token: Token::from_bytes(&Zeroizing::new(row.try_get::<Vec<u8>, _>("token")?))?,
+                    key: epoch_key(row)?,
+                    message_id: message_id(row)?,
+                    cell: row.try_get("cell")?,
+                    disputed: row.try_get("disputed")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The receipt came: deletes token and message.
+    pub async fn spend(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
+        self.remove(pair, token, true).await
+    }
+
+    /// Gives a token up with its message.
+    pub async fn give_up(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
+        self.remove(pair, token, false).await
+    }
+
+    async fn remove(&self, pair: &Pair, token: &Token, spent: bool) -> Result<(), WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query("DELETE FROM tokens WHERE nonce = ?1")
+            .bind(&token.nonce()[..])
+            .execute(&mut *tx)
+            .await?;
+        let number = done.rows_affected();
+        let (spent, given_up) = if spent { (number, 0) } else { (0, number) };
+        count(&mut tx, pair, spent, given_up).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The relay says that the token paid for another message. It stays with its message, which
+    /// may be paid for with another token.
+    pub async fn dispute(&self, token: &Token) -> Result<(), WalletError> {
+        sqlx::query("UPDATE tokens SET disputed = 1 WHERE nonce = ?1")
+            .bind(&token.nonce()[..])
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+fn message_id(row: &SqliteRow) -> Result<MessageId, WalletError> {
+    let bytes: Vec<u8> = row.try_get("message_id")?;
+    let bytes = bytes.as_slice().try_into();
+    let bytes = bytes
+        .map_err(|_| DecodeError::Text { what: "message id", why: "it must have 32 bytes" })?;
+    Ok(MessageId::from_bytes(bytes))
+}
