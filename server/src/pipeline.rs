@@ -29,13 +29,15 @@ const VERIFY_LANES: usize = 8;
 const COMMIT_BATCH: usize = 512;
 
 /// Where the caller waits, and its place. Dropped unanswered, it says that a task died.
+/// The place is free before the caller hears of it, who may have another post: hence the order.
 struct Answer {
+    place: OwnedSemaphorePermit,
     caller: oneshot::Sender<Result<Posted, PostError>>,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Answer {
     fn send(self, result: Result<Posted, PostError>) {
+        drop(self.place);
         // Fails only if the caller is gone.
         let _ = self.caller.send(result);
     }
@@ -90,7 +92,7 @@ impl Pipeline {
     ) -> Result<Posted, PostError> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| PostError::Busy)?;
         let (caller, outcome) = oneshot::channel();
-        let answer = Answer { caller, _place: place };
+        let answer = Answer { place, caller };
         self.jobs.send(Job { authorization, message, answer }).map_err(|_| PostError::Internal)?;
         outcome.await.map_err(|_| PostError::Internal)?
     }
