@@ -161,13 +161,14 @@ impl Log {
         Ok(state.note.clone())
     }
 
-    /// The bytes of a tile. None if the log has no such tile, or not yet.
+    /// The bytes of a tile of hashes. None if the log has no such tile, or not yet.
     pub async fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
         let Content::Hashes(level) = tile.content else { return Ok(None) };
         let width = usize::from(tile.width);
         {
+            let size = self.state.lock().await.tree.size();
             // Not asked for under the lock: the writer needs that.
-            let head = match is_there(tile, self.state.lock().await.tree.size()) {
+            let head = match is_there(tile, size) {
                 true => 0,
                 false => self.store.range().await?.head,
             };
