@@ -9,6 +9,7 @@ use tocyn_protocol::keys::PublicKey;
 use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::relay::RelayInfo;
 
+use crate::group::message::SeenKey;
 use crate::issuer::IssuerClient;
 use crate::relay::RelayClient;
 use crate::transport::HttpError;
@@ -51,6 +52,18 @@ pub enum KeysError {
     Changed {
         /// The epoch that differs.
         epoch: Epoch,
+    },
+    /// A member of a group was shown another key.
+    #[error(
+        "{by}, a member of one of your groups, was shown another key of this relay for epoch \
+         {epoch} than you: spending or buying tokens could mark you. Ask the others what they see \
+         with `tocyn info`, and the operators; if that member lies, leave the group"
+    )]
+    SeenOtherwise {
+        /// The epoch that differs.
+        epoch: Epoch,
+        /// Who.
+        by: String,
     },
 }
 
@@ -187,6 +200,18 @@ pub fn check_unchanged(info: &RelayInfo, bought: &[EpochKey]) -> Result<Vec<Epoc
     Ok(shows)
 }
 
+/// Refuses what the relay shows if members of groups were shown another key for the same epoch.
+pub fn check_seen(shows: &[EpochKey], seen: &[(SeenKey, String)]) -> Result<(), KeysError> {
+    for (key, by) in seen {
+        let same_epoch = |e: &&EpochKey| e.epoch == key.epoch && e.not_before == key.not_before;
+        let mine = shows.iter().find(same_epoch);
+        if mine.is_some_and(|mine| mine.key.token_key_id().0 != key.key_id) {
+            return Err(KeysError::SeenOtherwise { epoch: key.epoch, by: by.clone() });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +244,22 @@ mod tests {
         assert!(!fits_together(&[shifted, entry(2, 8)]));
         let backwards = EpochKey { not_before: 9, not_after: 3, ..entry(1, 0) };
         assert!(!fits_together(&[backwards]));
+    }
+
+    #[test]
+    fn a_key_that_a_member_was_not_shown_is_refused() {
+        let mine = [entry(1, 7), entry(2, 8)];
+        let seen = |key: &EpochKey| {
+            let key_id = key.key.token_key_id().0;
+            let seen = SeenKey { epoch: key.epoch, not_before: key.not_before, key_id };
+            (seen, "Ceri".to_owned())
+        };
+        check_seen(&mine, &[seen(&entry(1, 7)), seen(&entry(9, 9))]).unwrap();
+        let other = check_seen(&mine, &[seen(&entry(1, 7)), seen(&entry(9, 8))]);
+        assert!(matches!(other, Err(KeysError::SeenOtherwise { epoch: 8, .. })), "{other:?}");
+        // A renewed pairing begins its epochs anew.
+        let renewed = EpochKey { not_before: 81, not_after: 101, ..entry(9, 8) };
+        check_seen(&mine, &[seen(&renewed)]).unwrap();
     }
 
     #[test]

@@ -11,15 +11,25 @@
 //! | post a message with a token | [`post`] |
 //! | the relay's log has one key, and never gets shorter | [`log`] |
 //! | read messages | [`read`] |
+//! | groups: secrets, cells, messages | [`group`] |
+//! | say something to a group | [`send`] |
+//! | read what is new for all groups | [`sync`] |
+//! | a copy of a log for file servers | [`mirror`] |
+//! | what shows a relay's faults to anyone | [`evidence`] |
 //! | text of strangers on its way to a terminal | [`printable`] |
 
+pub mod evidence;
+pub mod group;
 pub mod issuer;
 pub mod keys;
 pub mod log;
+pub mod mirror;
 pub mod post;
 pub mod printable;
 pub mod read;
 pub mod relay;
 pub mod request;
+pub mod send;
+pub mod sync;
 pub mod transport;
 pub mod wallet;

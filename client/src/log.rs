@@ -1,14 +1,27 @@
-//! The relay's log, as far as this wallet has been shown it: it has one key, and never gets shorter.
+//! The relay's log, as far as this wallet has been shown it: it has one key, never gets shorter, and
+//! keeps what is in it. What does not fit together is kept as evidence.
+//!
+//! | step | module |
+//! |---|---|
+//! | checkpoint, tiles and bundles, from the relay or from a mirror | [`files`] |
+//! | roots and proofs from tiles | [`nodes`] |
+//! | the tree grows up to the newest checkpoint, or the relay is at fault | [`follow`] |
+
+pub mod files;
+pub mod follow;
+pub mod nodes;
 
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::evidence::{EvidenceError, SignedProof};
 use tocyn_protocol::log::note::{NoteError, VerifierKey};
 use tocyn_protocol::relay::ProvenReceipt;
 
+use crate::evidence::{Evidence, Fault, Verdict, to_hex};
 use crate::keys::Pair;
+use crate::transport::HttpError;
 use crate::wallet::{Wallet, WalletError};
 
-/// The relay does not keep to what it signed.
+/// The relay does not keep to what it signed, or its log cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
@@ -26,29 +39,54 @@ pub enum LogError {
     /// A receipt, and no proof that holds.
     #[error("it does not prove that the message is in its log: {0}")]
     Unproven(#[from] EvidenceError),
-    /// Its log has become shorter.
-    #[error(
-        "it signed a log of {known} messages before, and signs one of {shown} now: it has lost \
-         messages, or hides them. The earlier checkpoint is kept in the wallet"
-    )]
-    WentBack {
-        /// Messages, before.
-        known: u64,
-        /// Messages, now.
-        shown: u64,
+    /// A fault of which the wallet keeps evidence.
+    #[error("{verdict}. The evidence is in {file}; check it with `tocyn evidence verify`")]
+    Fault {
+        /// What is wrong.
+        verdict: Verdict,
+        /// What shows it.
+        evidence: Box<Evidence>,
+        /// Where the wallet keeps it.
+        file: String,
     },
-    /// Two logs of one length.
-    #[error(
-        "it has signed two different logs of {size} messages: it shows different ones to different \
-         people. The earlier checkpoint is kept in the wallet"
-    )]
-    Forked {
-        /// Messages.
-        size: u64,
+    /// A checkpoint that is none.
+    #[error("{url} shows a checkpoint that cannot be used: {error}")]
+    Checkpoint {
+        /// Who.
+        url: String,
+        /// What is wrong.
+        error: NoteError,
     },
+    /// Tiles, and a checkpoint that they do not lead to. Nothing is signed that would show whose
+    /// fault it is.
+    #[error(
+        "the hashes that {0} hands out do not lead to the checkpoint that the relay has signed: \
+         they were changed, or are from another time. Try again; if it stays so, read from \
+         elsewhere, and tell the operator"
+    )]
+    Tiles(String),
+    /// No answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The wallet failed.
     #[error(transparent)]
     Wallet(#[from] WalletError),
+}
+
+impl LogError {
+    /// Keeps the evidence, and says so.
+    pub(crate) async fn fault(wallet: &Wallet, key: &VerifierKey, fault: Fault) -> Self {
+        let evidence = Evidence::new(key, fault);
+        let verdict = match evidence.verify() {
+            Ok(verdict) => verdict,
+            // What was shown does not even fit itself, so it proves nothing.
+            Err(error) => Verdict::Witnessed(error.to_string()),
+        };
+        match wallet.keep_evidence(&evidence, &verdict).await {
+            Ok(file) => Self::Fault { verdict, evidence: Box::new(evidence), file },
+            Err(error) => error.into(),
+        }
+    }
 }
 
 /// Refuses a key other than the one that this wallet knows, before anything is sent.
@@ -61,7 +99,7 @@ pub async fn check_key(wallet: &Wallet, pair: &Pair, shown: &VerifierKey) -> Res
 }
 
 /// Checks the proof of a receipt, and that its checkpoint does not contradict the newest one that
-/// the wallet knows. That a longer log begins with the shorter one is not checked here.
+/// the wallet knows, nor the tree, where the wallet follows the log.
 pub async fn check_receipt(
     wallet: &Wallet,
     pair: &Pair,
@@ -69,18 +107,73 @@ pub async fn check_receipt(
     proven: &ProvenReceipt,
 ) -> Result<(), LogError> {
     let shown = proven.verify(key)?;
-    let note =
-        proven.proof.parse::<SignedProof>().map_err(|error| EvidenceError::Note(error.into()))?;
-    let known = wallet.known_log(pair, key).await?.checkpoint;
-    let known = known.map(|known| Checkpoint::open(&known, key)).transpose();
-    match known.map_err(|error: NoteError| EvidenceError::Note(error))? {
-        Some(known) if known.size > shown.size => {
-            Err(LogError::WentBack { known: known.size, shown: shown.size })
+    let note = proven.proof.parse::<SignedProof>().map_err(NoteError::from);
+    let note = note.map_err(EvidenceError::from)?.checkpoint;
+    hold_receipt(wallet, key, proven).await?;
+    let Some(known_note) = wallet.known_log(pair, key).await?.checkpoint else {
+        return Ok(wallet.keep_checkpoint(pair, &note).await?);
+    };
+    let known = Checkpoint::open(&known_note, key).map_err(EvidenceError::from)?;
+    let fault = match known.size.cmp(&shown.size) {
+        std::cmp::Ordering::Greater => Fault::RolledBack { before: known_note, after: note },
+        std::cmp::Ordering::Equal if known.root != shown.root => {
+            let root_in_second = hex::encode(shown.root.0);
+            let consistency = Vec::new();
+            Fault::Forked { first: known_note, second: note, root_in_second, consistency }
         }
-        Some(known) if known.size == shown.size && known.root != shown.root => {
-            Err(LogError::Forked { size: shown.size })
+        _ => return Ok(wallet.keep_checkpoint(pair, &note).await?),
+    };
+    Err(LogError::fault(wallet, key, fault).await)
+}
+
+/// Holds a receipt against the tree. False if that is too short yet to have its checkpoint.
+pub(crate) async fn hold_receipt(
+    wallet: &Wallet,
+    key: &VerifierKey,
+    proven: &ProvenReceipt,
+) -> Result<bool, LogError> {
+    let proof = proven.proof.parse::<SignedProof>().map_err(NoteError::from);
+    let proof = proof.map_err(EvidenceError::from)?;
+    let Some(log) = wallet.checked_log(key).await?.filter(|log| proof.index < log.size) else {
+        return Ok(false);
+    };
+    let leaf = nodes::leaf(&wallet.tiles(key), proof.index, log.size).await?;
+    if let Some((leaf, inclusion)) = leaf
+        && leaf != proven.receipt.message_id.into()
+    {
+        let fault = Fault::Unpublished {
+            receipt: proven.proof.clone(),
+            message_id: proven.receipt.message_id,
+            second: log.checkpoint,
+            instead: leaf.into(),
+            inclusion: to_hex(&inclusion.0),
+        };
+        return Err(LogError::fault(wallet, key, fault).await);
+    }
+    hold_note(wallet, key, &proof.checkpoint).await
+}
+
+/// Holds a signed checkpoint against the tree. False if that is too short yet.
+pub(crate) async fn hold_note(
+    wallet: &Wallet,
+    key: &VerifierKey,
+    note: &str,
+) -> Result<bool, LogError> {
+    let claimed = Checkpoint::open(note, key).map_err(EvidenceError::from)?;
+    let Some(log) = wallet.checked_log(key).await?.filter(|log| claimed.size <= log.size) else {
+        return Ok(false);
+    };
+    match nodes::prefix(&wallet.tiles(key), claimed.size, log.size).await? {
+        Some((root, proof)) if root != claimed.root => {
+            let fault = Fault::Forked {
+                first: note.to_owned(),
+                second: log.checkpoint,
+                root_in_second: hex::encode(root.0),
+                consistency: to_hex(&proof.0),
+            };
+            Err(LogError::fault(wallet, key, fault).await)
         }
-        _ => Ok(wallet.keep_checkpoint(pair, &note.checkpoint).await?),
+        _ => Ok(true),
     }
 }
 
@@ -93,6 +186,10 @@ mod tests {
     use tocyn_protocol::log::proof::InclusionProof;
     use tocyn_protocol::log::tree::{Edge, Tree};
     use tocyn_protocol::relay::{MessageId, PostReceipt};
+
+    fn is_fault(result: &Result<(), LogError>, kind: &str) -> bool {
+        matches!(result, Err(LogError::Fault { evidence, .. }) if evidence.kind() == kind)
+    }
 
     /// The receipt of the last message of a log.
     fn receipt(texts: &[&str], key: &LogKey) -> ProvenReceipt {
@@ -129,9 +226,9 @@ mod tests {
         check(&receipt(&["a", "b", "c"], &key)).await.unwrap();
         check(&receipt(&["a", "b", "c"], &key)).await.unwrap();
         let back = check(&receipt(&["a", "b"], &key)).await;
-        assert!(matches!(back, Err(LogError::WentBack { known: 3, shown: 2 })), "{back:?}");
+        assert!(is_fault(&back, "rolled-back"), "{back:?}");
         let forked = check(&receipt(&["a", "x", "c"], &key)).await;
-        assert!(matches!(forked, Err(LogError::Forked { size: 3 })), "{forked:?}");
+        assert!(is_fault(&forked, "forked"), "{forked:?}");
         let forged = check(&receipt(&["a", "b", "c", "d"], &other)).await;
         assert!(matches!(forged, Err(LogError::Unproven(_))), "{forged:?}");
         let mut moved = receipt(&["a", "b", "c", "d"], &key);

@@ -13,7 +13,7 @@ use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::redemption::BoundToken;
 use tocyn_protocol::relay::{MessageId, ProvenReceipt, RelayInfo};
 
-use crate::keys::{KeysError, Pair, check_unchanged};
+use crate::keys::{EpochKey, KeysError, Pair, check_seen, check_unchanged};
 use crate::log::{LogError, check_key, check_receipt};
 use crate::relay::RelayClient;
 use crate::transport::HttpError;
@@ -110,13 +110,44 @@ pub async fn post(
     if cell.len() as u64 != info.cell_bytes {
         return Err(PostError::CellSize { expected: info.cell_bytes, got: cell.len() });
     }
-    let pair = Pair::of(relay, info);
-    check_key(wallet, &pair, &info.log_key).await.map_err(PostError::LogKey)?;
-    let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
+    let (pair, shows) = check_relay(wallet, relay, info).await?;
     match wallet.reserve(&pair, &shows, cell, now).await? {
         Some(reserved) => pay(wallet, relay, &pair, &info.log_key, &reserved).await,
         None => Err(PostError::NoToken { pair }),
     }
+}
+
+/// Posts a cell of which it does no harm that it is in the log twice: where it cannot be known
+/// whether an earlier run got it there, it is paid for again.
+pub async fn deliver(
+    wallet: &Wallet,
+    relay: &RelayClient,
+    info: &RelayInfo,
+    cell: &[u8],
+    now: u64,
+) -> Result<ProvenReceipt, PostError> {
+    let (pair, shows) = check_relay(wallet, relay, info).await?;
+    let id = MessageId::of(cell);
+    let begun = wallet.reserved(&pair).await?.into_iter().find(|begun| begun.message_id == id);
+    let Some(begun) = begun else { return post(wallet, relay, info, cell, now).await };
+    if shows.contains(&begun.key) && !begun.disputed {
+        return pay(wallet, relay, &pair, &info.log_key, &begun).await;
+    }
+    wallet.give_up(&pair, &begun.token).await?;
+    post(wallet, relay, info, cell, now).await
+}
+
+/// Before anything is sent: the relay has the log and the keys that it had, and shows to others.
+async fn check_relay(
+    wallet: &Wallet,
+    relay: &RelayClient,
+    info: &RelayInfo,
+) -> Result<(Pair, Vec<EpochKey>), PostError> {
+    let pair = Pair::of(relay, info);
+    check_key(wallet, &pair, &info.log_key).await.map_err(PostError::LogKey)?;
+    let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
+    check_seen(&shows, &wallet.seen_keys(&info.log_key).await?)?;
+    Ok((pair, shows))
 }
 
 /// What to do with messages that cannot simply be sent again.
@@ -149,9 +180,7 @@ pub async fn resume(
     unclear: Unclear,
     now: u64,
 ) -> Result<Vec<Resumed>, PostError> {
-    let pair = Pair::of(relay, info);
-    check_key(wallet, &pair, &info.log_key).await.map_err(PostError::LogKey)?;
-    let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
+    let (pair, shows) = check_relay(wallet, relay, info).await?;
     let mut resumed = Vec::new();
     for reserved in wallet.reserved(&pair).await? {
         let (id, is_shown) = (reserved.message_id, shows.contains(&reserved.key));
@@ -203,7 +232,7 @@ async fn pay(
                 });
             }
             Ok(proven) => {
-                wallet.spend(pair, &reserved.token).await?;
+                wallet.spend(pair, &reserved.token, &proven).await?;
                 let seq = proven.receipt.seq;
                 let checked = check_receipt(wallet, pair, log_key, &proven).await;
                 return checked.map(|()| proven).map_err(|error| PostError::Log { seq, error });

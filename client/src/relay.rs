@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use reqwest::header;
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, Url};
+use tocyn_protocol::log::tile::MAX_ENTRY_BYTES;
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::is_name;
 use tocyn_protocol::redemption::BoundToken;
 use tocyn_protocol::relay::{ProvenReceipt, RelayInfo};
 
+use crate::log::files::LogFiles;
 use crate::transport::{
     HttpError, MAX_DOCUMENT_BYTES, SILENCE, ServiceUrl, Transport, get_json, origin, read_bounded,
     success, unreachable,
 };
 
-const INFO_PATH: &str = "/v1/info";
+pub(crate) const INFO_PATH: &str = "/v1/info";
 const MESSAGES_PATH: &str = "/v1/messages";
 /// The largest cell that is believed, in bytes: no relay may make a client take more memory.
-const MAX_CELL_BYTES: u64 = 1 << 20;
+const MAX_CELL_BYTES: u64 = MAX_ENTRY_BYTES as u64;
 /// A reader that follows and hears nothing for this long asks again: through a proxy it would
 /// not notice that the connection died.
 const FOLLOW_SILENCE: Duration = Duration::from_secs(600);
@@ -48,16 +50,12 @@ impl RelayClient {
     /// The info document.
     pub async fn info(&self) -> Result<RelayInfo, HttpError> {
         let url = self.url.at(INFO_PATH);
-        let info: RelayInfo = get_json(&self.info, url.clone()).await?;
-        if !(1..=MAX_CELL_BYTES).contains(&info.cell_bytes) {
-            let why = format!("it says that a cell has {} bytes", info.cell_bytes);
-            return Err(HttpError::Answer { url: origin(&url), why });
-        }
-        if !is_name(&info.relay_name) || !is_name(&info.issuer_name) {
-            let why = "its names are not of letters, digits, '.', '-', '_' and ':'".to_owned();
-            return Err(HttpError::Answer { url: origin(&url), why });
-        }
-        Ok(info)
+        check_info(&url, get_json(&self.info, url.clone()).await?)
+    }
+
+    /// The files of its log, over the connection that messages are read from.
+    pub fn log_files(&self) -> LogFiles {
+        LogFiles::of_relay(self.url.clone(), self.reads.clone())
     }
 
     /// Posts a cell. Safe to repeat with the same token: the relay stores it once.
@@ -99,4 +97,19 @@ impl RelayClient {
         let client = if follow { &self.follows } else { &self.reads };
         success(client.get(url.clone()).send().await.map_err(|e| unreachable(&url, &e))?).await
     }
+}
+
+/// Refuses what no relay should say about itself.
+pub(crate) fn check_info(url: &Url, info: RelayInfo) -> Result<RelayInfo, HttpError> {
+    let refused = |why: &str| HttpError::Answer { url: origin(url), why: why.to_owned() };
+    if !(1..=MAX_CELL_BYTES).contains(&info.cell_bytes) {
+        return Err(refused(&format!("it says that a cell has {} bytes", info.cell_bytes)));
+    }
+    if !is_name(&info.relay_name) || !is_name(&info.issuer_name) {
+        return Err(refused("its names are not of letters, digits, '.', '-', '_' and ':'"));
+    }
+    if info.oldest == 0 || info.head > i64::MAX as u64 || info.oldest > info.head + 1 {
+        return Err(refused("the numbers of its messages do not fit together"));
+    }
+    Ok(info)
 }

@@ -5,11 +5,16 @@
 //! for a message (saved before the post is sent) or *spent*. Both requests may be repeated, so
 //! a crash at any point loses nothing: what was begun is sent again.
 
+mod groups;
 mod logs;
+mod messages;
+mod outbox;
 mod pending;
 mod reserved;
+mod trees;
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,12 +27,18 @@ use sqlx::sqlite::{
 use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::keys::PublicKey;
+use tocyn_protocol::relay::MessageId;
 
+use crate::evidence::{Evidence, Verdict};
 use crate::keys::{EpochKey, Pair};
 
+pub use groups::{Group, NewGroup};
 pub use logs::KnownLog;
+pub use messages::{GroupHealth, Incomplete, Member, Missing, StoredMessage, Taken};
+pub use outbox::Waiting;
 pub use pending::SavedBatch;
 pub use reserved::Reserved;
+pub use trees::{CheckedLog, Claim, FaultFound, WalletTiles};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// How long to wait for another command on the same wallet, and how often to look.
@@ -92,6 +103,7 @@ pub struct Balance {
 #[derive(Clone)]
 pub struct Wallet {
     pool: SqlitePool,
+    dir: PathBuf,
     _lock: Arc<File>,
 }
 
@@ -133,7 +145,28 @@ impl Wallet {
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
         let pool = pool.map_err(|error| refuse(error.to_string()))?;
         MIGRATOR.run(&pool).await.map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { pool, _lock: Arc::new(lock) })
+        Ok(Self { pool, dir: dir.to_owned(), _lock: Arc::new(lock) })
+    }
+
+    /// Keeps evidence in a file, and what it shows in the list of faults. Gives the file's path.
+    pub async fn keep_evidence(
+        &self,
+        evidence: &Evidence,
+        verdict: &Verdict,
+    ) -> Result<String, WalletError> {
+        let (text, key) = (evidence.to_json(), &evidence.log_key);
+        let hash = MessageId::of(text.as_bytes()).to_string();
+        let dir = self.dir.join("evidence");
+        let path = dir.join(format!("{}-{}-{}.json", key.name(), evidence.kind(), &hash[..8]));
+        let io = |source| WalletError::Io { path: path.clone(), source };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let mut file = options.open(&path).map_err(io)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        let shown = path.display().to_string();
+        self.keep_fault(key, &verdict.to_string(), Some(&shown)).await?;
+        Ok(shown)
     }
 
     /// Writes what is in the log into the file, and closes it.
@@ -323,4 +356,11 @@ fn epoch_key(row: &SqliteRow) -> Result<EpochKey, WalletError> {
         not_before: row.try_get::<i64, _>("not_before")? as u64,
         not_after: row.try_get::<i64, _>("not_after")? as u64,
     })
+}
+
+/// A column of 32 bytes.
+fn bytes32(row: &SqliteRow, name: &str) -> Result<[u8; 32], WalletError> {
+    let bytes: &[u8] = row.try_get(name)?;
+    let damaged = DecodeError::Text { what: "column", why: "it must have 32 bytes" };
+    bytes.try_into().map_err(|_| damaged.into())
 }

@@ -9,6 +9,8 @@
 //! | what clients were told under faults, and whether it was true | [`history`] |
 //! | several processes over one database, and what goes wrong with them | [`cluster`], [`faults`], [`chaos`] |
 //! | clients that go on all the while | [`load`] |
+//! | a relay that does wrong, in every way that is in its power | [`wrong_relay`] |
+//! | members of groups | [`member`] |
 //! | a proxy that records bytes, or holds them back | [`tap`] |
 //! | a SOCKS5 proxy in Tor's place | [`socks`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
@@ -19,9 +21,11 @@ pub mod cluster;
 pub mod faults;
 pub mod history;
 pub mod load;
+pub mod member;
 pub mod programs;
 pub mod raw_http;
 pub mod service;
 pub mod socks;
 pub mod tap;
 pub mod world;
+pub mod wrong_relay;

@@ -108,6 +108,13 @@ impl World {
         command
     }
 
+    /// `tocyn` on the wallet of one of several people.
+    pub fn tocyn_of(&self, person: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program("tocyn"));
+        command.arg("--wallet").arg(self.path().join(person)).args(args);
+        command
+    }
+
     /// The wallet's one line of numbers.
     pub fn balance(&self) -> serde_json::Value {
         let text = succeed(&mut self.tocyn(&["balance", "--json"]));

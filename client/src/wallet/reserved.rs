@@ -1,13 +1,11 @@
 //! Tokens that are reserved for a message, until its receipt comes.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-use tocyn_protocol::error::DecodeError;
-use tocyn_protocol::relay::MessageId;
+use sqlx::{Row, SqliteConnection};
+use tocyn_protocol::relay::{MessageId, ProvenReceipt};
 use tocyn_protocol::token::Token;
 use zeroize::Zeroizing;
 
-use super::{Wallet, WalletError, count, epoch_key};
+use super::{Wallet, WalletError, bytes32, count, epoch_key};
 use crate::keys::{EpochKey, Pair};
 
 /// A token that is reserved for a message.
@@ -90,7 +88,7 @@ impl Wallet {
                 Ok(Reserved {
                     token: Token::from_bytes(&Zeroizing::new(row.try_get::<Vec<u8>, _>("token")?))?,
                     key: epoch_key(row)?,
-                    message_id: message_id(row)?,
+                    message_id: MessageId::from_bytes(bytes32(row, "message_id")?),
                     cell: row.try_get("cell")?,
                     disputed: row.try_get("disputed")?,
                 })
@@ -98,25 +96,44 @@ impl Wallet {
             .collect()
     }
 
-    /// The receipt came: deletes token and message.
-    pub async fn spend(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
-        self.remove(pair, token, true).await
+    /// The receipt came: deletes token and message. Of a message to a group the receipt is kept
+    /// until the message is found in the log.
+    pub async fn spend(
+        &self,
+        pair: &Pair,
+        token: &Token,
+        proven: &ProvenReceipt,
+    ) -> Result<(), WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let log_key: Option<String> = sqlx::query_scalar(
+            "DELETE FROM outbox WHERE message_id = ?1
+             RETURNING (SELECT log_key FROM groups WHERE id = group_id)",
+        )
+        .bind(&proven.receipt.message_id.as_bytes()[..])
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(log_key) = log_key {
+            sqlx::query(
+                "INSERT OR REPLACE INTO receipts (log_key, seq, message_id, proof)
+                 VALUES (?1, ?2, ?3, ?4)",
+            )
+            .bind(log_key)
+            .bind(proven.receipt.seq as i64)
+            .bind(&proven.receipt.message_id.as_bytes()[..])
+            .bind(&proven.proof)
+            .execute(&mut *tx)
+            .await?;
+        }
+        let number = remove(&mut tx, token).await?;
+        count(&mut tx, pair, number, 0).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Gives a token up with its message.
     pub async fn give_up(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
-        self.remove(pair, token, false).await
-    }
-
-    async fn remove(&self, pair: &Pair, token: &Token, spent: bool) -> Result<(), WalletError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query("DELETE FROM tokens WHERE nonce = ?1")
-            .bind(&token.nonce()[..])
-            .execute(&mut *tx)
-            .await?;
-        let number = done.rows_affected();
-        let (spent, given_up) = if spent { (number, 0) } else { (0, number) };
-        count(&mut tx, pair, spent, given_up).await?;
+        let number = remove(&mut tx, token).await?;
+        count(&mut tx, pair, 0, number).await?;
         Ok(tx.commit().await?)
     }
 
@@ -131,10 +148,7 @@ impl Wallet {
     }
 }
 
-fn message_id(row: &SqliteRow) -> Result<MessageId, WalletError> {
-    let bytes: Vec<u8> = row.try_get("message_id")?;
-    let bytes = bytes.as_slice().try_into();
-    let bytes = bytes
-        .map_err(|_| DecodeError::Text { what: "message id", why: "it must have 32 bytes" })?;
-    Ok(MessageId::from_bytes(bytes))
+async fn remove(tx: &mut SqliteConnection, token: &Token) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query("DELETE FROM tokens WHERE nonce = ?1").bind(&token.nonce()[..]);
+    Ok(done.execute(tx).await?.rows_affected())
 }

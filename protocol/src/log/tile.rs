@@ -1,9 +1,10 @@
 //! Files that hold the log: hashes of the tree, or cells, 256 in each (c2sp.org/tlog-tiles).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::tree::{HASH_BYTES, NodeHash};
+use super::tree::{HASH_BYTES, NodeHash, Nodes};
 use crate::codec::put_u16_bytes;
 use crate::error::DecodeError;
 
@@ -143,6 +144,27 @@ pub fn node_above(hashes: &[NodeHash]) -> NodeHash {
             let (left, right) = hashes.split_at(hashes.len() / 2);
             NodeHash::above(node_above(left), node_above(right))
         }
+    }
+}
+
+/// Some tiles of hashes, by level and index, full or not.
+#[derive(Clone, Debug, Default)]
+pub struct Tiles(pub HashMap<(u8, u64), Vec<NodeHash>>);
+
+impl Tiles {
+    /// Where a node is: the level and index of its tile.
+    pub fn place(level: u8, index: u64) -> Option<(u8, u64)> {
+        let first = index.checked_shl(u32::from(level % TILE_HEIGHT))?;
+        Some((level / TILE_HEIGHT, first / TILE_WIDTH))
+    }
+}
+
+impl Nodes for Tiles {
+    fn node(&self, level: u8, index: u64) -> Option<NodeHash> {
+        let tile = self.0.get(&Self::place(level, index)?)?;
+        let height = level % TILE_HEIGHT;
+        let start = (index << height) % TILE_WIDTH;
+        Some(node_above(tile.get(start as usize..(start + (1 << height)) as usize)?))
     }
 }
 

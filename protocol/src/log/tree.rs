@@ -44,6 +44,12 @@ impl From<MessageId> for NodeHash {
     }
 }
 
+impl From<NodeHash> for MessageId {
+    fn from(leaf: NodeHash) -> Self {
+        Self::from_bytes(leaf.0)
+    }
+}
+
 impl fmt::Debug for NodeHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))

@@ -23,6 +23,7 @@ mod renewal;
 mod scale_database;
 mod scale_faults;
 mod scale_rolling;
+mod wrong_relay;
 
 /// Scenarios that load the machine heavily come one after the other.
 async fn heavy() -> tokio::sync::MutexGuard<'static, ()> {

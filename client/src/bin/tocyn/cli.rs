@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use tocyn_client::relay::RelayClient;
-use tocyn_client::transport::{ServiceUrl, Transport};
+use tocyn_client::transport::{HttpError, ServiceUrl, Transport};
 use tocyn_client::wallet::Wallet;
 
 use crate::cmd;
@@ -42,7 +42,23 @@ enum Command {
     Request(cmd::request::Args),
     /// Show how many tokens the wallet has.
     Balance,
-    /// Post a message; it costs one token.
+    /// Make groups, join them, leave them.
+    #[command(subcommand)]
+    Group(cmd::group::Command),
+    /// Say something to a group.
+    Send(cmd::send::Args),
+    /// Read what is new for your groups.
+    Sync(cmd::sync::Args),
+    /// Show what was said in a group.
+    Show(cmd::show::Args),
+    /// Say what is missing, and what relays did wrong.
+    Check(cmd::check::Args),
+    /// Check evidence against a relay.
+    #[command(subcommand)]
+    Evidence(cmd::evidence::Command),
+    /// Copy a relay's log into a folder for a file server.
+    Mirror(cmd::mirror::Args),
+    /// Post a message that all can read; it costs one token.
     Post(cmd::post::Args),
     /// Read messages.
     Read(cmd::read::Args),
@@ -64,6 +80,13 @@ impl Cli {
             match self.command {
                 Command::Request(args) => cmd::request::run(globals, args).await,
                 Command::Balance => cmd::balance::run(globals).await,
+                Command::Group(command) => cmd::group::run(globals, command).await,
+                Command::Send(args) => cmd::send::run(globals, args).await,
+                Command::Sync(args) => cmd::sync::run(globals, args).await,
+                Command::Show(args) => cmd::show::run(globals, args).await,
+                Command::Check(args) => cmd::check::run(globals, args).await,
+                Command::Evidence(command) => cmd::evidence::run(globals, command),
+                Command::Mirror(args) => cmd::mirror::run(globals, args).await,
                 Command::Post(args) => cmd::post::run(globals, args).await,
                 Command::Read(args) => cmd::read::run(globals, args).await,
                 Command::Info(args) => cmd::info::run(globals, args).await,
@@ -90,7 +113,12 @@ impl Globals {
                  see and change what is sent"
             );
         }
-        Ok(RelayClient::new(&self.transport(), url.clone())?)
+        Ok(self.relay_client(url)?)
+    }
+
+    /// The same without a warning, for those who ask again and again.
+    pub(crate) fn relay_client(&self, url: &ServiceUrl) -> Result<RelayClient, HttpError> {
+        RelayClient::new(&self.transport(), url.clone())
     }
 
     pub(crate) async fn wallet(&self) -> CliResult<Wallet> {

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rand_core::{Rng, UnwrapErr};
 use serde_json::json;
 use tocyn_client::issuer::IssuerClient;
-use tocyn_client::keys::{agree, check_unchanged};
+use tocyn_client::keys::{agree, check_seen, check_unchanged};
 use tocyn_client::request::{BATCH_SIZES, request};
 use tocyn_client::transport::ServiceUrl;
 use zeroize::Zeroizing;
@@ -62,6 +62,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let agreed = agree(&issuer, &relay).await?;
     let wallet = globals.wallet().await?;
     let shows = check_unchanged(&agreed.info, &wallet.keys(&agreed.pair).await?)?;
+    check_seen(&shows, &wallet.seen_keys(&agreed.info.log_key).await?)?;
     wallet.drop_expired(&agreed.pair, &shows, now()).await?;
     let unspent = async || wallet.spendable(&agreed.pair, &shows, now()).await;
     if let Some(low_water) = args.low_water {

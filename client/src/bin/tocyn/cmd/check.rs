@@ -1,0 +1,99 @@
+//! `tocyn check`.
+
+use tocyn_client::printable::Printable;
+use tocyn_client::wallet::{GroupHealth, Wallet};
+
+use super::group::find;
+use crate::cli::{CliResult, Globals};
+
+/// Say what is missing in your groups, and what relays did wrong. Asks nobody; `tocyn sync` first
+/// reads what is new.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this group.
+    #[arg(value_name = "GROUP")]
+    group: Option<String>,
+}
+
+pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
+    let wallet = globals.wallet().await?;
+    let troubled = report(globals, &wallet, args.group.as_deref()).await?;
+    wallet.close().await;
+    match troubled {
+        true => Err("not all is well; see above".into()),
+        false => Ok(()),
+    }
+}
+
+/// Says what is missing and what is wrong; gives whether anything is.
+pub(crate) async fn report(
+    globals: &Globals,
+    wallet: &Wallet,
+    group: Option<&str>,
+) -> CliResult<bool> {
+    let groups = match group {
+        Some(name) => vec![find(wallet, name).await?],
+        None => wallet.groups().await?,
+    };
+    let mut troubled = false;
+    for group in &groups {
+        let health = wallet.health(group).await?;
+        troubled |= health.has_gap();
+        match globals.json() {
+            true => println!("{}", serde_json::to_string(&health)?),
+            false => say(&health),
+        }
+    }
+    let mut keys = wallet.checked_logs().await?;
+    if group.is_some() {
+        keys.retain(|key| groups.iter().any(|group| group.log_key() == key));
+    }
+    for key in keys {
+        for fault in wallet.faults(&key).await? {
+            troubled = true;
+            let file = fault.file.as_deref().unwrap_or("no file");
+            match globals.json() {
+                true => println!("{}", serde_json::to_string(&fault)?),
+                false => println!("{}: {} (evidence: {file})", key.name(), fault.what),
+            }
+        }
+    }
+    Ok(troubled)
+}
+
+fn say(health: &GroupHealth) {
+    let name = Printable(&health.group).to_string();
+    let blame = match health.skipped {
+        0 => "the relay has left it out, or it was never sent",
+        _ => "it may be one of those that were no longer kept",
+    };
+    let messages: u64 = health.members.iter().map(|member| member.messages).sum();
+    println!("{name}: {messages} messages of {} members", health.members.len());
+    for missing in &health.missing {
+        let seen_by = Printable(&missing.seen_by.join(", ")).to_string();
+        let id = &missing.message[..16];
+        println!("{name}: message {id} is missing; seen by {seen_by}: {blame}");
+    }
+    for member in &health.members {
+        if !member.missing.is_empty() {
+            let who = Printable(&member.name);
+            let numbers: Vec<String> = member.missing.iter().map(u64::to_string).collect();
+            let numbers = numbers.join(", ");
+            println!("{name}: of {who} the messages {numbers} are missing: {blame}");
+        }
+    }
+    for part in &health.incomplete {
+        let (id, here, of) = (&part.message[..16], part.parts, part.of);
+        println!("{name}: of message {id} {here} of {of} cells are here so far");
+    }
+    let numbers = [
+        (health.late, "messages came late: the relay, or the way to it, has held them back"),
+        (health.duplicates, "cells came again, which changes nothing"),
+        (health.spoiled, "cells only pretend to be of this group, which changes nothing"),
+        (health.skipped, "messages of the log were no longer kept when this group was read"),
+        (health.waiting, "of your cells wait to be sent; see `tocyn send --resume`"),
+    ];
+    for (number, what) in numbers.into_iter().filter(|(number, _)| *number > 0) {
+        println!("{name}: {number} {what}");
+    }
+}

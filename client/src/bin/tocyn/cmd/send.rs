@@ -1,0 +1,145 @@
+//! `tocyn send`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tocyn_client::keys::{Pair, shown};
+use tocyn_client::relay::RelayClient;
+use tocyn_client::send::{compose, queue, send_waiting};
+use tocyn_client::sync::SyncError;
+use tocyn_client::wallet::{Group, Wallet};
+use tocyn_protocol::relay::RelayInfo;
+
+use super::group::find;
+use crate::cli::{CliResult, Globals, now};
+
+/// The longest input, in bytes: more than fits in any message.
+const MAX_INPUT_BYTES: u64 = 1 << 28;
+
+/// Say something to a group. Long messages are split over several cells, each of which costs one
+/// token; what it costs is shown before anything is sent.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The group.
+    #[arg(value_name = "GROUP")]
+    group: String,
+    /// What to say; `-` or nothing reads standard input.
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// Say what is in this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    file: Option<PathBuf>,
+    /// Only show what it would cost.
+    #[arg(long)]
+    cost: bool,
+    /// Say nothing new, only send what waits since an earlier run.
+    #[arg(long, conflicts_with_all = ["text", "file", "cost"])]
+    resume: bool,
+}
+
+pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
+    // Read before the wallet is opened: whoever types it does not keep others waiting.
+    let body = match args.resume {
+        true => None,
+        false => Some(read_body(args.text, args.file.as_deref())?),
+    };
+    let wallet = globals.wallet().await?;
+    let group = find(&wallet, &args.group).await?;
+    let (relay, info) = relay_of(globals, &wallet, &group).await?;
+    let waiting = wallet.waiting(&group).await?.len();
+    let composed = match body {
+        None => None,
+        Some(body) => Some(compose(&wallet, &group, &info, body, now()).await?),
+    };
+    let cells = composed.as_ref().map_or(0, |composed| composed.cells.len());
+    let tokens = wallet.spendable(&Pair::of(&relay, &info), &shown(&info)?, now()).await?;
+    let begun = wallet.reserved(&Pair::of(&relay, &info)).await?.len();
+    if composed.is_some() {
+        let before = match waiting {
+            0 => String::new(),
+            _ => format!(", after {waiting} that wait since an earlier run"),
+        };
+        eprintln!(
+            "tocyn: this message takes {cells} cells{before}; each costs a token, and the wallet has {tokens}"
+        );
+    }
+    if args.cost {
+        if globals.json() {
+            println!("{}", json!({ "cells": cells, "waiting": waiting, "tokens": tokens }));
+        }
+        wallet.close().await;
+        return Ok(());
+    }
+    let need = cells + waiting;
+    if need as u64 > tokens + begun as u64 {
+        return Err(format!(
+            "{need} tokens are needed and the wallet has {tokens}; nothing was sent or saved. Buy \
+             some with `tocyn request --issuer {} --relay {} ...`",
+            group.invite.issuer,
+            relay.url()
+        )
+        .into());
+    }
+    if let Some(composed) = &composed {
+        queue(&wallet, &group, composed).await?;
+    }
+    let sent = send_waiting(&wallet, &relay, &info, &group, now()).await?;
+    wallet.close().await;
+    match globals.json() {
+        true => println!("{}", json!({ "cells": sent })),
+        false if sent == 0 => println!("nothing waits to be sent"),
+        false => println!("sent in {sent} cells"),
+    }
+    Ok(())
+}
+
+/// The group's relay at the first of its addresses that answers; one for which there are tokens, if
+/// there is one.
+pub(crate) async fn relay_of(
+    globals: &Globals,
+    wallet: &Wallet,
+    group: &Group,
+) -> CliResult<(RelayClient, RelayInfo)> {
+    let mut best = None;
+    let mut failure = None;
+    for url in &group.invite.relays {
+        let relay = globals.relay(url)?;
+        let info = match relay.info().await {
+            Ok(info) => info,
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
+        };
+        if info.log_key != *group.log_key() {
+            let (shown, known) = (info.log_key.to_string(), group.log_key().to_string());
+            return Err(SyncError::OtherLog { url: url.to_string(), shown, known }.into());
+        }
+        let tokens = wallet.spendable(&Pair::of(&relay, &info), &shown(&info)?, now()).await?;
+        if tokens > 0 {
+            return Ok((relay, info));
+        }
+        best.get_or_insert((relay, info));
+    }
+    best.ok_or_else(|| failure.expect("a group has an address").into())
+}
+
+fn read_body(text: Option<String>, file: Option<&Path>) -> CliResult<Vec<u8>> {
+    let mut body = Vec::new();
+    match (text, file) {
+        (Some(text), _) if text != "-" => body = text.into_bytes(),
+        (_, Some(path)) if path != Path::new("-") => {
+            std::fs::File::open(path)
+                .and_then(|file| file.take(MAX_INPUT_BYTES).read_to_end(&mut body))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        _ => {
+            std::io::stdin().lock().take(MAX_INPUT_BYTES).read_to_end(&mut body)?;
+        }
+    }
+    match body.is_empty() {
+        true => Err("the message is empty; nothing was sent".into()),
+        false => Ok(body),
+    }
+}

@@ -1,0 +1,113 @@
+//! `tocyn sync`.
+
+use serde_json::json;
+use tocyn_client::log::files::LogFiles;
+use tocyn_client::sync::{Source, SyncError, Synced, sync};
+use tocyn_client::transport::{HttpError, ServiceUrl};
+use tocyn_client::wallet::{Group, Wallet};
+use tocyn_protocol::log::note::VerifierKey;
+
+use super::check;
+use crate::cli::{CliResult, Globals, now};
+
+/// Read what is new for all groups, check it, and say what does not fit.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Read everything again that is kept, so that the relay cannot tell by what is asked for that
+    /// it is the same reader as before.
+    #[arg(long)]
+    resync: bool,
+    /// Read from a copy of the log, as `tocyn mirror` makes them, instead of from the relay.
+    #[arg(long, value_name = "URL")]
+    mirror: Option<ServiceUrl>,
+}
+
+pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
+    let wallet = globals.wallet().await?;
+    let groups = wallet.groups().await?;
+    if groups.is_empty() {
+        return Err("you are in no group; see `tocyn group create` and `tocyn group join`".into());
+    }
+    let mut keys: Vec<&VerifierKey> = Vec::new();
+    for group in &groups {
+        if !keys.contains(&group.log_key()) {
+            keys.push(group.log_key());
+        }
+    }
+    if keys.len() > 1 && args.mirror.is_some() {
+        return Err("your groups are at several relays, and a mirror has one relay's log".into());
+    }
+    let mut failed = false;
+    for key in keys {
+        let synced = sync_log(globals, &wallet, &groups, key, &args.mirror, args.resync).await;
+        failed |= report(globals, key, &synced)?;
+    }
+    let troubled = check::report(globals, &wallet, None).await?;
+    wallet.close().await;
+    match failed || troubled {
+        true => Err("not all is well; see above".into()),
+        false => Ok(()),
+    }
+}
+
+/// Reads from the mirror, or from the first of the relay's addresses that answers.
+pub(crate) async fn sync_log(
+    globals: &Globals,
+    wallet: &Wallet,
+    groups: &[Group],
+    key: &VerifierKey,
+    mirror: &Option<ServiceUrl>,
+    resync: bool,
+) -> Result<Synced, SyncError> {
+    if let Some(url) = mirror {
+        let files = LogFiles::of_mirror(&globals.transport(), url.clone())?;
+        return sync(wallet, &Source::Mirror(&files), key, resync, now()).await;
+    }
+    let mut failure = None;
+    for url in groups.iter().filter(|group| group.log_key() == key).flat_map(|g| &g.invite.relays) {
+        let relay = globals.relay_client(url)?;
+        match sync(wallet, &Source::Relay(&relay), key, resync, now()).await {
+            Err(error) if is_unreachable(&error) => failure = Some(error),
+            synced => return synced,
+        }
+    }
+    Err(failure.expect("a group has an address"))
+}
+
+fn is_unreachable(error: &SyncError) -> bool {
+    use tocyn_client::log::LogError;
+    matches!(error, SyncError::Log(LogError::Http(HttpError::Unreachable { .. })))
+}
+
+/// Says what came; gives whether something is wrong.
+fn report(
+    globals: &Globals,
+    key: &VerifierKey,
+    synced: &Result<Synced, SyncError>,
+) -> CliResult<bool> {
+    match synced {
+        Ok(synced) => {
+            if globals.json() {
+                let Synced { size, cells, messages, .. } = synced;
+                let row = json!({
+                    "relay": key.name(), "size": size, "cells": cells, "messages": messages,
+                });
+                println!("{row}");
+            } else {
+                println!(
+                    "{}: {} new messages in {} cells; the log has {} messages",
+                    key.name(),
+                    synced.messages,
+                    synced.cells,
+                    synced.size
+                );
+            }
+            synced.faults.iter().for_each(|fault| eprintln!("tocyn: {}: {fault}", key.name()));
+            Ok(!synced.faults.is_empty())
+        }
+        Err(error) => {
+            eprintln!("tocyn: {}: {error}", key.name());
+            Ok(true)
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Messages in parts. Every cell has one part; a short message has only one.
+//!
+//! ```text
+//! part    2  from 0
+//! parts   2  of how many
+//! id     32  of the whole message
+//! bytes   2  + these, then zeros up to the cell's size
+//! ```
+
+use tocyn_protocol::codec::{Reader, put_u16_bytes};
+use tocyn_protocol::error::DecodeError;
+
+use super::cell::OVERHEAD_BYTES;
+use super::message::Id;
+
+const HEADER_BYTES: usize = 2 + 2 + 32 + 2;
+/// The most parts of a message: 7.6 MiB in cells of the default size.
+pub const MAX_PARTS: usize = 4096;
+
+/// A part of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 0.
+    pub index: u16,
+    /// Of how many.
+    pub of: u16,
+    /// The whole message's id.
+    pub id: Id,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The message does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message to a group of this relay has at most {limit} bytes; this one has {got}")]
+pub struct TooLong {
+    /// The most bytes, those around what is said included.
+    pub limit: usize,
+    /// This message's.
+    pub got: usize,
+}
+
+/// Bytes of a message that one cell takes.
+pub fn capacity(cell_bytes: usize) -> usize {
+    cell_bytes.saturating_sub(OVERHEAD_BYTES + HEADER_BYTES).min(usize::from(u16::MAX))
+}
+
+/// Plaintexts of the cells that a message takes, each of the same size.
+pub fn split(message: &[u8], cell_bytes: usize) -> Result<Vec<Vec<u8>>, TooLong> {
+    let capacity = capacity(cell_bytes);
+    let limit = capacity * MAX_PARTS;
+    if message.len() > limit {
+        return Err(TooLong { limit, got: message.len() });
+    }
+    let id = Id::of(message);
+    let parts = message.chunks(capacity);
+    let of = parts.len() as u16;
+    Ok((0u16..)
+        .zip(parts)
+        .map(|(index, bytes)| {
+            let mut out = Vec::with_capacity(cell_bytes - OVERHEAD_BYTES);
+            out.extend(index.to_be_bytes());
+            out.extend(of.to_be_bytes());
+            out.extend(id.0);
+            put_u16_bytes(&mut out, bytes);
+            out.resize(cell_bytes - OVERHEAD_BYTES, 0);
+            out
+        })
+        .collect())
+}
+
+impl Part {
+    /// Decodes the plaintext of a cell.
+    pub fn open(plaintext: &[u8]) -> Result<Self, DecodeError> {
+        let what = "part of a message";
+        let mut reader = Reader::new(what, plaintext);
+        let (index, of, id) = (reader.u16()?, reader.u16()?, Id(reader.array()?));
+        let len = reader.u16()?;
+        let bytes = reader.bytes(len.into())?.to_vec();
+        if index >= of || usize::from(of) > MAX_PARTS {
+            return Err(DecodeError::Text { what, why: "its number is out of range" });
+        }
+        Ok(Self { index, of, id, bytes })
+    }
+}

@@ -1,0 +1,147 @@
+//! What others see of a group, and what they can do to it: nothing.
+
+use getrandom::SysRng;
+use rand_core::{Rng, UnwrapErr};
+use tocyn_protocol::log::note::{LogKey, VerifierKey};
+
+use super::GroupSecret;
+use super::cell::{CellKeys, OVERHEAD_BYTES};
+use super::invite::Invite;
+use super::message::{AuthorKey, Content, Id, Message, SeenKey};
+use super::parts::{MAX_PARTS, Part, capacity, split};
+
+fn relay(name: &str) -> VerifierKey {
+    LogKey::generate(name, &mut UnwrapErr(SysRng)).verifier()
+}
+
+fn keys(relay: &VerifierKey) -> CellKeys {
+    CellKeys::new(&GroupSecret::generate(&mut UnwrapErr(SysRng)), relay)
+}
+
+#[test]
+fn a_cell_opens_for_its_group_at_its_relay_only() {
+    let rng = &mut UnwrapErr(SysRng);
+    let (here, there) = (relay("here"), relay("there"));
+    let secret = GroupSecret::generate(rng);
+    let mine = CellKeys::new(&secret, &here);
+    let cell = mine.seal(&[7; 1992], rng);
+    assert_eq!(cell.len(), 2048);
+    assert!(mine.claims(&cell));
+    assert_eq!(*mine.open(&cell).unwrap(), [7; 1992]);
+    for others in [keys(&here), CellKeys::new(&secret, &there)] {
+        assert!(!others.claims(&cell));
+        assert!(others.open(&cell).is_none());
+    }
+    assert!(!mine.claims(&cell[..39]) && !mine.claims(&[]));
+    assert!(mine.open(&cell[..OVERHEAD_BYTES - 1]).is_none());
+    assert_ne!(cell, mine.seal(&[7; 1992], rng), "never twice the same");
+}
+
+#[test]
+fn a_cell_with_any_bit_changed_does_not_open() {
+    let rng = &mut UnwrapErr(SysRng);
+    let keys = keys(&relay("relay"));
+    let mut cell = keys.seal(b"some words", rng);
+    for bit in 0..cell.len() * 8 {
+        cell[bit / 8] ^= 1 << (bit % 8);
+        assert!(keys.open(&cell).is_none(), "bit {bit}");
+        // The header covers the part of the nonce that it follows from, and itself.
+        assert_eq!(keys.claims(&cell), !(bit < 128 || (192..320).contains(&bit)), "bit {bit}");
+        cell[bit / 8] ^= 1 << (bit % 8);
+    }
+    keys.open(&cell).unwrap();
+}
+
+#[test]
+fn the_header_is_what_the_draft_says() {
+    // HChaCha20 of draft-irtf-cfrg-xchacha-03, section 2.2.1.
+    let key: [u8; 32] = std::array::from_fn(|n| n as u8);
+    let nonce = hex::decode("000000090000004a0000000031415927").unwrap();
+    let nonce: [u8; 16] = nonce.try_into().unwrap();
+    let out = chacha20::hchacha::<chacha20::R20>(&key.into(), &nonce.into());
+    assert_eq!(
+        hex::encode(out),
+        "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc"
+    );
+}
+
+fn content(body: &[u8]) -> Content {
+    Content {
+        counter: 3,
+        time: 1_700_000_000,
+        name: "Ceri".to_owned(),
+        parents: vec![Id([1; 32]), Id([2; 32])],
+        checkpoint: Some("relay\n1\n..".to_owned()),
+        token_keys: vec![SeenKey { epoch: 5, not_before: 50, key_id: [9; 32] }],
+        body: body.to_vec(),
+    }
+}
+
+#[test]
+fn a_message_is_signed_for_its_group() {
+    let key = AuthorKey::generate(&mut UnwrapErr(SysRng));
+    let bytes = content(b"hello").sign(&key, &[1; 32]);
+    let message = Message::open(&bytes, &[1; 32]).unwrap();
+    assert_eq!((message.author, &message.content), (key.author(), &content(b"hello")));
+    assert_eq!(message.id, Id::of(&bytes));
+    Message::open(&bytes, &[2; 32]).unwrap_err();
+    for bit in 0..bytes.len() * 8 {
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        Message::open(&changed, &[1; 32]).unwrap_err();
+    }
+    for cut in 0..bytes.len() {
+        Message::open(&bytes[..cut], &[1; 32]).unwrap_err();
+    }
+    Message::open(&[&bytes[..], &[0]].concat(), &[1; 32]).unwrap_err();
+}
+
+#[test]
+fn parts_join_to_the_message() {
+    let cell_bytes = 2048;
+    let capacity = capacity(cell_bytes);
+    let mut message = vec![0; capacity * 3 + 1];
+    UnwrapErr(SysRng).fill_bytes(&mut message);
+    for (len, parts) in [(1, 1), (capacity, 1), (capacity + 1, 2), (message.len(), 4)] {
+        let plaintexts = split(&message[..len], cell_bytes).unwrap();
+        assert_eq!(plaintexts.len(), parts);
+        let mut joined = Vec::new();
+        for (n, plaintext) in plaintexts.iter().enumerate() {
+            assert_eq!(plaintext.len() + OVERHEAD_BYTES, cell_bytes);
+            let part = Part::open(plaintext).unwrap();
+            assert_eq!((usize::from(part.index), usize::from(part.of)), (n, parts));
+            assert_eq!(part.id, Id::of(&message[..len]));
+            joined.extend(part.bytes);
+        }
+        assert_eq!(joined, &message[..len]);
+    }
+    split(&vec![0; capacity * MAX_PARTS + 1], cell_bytes).unwrap_err();
+    Part::open(&[0; 37]).unwrap_err();
+    Part::open(&[0; 40]).unwrap_err(); // part 0 of 0
+}
+
+#[test]
+fn an_invite_comes_back_from_its_text_and_not_from_any_other() {
+    let rng = &mut UnwrapErr(SysRng);
+    let invite = Invite {
+        secret: GroupSecret::generate(rng),
+        name: "Côr y Cwm".to_owned(),
+        log_key: relay("relay.example"),
+        issuer: "https://issuer.example".parse().unwrap(),
+        relays: vec!["https://relay.example".parse().unwrap(), "http://x.onion".parse().unwrap()],
+    };
+    let text = invite.to_secret_text();
+    assert!(text.starts_with("tocyn:group:") && text.len() < 420, "{}", text.len());
+    assert_eq!(text.parse::<Invite>().unwrap(), invite);
+    // As it comes out of a mail.
+    let (head, tail) = text.split_at(60);
+    assert_eq!(format!(" {head}\r\n {tail}\n").parse::<Invite>().unwrap(), invite);
+    for at in 12..text.len() {
+        let mut changed = text.as_bytes().to_vec();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let error = String::from_utf8(changed).unwrap().parse::<Invite>().unwrap_err();
+        assert!(!error.to_string().contains(&text[20..30]), "no secret in {error}");
+        text[..at].parse::<Invite>().unwrap_err();
+    }
+    assert!(!format!("{invite:?} {invite}").contains(&hex::encode(invite.secret.as_bytes())));
+}

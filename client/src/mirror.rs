@@ -1,0 +1,247 @@
+//! A copy of a relay's log in a folder, for any file server to hand out. Whoever reads it checks it,
+//! so nobody need trust who made it; that it was checked here too spares its readers trouble.
+//!
+//! | file | |
+//! |---|---|
+//! | `checkpoint`, `tile/...` | as at the relay (c2sp.org/tlog-tiles) |
+//! | `v1/info` | the relay's info document, with the range of messages that are here |
+//!
+//! The checkpoint is replaced last, in one step, so that whatever it names is there.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tocyn_protocol::error::DecodeError;
+use tocyn_protocol::log::checkpoint::Checkpoint;
+use tocyn_protocol::log::note::NoteError;
+use tocyn_protocol::log::tile::{
+    Content, TILE_WIDTH, Tile, decode_hashes, encode_hashes, put_entry,
+};
+use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
+use tocyn_protocol::relay::{MessageId, RelayInfo};
+
+use crate::log::files::{CHECKPOINT_PATH, LogFiles, TileSource};
+use crate::log::follow::grow;
+use crate::log::nodes;
+use crate::relay::INFO_PATH;
+use crate::transport::HttpError;
+
+/// Why the copy is not up to date. What was there before is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MirrorError {
+    /// The folder.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What is in the folder is no copy of a log.
+    #[error("{path} is no file of a mirror ({error}); give an empty folder, or remove it")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: String,
+    },
+    /// The folder has another log.
+    #[error(
+        "this folder has the log of {here}, the relay has that of {there}; give another folder"
+    )]
+    OtherLog {
+        /// In the folder.
+        here: String,
+        /// The relay's.
+        there: String,
+    },
+    /// The relay's checkpoint.
+    #[error("the relay's checkpoint cannot be used: {0}")]
+    Checkpoint(#[from] NoteError),
+    /// The relay's log does not go on from what is here.
+    #[error(
+        "what the relay hands out does not go on from the {here} messages that are here to the \
+         {there} that it has signed: it has another log now, or lies. The copy stays as it is; keep \
+         its file `checkpoint`, which shows it"
+    )]
+    Other {
+        /// Messages here.
+        here: u64,
+        /// Messages that the relay has signed.
+        there: u64,
+    },
+    /// A message that is not the one in the tree.
+    #[error("the relay hands out another message {0} than is in its log; the copy stays as it is")]
+    Altered(u64),
+    /// The relay does not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// What is in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Mirrored {
+    /// The first message whose bundle is here.
+    pub oldest: u64,
+    /// Messages in the log.
+    pub size: u64,
+    /// Messages that came now.
+    pub new: u64,
+}
+
+/// A folder with a copy.
+pub struct Mirror {
+    dir: PathBuf,
+}
+
+impl TileSource for Mirror {
+    type Error = MirrorError;
+
+    async fn hashes(&self, tile: Tile) -> Result<Vec<NodeHash>, MirrorError> {
+        let bytes = self.read(&tile.to_string())?.unwrap_or_default();
+        decode_hashes(&bytes, tile.width).map_err(|error| self.damaged(&tile.to_string(), error))
+    }
+}
+
+impl Mirror {
+    /// The folder, which may be empty.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Fetches what is new and checks it.
+    pub async fn update(&self, relay: &LogFiles) -> Result<Mirrored, MirrorError> {
+        let mut info = relay.info().await?;
+        let note = relay.checkpoint().await?;
+        let shown = Checkpoint::open(&note, &info.log_key)?;
+        let here = self.info()?;
+        if let Some(here) = here.as_ref().filter(|here| here.log_key != info.log_key) {
+            let (here, there) = (here.log_key.to_string(), info.log_key.to_string());
+            return Err(MirrorError::OtherLog { here, there });
+        }
+        let old_size = self.size(&info)?;
+        let mut tree = nodes::tree(self, old_size).await?;
+        let tree = tree.get_or_insert_default();
+        let not_on = MirrorError::Other { here: old_size, there: shown.size };
+        if shown.size < old_size {
+            return Err(not_on);
+        }
+        grow(tree, relay, shown.size).await.map_err(|error| match error {
+            crate::log::LogError::Http(error) => error.into(),
+            _ => MirrorError::Other { here: old_size, there: shown.size },
+        })?;
+        let edge = Edge::new(shown.size, tree);
+        if edge.is_none_or(|edge| edge.root() != shown.root) {
+            return Err(not_on);
+        }
+        // Bundles are whole: one that has lost its first messages is passed over.
+        let oldest = match here {
+            Some(here) => here.oldest,
+            None => ((info.oldest - 1).div_ceil(TILE_WIDTH) * TILE_WIDTH).min(shown.size) + 1,
+        };
+        self.fetch_bundles(relay, tree, old_size.max(oldest - 1)).await?;
+        for (tile, hashes) in nodes::changed_tiles(tree, old_size).unwrap_or_default() {
+            self.write(&tile.to_string(), &encode_hashes(&hashes))?;
+        }
+        (info.oldest, info.head) = (oldest, shown.size);
+        self.write(INFO_PATH, &serde_json::to_vec_pretty(&info).expect("it is plain data"))?;
+        self.write(CHECKPOINT_PATH, note.as_bytes())?;
+        self.drop_partial(old_size, shown.size)?;
+        Ok(Mirrored { oldest, size: shown.size, new: shown.size - old_size })
+    }
+
+    async fn fetch_bundles(
+        &self,
+        relay: &LogFiles,
+        tree: &Tree,
+        from: u64,
+    ) -> Result<(), MirrorError> {
+        for index in from / TILE_WIDTH..tree.size().div_ceil(TILE_WIDTH) {
+            let bundle = Tile::in_tree(Content::Entries, index, tree.size());
+            let Some(bundle) = bundle else { continue };
+            let mut bytes = Vec::new();
+            for (place, cell) in (bundle.start()..).zip(relay.cells(bundle).await?) {
+                let leaf = tree.node(0, place).map(MessageId::from);
+                if leaf != Some(MessageId::of(&cell)) {
+                    return Err(MirrorError::Altered(place + 1));
+                }
+                put_entry(&mut bytes, &cell);
+            }
+            self.write(&bundle.to_string(), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Partial tiles that a full one has replaced. Readers that want them take the full one.
+    fn drop_partial(&self, old_size: u64, size: u64) -> Result<(), MirrorError> {
+        let full = |level: u32, size: u64| size.checked_shr(8 * level).unwrap_or(0) / TILE_WIDTH;
+        for (level, content) in (0..8u8)
+            .map(|level| (level, Content::Hashes(level)))
+            .chain(std::iter::once((0, Content::Entries)))
+        {
+            for index in full(level.into(), old_size)..full(level.into(), size) {
+                let tile = Tile { content, index, width: TILE_WIDTH as u16 };
+                let path = self.dir.join(format!("{tile}.p"));
+                match std::fs::remove_dir_all(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(MirrorError::Io { path, source: error });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn info(&self) -> Result<Option<RelayInfo>, MirrorError> {
+        let Some(bytes) = self.read(INFO_PATH)? else { return Ok(None) };
+        let info = serde_json::from_slice(&bytes);
+        info.map(Some).map_err(|error| self.damaged(INFO_PATH, error))
+    }
+
+    /// Messages in the copy.
+    fn size(&self, info: &RelayInfo) -> Result<u64, MirrorError> {
+        let Some(note) = self.read(CHECKPOINT_PATH)? else { return Ok(0) };
+        let opened = Checkpoint::open(&String::from_utf8_lossy(&note), &info.log_key);
+        opened.map(|here| here.size).map_err(|error| self.damaged(CHECKPOINT_PATH, error))
+    }
+
+    fn damaged(&self, path: &str, error: impl ToString) -> MirrorError {
+        let path = self.dir.join(path.trim_start_matches('/'));
+        MirrorError::Damaged { path, error: error.to_string() }
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, MirrorError> {
+        let path = self.dir.join(path.trim_start_matches('/'));
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(MirrorError::Io { path, source }),
+        }
+    }
+
+    /// In one step, so that no reader gets half a file.
+    fn write(&self, path: &str, bytes: &[u8]) -> Result<(), MirrorError> {
+        let path = self.dir.join(path.trim_start_matches('/'));
+        let write = || {
+            let dir = path.parent().unwrap_or(&self.dir);
+            std::fs::create_dir_all(dir)?;
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            file.write_all(bytes)?;
+            file.as_file().sync_all()?;
+            // For the file server, which may be another user.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            file.as_file().set_permissions(mode)?;
+            file.persist(&path).map_err(|error| error.error)?;
+            std::fs::File::open(dir)?.sync_all()
+        };
+        write().map_err(|source| MirrorError::Io { path: path.clone(), source })
+    }
+}
+
+impl From<DecodeError> for MirrorError {
+    fn from(error: DecodeError) -> Self {
+        NoteError::from(error).into()
+    }
+}

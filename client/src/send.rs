@@ -1,0 +1,110 @@
+//! Saying something to a group: signed, in parts that fit a cell each, saved whole, then posted in
+//! order, one token a cell.
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use tocyn_protocol::error::DecodeError;
+use tocyn_protocol::relay::RelayInfo;
+
+use crate::group::cell::CellKeys;
+use crate::group::message::{Content, Message, SeenKey};
+use crate::group::parts::{self, TooLong};
+use crate::keys::{KeysError, shown};
+use crate::post::{PostError, deliver};
+use crate::relay::RelayClient;
+use crate::wallet::{Group, Wallet, WalletError};
+
+/// Why a message was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// It does not fit.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    /// The relay's cells are too small for anything.
+    #[error("this relay's cells of {0} bytes are too small for messages to groups")]
+    SmallCells(u64),
+    /// The relay's keys cannot be trusted.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The wallet failed. Nothing was sent.
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+    /// Some cells have no receipt. They are saved.
+    #[error(
+        "{waiting} of the message's cells have no receipt yet: {error}. They are saved, and go out \
+         with the next `tocyn send`; `tocyn send GROUP --resume` sends no more than them"
+    )]
+    Waiting {
+        /// Cells.
+        waiting: usize,
+        /// Why.
+        error: PostError,
+    },
+}
+
+/// A message that is signed and sealed, and not saved yet.
+pub struct Composed {
+    message: Message,
+    /// Its cells. Each costs a token.
+    pub cells: Vec<Vec<u8>>,
+}
+
+/// Signs a message that answers to all that this member has seen.
+pub async fn compose(
+    wallet: &Wallet,
+    group: &Group,
+    info: &RelayInfo,
+    body: Vec<u8>,
+    now: u64,
+) -> Result<Composed, SendError> {
+    let cell_bytes = info.cell_bytes as usize;
+    if parts::capacity(cell_bytes) == 0 {
+        return Err(SendError::SmallCells(info.cell_bytes));
+    }
+    let token_keys = shown(info)?.into_iter().map(|shown| SeenKey {
+        epoch: shown.epoch,
+        not_before: shown.not_before,
+        key_id: shown.key.token_key_id().0,
+    });
+    let content = Content {
+        counter: group.counter + 1,
+        time: now,
+        name: group.own_name.clone(),
+        parents: wallet.heads(group).await?,
+        checkpoint: wallet.newest_note(group.log_key()).await?,
+        token_keys: token_keys.collect(),
+        body,
+    };
+    let bytes = content.sign(&group.author, &group.group_id());
+    let keys = CellKeys::new(&group.invite.secret, group.log_key());
+    let rng = &mut UnwrapErr(SysRng);
+    let parts = parts::split(&bytes, cell_bytes)?;
+    let cells = parts.iter().map(|part| keys.seal(part, rng)).collect();
+    let message = Message::open(&bytes, &group.group_id())
+        .map_err(|error: DecodeError| WalletError::Damaged(error))?;
+    Ok(Composed { message, cells })
+}
+
+/// Saves a message, to be sent after those that wait already.
+pub async fn queue(wallet: &Wallet, group: &Group, composed: &Composed) -> Result<(), WalletError> {
+    wallet.queue(group, &composed.message, &composed.cells).await
+}
+
+/// Sends the cells of a group that wait, in their order, until one has no receipt. Gives how many
+/// were sent.
+pub async fn send_waiting(
+    wallet: &Wallet,
+    relay: &RelayClient,
+    info: &RelayInfo,
+    group: &Group,
+    now: u64,
+) -> Result<usize, SendError> {
+    let waiting = wallet.waiting(group).await?;
+    for (sent, cell) in waiting.iter().enumerate() {
+        deliver(wallet, relay, info, &cell.cell, now)
+            .await
+            .map_err(|error| SendError::Waiting { waiting: waiting.len() - sent, error })?;
+    }
+    Ok(waiting.len())
+}

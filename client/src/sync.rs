@@ -1,0 +1,251 @@
+//! Reading for groups: everything that is new in the relay's log is fetched, held against the signed
+//! tree, and sifted for cells of the groups that this wallet is in. Neither the relay nor a mirror
+//! can tell which ones these are.
+
+use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
+use tocyn_protocol::problem::ProblemType;
+use tocyn_protocol::relay::{MessageId, RelayInfo};
+
+use crate::evidence::Fault;
+use crate::group::cell::CellKeys;
+use crate::group::parts::Part;
+use crate::log::files::LogFiles;
+use crate::log::follow::{follow, hold_claims};
+use crate::log::{LogError, nodes};
+use crate::read::{Range, ReadError, Reader};
+use crate::relay::RelayClient;
+use crate::transport::HttpError;
+use crate::wallet::{CheckedLog, Group, Taken, Wallet, WalletError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tocyn_protocol::log::evidence::SignedProof;
+
+/// Why reading ended early. What was read before it is in the wallet.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The messages.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The relay, or the mirror, is one of another log.
+    #[error(
+        "{url} has the log of {shown}, but the group's is that of {known}: it is another relay"
+    )]
+    OtherLog {
+        /// Who was asked.
+        url: String,
+        /// Its log.
+        shown: String,
+        /// The group's.
+        known: String,
+    },
+    /// Fewer messages came than were signed.
+    #[error("{url} has signed {size} messages and hands out {got}: it withholds the rest")]
+    Withheld {
+        /// Who was asked.
+        url: String,
+        /// Messages that are signed.
+        size: u64,
+        /// Those that came.
+        got: u64,
+    },
+    /// The wallet failed.
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+}
+
+impl From<HttpError> for SyncError {
+    fn from(error: HttpError) -> Self {
+        LogError::from(error).into()
+    }
+}
+
+/// Where to read from.
+pub enum Source<'a> {
+    /// The relay.
+    Relay(&'a RelayClient),
+    /// A copy of its log.
+    Mirror(&'a LogFiles),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Synced {
+    /// Messages in the log.
+    pub size: u64,
+    /// Cells that were fetched.
+    pub cells: u64,
+    /// Messages to groups that are new.
+    pub messages: u64,
+    /// What does not fit together; the evidence is kept.
+    pub faults: Vec<LogError>,
+}
+
+/// Reads what is new for all groups at the relay with this key, and holds everything that its
+/// members say they were shown against its log.
+pub async fn sync(
+    wallet: &Wallet,
+    source: &Source<'_>,
+    key: &VerifierKey,
+    resync: bool,
+    now: u64,
+) -> Result<Synced, SyncError> {
+    let files = match source {
+        Source::Relay(relay) => relay.log_files(),
+        Source::Mirror(files) => (*files).clone(),
+    };
+    let info = match source {
+        Source::Relay(relay) => relay.info().await?,
+        Source::Mirror(files) => files.info().await?,
+    };
+    if info.log_key != *key {
+        let (shown, known) = (info.log_key.to_string(), key.to_string());
+        return Err(SyncError::OtherLog { url: files.url().to_string(), shown, known });
+    }
+    let followed = follow(wallet, &files, key, now).await?;
+    let mut groups = wallet.groups().await?;
+    groups.retain(|group| group.log_key() == key);
+    if resync {
+        wallet.read_again(&mut groups).await?;
+    }
+    let mut sifting = Sifting {
+        wallet,
+        key,
+        keys: groups.iter().map(|group| CellKeys::new(&group.invite.secret, key)).collect(),
+        groups,
+        before: followed.before,
+    };
+    let (mut cells, mut messages) = (0, 0);
+    let mut at = Cells::new(source, &files, &info);
+    while let Some(from) = sifting.next(followed.size) {
+        let came = match at.after(from, followed.size).await {
+            Err(SyncError::Log(LogError::Http(HttpError::Refused { problem, .. })))
+            | Err(SyncError::Read(ReadError::Http(HttpError::Refused { problem, .. })))
+                if problem.problem_type() == Some(ProblemType::CursorGone) =>
+            {
+                // What is gone cannot be had; that it is, is said.
+                let first = problem.oldest.unwrap_or(info.oldest).max(from + 2) - 1;
+                wallet.skip_to(&mut sifting.groups, first.min(followed.size)).await?;
+                at = Cells::new(source, &files, &info);
+                continue;
+            }
+            came => came?,
+        };
+        if came.is_empty() {
+            let url = files.url().to_string();
+            return Err(SyncError::Withheld { url, size: followed.size, got: from });
+        }
+        cells += came.len() as u64;
+        messages += sifting.sift(from, &came, followed.size).await?;
+    }
+    let faults = hold_claims(wallet, &files, key).await?;
+    Ok(Synced { size: followed.size, cells, messages, faults })
+}
+
+/// The cells after a place in the log, in pieces that do not cross the border of a bundle.
+struct Cells<'a> {
+    source: &'a Source<'a>,
+    files: &'a LogFiles,
+    info: &'a RelayInfo,
+    reader: Option<Reader<'a>>,
+}
+
+impl<'a> Cells<'a> {
+    fn new(source: &'a Source<'a>, files: &'a LogFiles, info: &'a RelayInfo) -> Self {
+        Self { source, files, info, reader: None }
+    }
+
+    /// Empty where there are no more.
+    async fn after(&mut self, from: u64, size: u64) -> Result<Vec<Vec<u8>>, SyncError> {
+        let end = ((from / TILE_WIDTH + 1) * TILE_WIDTH).min(size);
+        match self.source {
+            Source::Mirror(files) => {
+                if from + 1 < self.info.oldest {
+                    return Err(gone(self.files, self.info.oldest).into());
+                }
+                let bundle = Tile::in_tree(Content::Entries, from / TILE_WIDTH, size);
+                let Some(bundle) = bundle else { return Ok(Vec::new()) };
+                let mut cells = files.cells(bundle).await?;
+                Ok(cells.split_off((from % TILE_WIDTH) as usize))
+            }
+            Source::Relay(relay) => {
+                let range = Range { after: Some(from), limit: Some(size - from), follow: false };
+                let reader =
+                    self.reader.get_or_insert_with(|| Reader::new(relay, self.info, range));
+                let mut cells = Vec::new();
+                while from + (cells.len() as u64) < end {
+                    let Some((_, cell)) = reader.next().await? else { break };
+                    cells.push(cell);
+                }
+                Ok(cells)
+            }
+        }
+    }
+}
+
+/// What a mirror, which has only files, would say if it could.
+fn gone(files: &LogFiles, oldest: u64) -> HttpError {
+    let mut problem = tocyn_protocol::problem::Problem::new(
+        ProblemType::CursorGone,
+        format!("the mirror begins with message {oldest}"),
+    );
+    problem.oldest = Some(oldest);
+    let url = files.url().to_string();
+    HttpError::Refused { url, problem: Box::new(problem), retry_after: None }
+}
+
+/// Finds the groups' cells.
+struct Sifting<'a> {
+    wallet: &'a Wallet,
+    key: &'a VerifierKey,
+    groups: Vec<Group>,
+    keys: Vec<CellKeys>,
+    before: Option<CheckedLog>,
+}
+
+impl Sifting<'_> {
+    /// Where the group that has read the least goes on; None when all have read all.
+    fn next(&self, size: u64) -> Option<u64> {
+        self.groups.iter().map(|group| group.read_to).min().filter(|from| *from < size)
+    }
+
+    /// Takes consecutive cells in; gives how many messages are new.
+    async fn sift(&mut self, from: u64, cells: &[Vec<u8>], size: u64) -> Result<u64, SyncError> {
+        let leaves = self.wallet.leaves(self.key, from, cells.len() as u64).await?;
+        let mut found = Vec::new();
+        for ((index, cell), leaf) in (from..).zip(cells).zip(leaves) {
+            if MessageId::of(cell) != leaf.into() {
+                return Err(self.altered(index, cell, size).await?.into());
+            }
+            for (group, keys) in self.keys.iter().enumerate() {
+                if keys.claims(cell) && self.groups[group].read_to <= index {
+                    let part = keys.open(cell).and_then(|plain| Part::open(&plain).ok());
+                    found.push(Taken { group, seq: index + 1, part });
+                }
+            }
+        }
+        let read_to = from + cells.len() as u64;
+        let new = self.wallet.take(&self.groups, &found, read_to, self.before.as_ref()).await?;
+        for group in &mut self.groups {
+            group.read_to = group.read_to.max(read_to);
+        }
+        Ok(new)
+    }
+
+    /// Other bytes than those in the log.
+    async fn altered(&self, index: u64, cell: &[u8], size: u64) -> Result<LogError, SyncError> {
+        let log = self.wallet.checked_log(self.key).await?;
+        let proof = nodes::leaf(&self.wallet.tiles(self.key), index, size).await?;
+        let (Some(log), Some((leaf, inclusion))) = (log, proof) else {
+            return Ok(LogError::Tiles(self.key.name().to_owned()));
+        };
+        let proof = SignedProof { index, inclusion, checkpoint: log.checkpoint }.to_string();
+        let fault = Fault::Altered { proof, message_id: leaf.into(), served: BASE64.encode(cell) };
+        Ok(LogError::fault(self.wallet, self.key, fault).await)
+    }
+}

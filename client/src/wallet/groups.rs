@@ -1,0 +1,149 @@
+//! The groups that this wallet's owner is in.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use tocyn_protocol::error::DecodeError;
+use tocyn_protocol::log::note::VerifierKey;
+use zeroize::Zeroizing;
+
+use super::{Wallet, WalletError, bytes32};
+use crate::group::GroupSecret;
+use crate::group::invite::Invite;
+use crate::group::message::AuthorKey;
+use crate::transport::ServiceUrl;
+
+/// A group to be a member of.
+pub struct NewGroup<'a> {
+    /// What to call it here, and all that its members share.
+    pub invite: &'a Invite,
+    /// This member's key in it.
+    pub author: &'a AuthorKey,
+    /// What this member wants to be called.
+    pub own_name: &'a str,
+}
+
+/// A group.
+pub struct Group {
+    pub(super) id: i64,
+    /// What makes others members; its name is the one that this member gave.
+    pub invite: Invite,
+    /// This member's key.
+    pub author: AuthorKey,
+    /// What this member wants to be called.
+    pub own_name: String,
+    /// Of this member's last message.
+    pub counter: u64,
+    /// Messages of the log that were looked at, or skipped.
+    pub read_to: u64,
+    /// Those that were no longer kept.
+    pub skipped: u64,
+}
+
+impl Group {
+    /// Whose signature the relay's log has.
+    pub fn log_key(&self) -> &VerifierKey {
+        &self.invite.log_key
+    }
+
+    /// Signed with every message.
+    pub fn group_id(&self) -> [u8; 32] {
+        self.invite.secret.id(&self.invite.log_key)
+    }
+}
+
+fn group(row: &SqliteRow) -> Result<Group, WalletError> {
+    let secret = |name| -> Result<Zeroizing<[u8; 32]>, WalletError> {
+        bytes32(row, name).map(Zeroizing::new)
+    };
+    let number = |name| Ok::<u64, sqlx::Error>(row.try_get::<i64, _>(name)? as u64);
+    let text = |name| row.try_get::<String, _>(name);
+    let url = |text: &str| {
+        let damaged = DecodeError::Text { what: "group", why: "an address cannot be used" };
+        text.parse::<ServiceUrl>().map_err(|_| WalletError::Damaged(damaged))
+    };
+    Ok(Group {
+        id: row.try_get("id")?,
+        invite: Invite {
+            secret: GroupSecret::from_bytes(*secret("secret")?),
+            name: text("name")?,
+            log_key: text("log_key")?.parse()?,
+            issuer: url(&text("issuer_url")?)?,
+            relays: text("relay_urls")?.lines().map(url).collect::<Result<_, _>>()?,
+        },
+        author: AuthorKey::from_bytes(&*secret("author")?),
+        own_name: text("own_name")?,
+        counter: number("counter")?,
+        read_to: number("read_to")?,
+        skipped: number("skipped")?,
+    })
+}
+
+impl Wallet {
+    /// Adds a group. False if one has its name.
+    pub async fn add_group(&self, new: &NewGroup<'_>) -> Result<bool, WalletError> {
+        let relays: Vec<String> = new.invite.relays.iter().map(ServiceUrl::to_string).collect();
+        let done = sqlx::query(
+            "INSERT OR IGNORE INTO groups
+                 (name, secret, author, own_name, log_key, issuer_url, relay_urls)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .bind(&new.invite.name)
+        .bind(&new.invite.secret.as_bytes()[..])
+        .bind(&new.author.as_bytes()[..])
+        .bind(new.own_name)
+        .bind(new.invite.log_key.to_string())
+        .bind(new.invite.issuer.to_string())
+        .bind(relays.join("\n"))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// All groups, by name.
+    pub async fn groups(&self) -> Result<Vec<Group>, WalletError> {
+        let rows = sqlx::query("SELECT * FROM groups ORDER BY name").fetch_all(&self.pool).await?;
+        rows.iter().map(group).collect()
+    }
+
+    /// The group of this name.
+    pub async fn group(&self, name: &str) -> Result<Option<Group>, WalletError> {
+        let row = sqlx::query("SELECT * FROM groups WHERE name = ?1");
+        row.bind(name).fetch_optional(&self.pool).await?.as_ref().map(group).transpose()
+    }
+
+    /// Forgets a group, its secret and all that was said in it.
+    pub async fn drop_group(&self, group: &Group) -> Result<(), WalletError> {
+        sqlx::query("DELETE FROM groups WHERE id = ?1").bind(group.id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// All messages of the log are to be looked at again for these groups.
+    pub async fn read_again(&self, groups: &mut [Group]) -> Result<(), WalletError> {
+        for group in groups {
+            sqlx::query(
+                "UPDATE groups SET read_to = 0, skipped = 0, duplicates = 0, spoiled = 0
+                 WHERE id = ?1",
+            )
+            .bind(group.id)
+            .execute(&self.pool)
+            .await?;
+            (group.read_to, group.skipped) = (0, 0);
+        }
+        Ok(())
+    }
+
+    /// Messages before the first that is kept are passed over.
+    pub async fn skip_to(&self, groups: &mut [Group], first: u64) -> Result<(), WalletError> {
+        for group in groups.iter_mut().filter(|group| group.read_to < first) {
+            group.skipped += first - group.read_to;
+            group.read_to = first;
+            sqlx::query("UPDATE groups SET read_to = ?2, skipped = ?3 WHERE id = ?1")
+                .bind(group.id)
+                .bind(group.read_to as i64)
+                .bind(group.skipped as i64)
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
+    }
+}

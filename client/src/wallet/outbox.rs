@@ -1,0 +1,87 @@
+//! What this member says, on its way to the relay: saved whole before anything is sent, and sent in
+//! its order, so that no message is in the log before one that it answers to.
+
+use sqlx::Row;
+use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::relay::MessageId;
+
+use super::messages::insert_message;
+use super::{Group, Wallet, WalletError, bytes32};
+use crate::group::message::{Id, MAX_PARENTS, Message};
+
+/// A cell that waits for its receipt.
+pub struct Waiting {
+    /// The cell's id.
+    pub message_id: MessageId,
+    /// The cell.
+    pub cell: Vec<u8>,
+}
+
+impl Wallet {
+    /// The messages that a new one answers to: those that no other one does, the newest first.
+    pub async fn heads(&self, group: &Group) -> Result<Vec<Id>, WalletError> {
+        let rows = sqlx::query(
+            "SELECT id FROM messages WHERE group_id = ?1 AND NOT EXISTS (
+                 SELECT 1 FROM parents WHERE group_id = ?1 AND parent = messages.id)
+             ORDER BY time DESC, id LIMIT ?2",
+        )
+        .bind(group.id)
+        .bind(MAX_PARENTS as i64)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| Ok(Id(bytes32(row, "id")?))).collect()
+    }
+
+    /// The newest checkpoint that this wallet was shown: a signed note.
+    pub async fn newest_note(&self, key: &VerifierKey) -> Result<Option<String>, WalletError> {
+        let notes: Vec<String> = sqlx::query_scalar(
+            "SELECT checkpoint FROM trees WHERE log_key = ?1
+             UNION SELECT checkpoint FROM logs WHERE log_key = ?1 AND checkpoint IS NOT NULL",
+        )
+        .bind(key.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        let size = |note: &String| {
+            tocyn_protocol::log::checkpoint::Checkpoint::open(note, key).map_or(0, |c| c.size)
+        };
+        Ok(notes.into_iter().max_by_key(size))
+    }
+
+    /// Saves a message of this member with its cells, to be sent.
+    pub async fn queue(
+        &self,
+        group: &Group,
+        message: &Message,
+        cells: &[Vec<u8>],
+    ) -> Result<(), WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("UPDATE groups SET counter = ?2 WHERE id = ?1")
+            .bind(group.id)
+            .bind(message.content.counter as i64)
+            .execute(&mut *tx)
+            .await?;
+        insert_message(&mut tx, group.id, message, None, 0).await?;
+        for cell in cells {
+            sqlx::query("INSERT INTO outbox (group_id, message_id, cell) VALUES (?1, ?2, ?3)")
+                .bind(group.id)
+                .bind(&MessageId::of(cell).as_bytes()[..])
+                .bind(cell)
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// The cells of a group that wait, in the order in which they are to be sent.
+    pub async fn waiting(&self, group: &Group) -> Result<Vec<Waiting>, WalletError> {
+        let rows =
+            sqlx::query("SELECT message_id, cell FROM outbox WHERE group_id = ?1 ORDER BY id");
+        let rows = rows.bind(group.id).fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                let message_id = MessageId::from_bytes(bytes32(row, "message_id")?);
+                Ok(Waiting { message_id, cell: row.try_get("cell")? })
+            })
+            .collect()
+    }
+}

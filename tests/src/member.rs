@@ -1,0 +1,170 @@
+//! Members of groups, each with a wallet of its own, through the client's library.
+
+use std::path::{Path, PathBuf};
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use tocyn_client::group::GroupSecret;
+use tocyn_client::group::invite::Invite;
+use tocyn_client::group::message::AuthorKey;
+use tocyn_client::issuer::IssuerClient;
+use tocyn_client::keys::agree;
+use tocyn_client::log::files::LogFiles;
+use tocyn_client::relay::RelayClient;
+use tocyn_client::request::request;
+use tocyn_client::send::{SendError, compose, queue, send_waiting};
+use tocyn_client::sync::{Source, SyncError, Synced, sync};
+use tocyn_client::transport::Transport;
+use tocyn_client::wallet::{FaultFound, Group, GroupHealth, NewGroup, StoredMessage, Wallet};
+
+/// A member of one group.
+pub struct Member {
+    dir: PathBuf,
+    /// What it is called.
+    pub name: String,
+    /// Where it finds the relay.
+    pub relay_url: String,
+    /// What makes others members.
+    pub invite: Invite,
+}
+
+/// The secret of a group, and where it is.
+pub async fn new_group(name: &str, issuer_url: &str, relay_url: &str) -> Invite {
+    let info = relay(relay_url).info().await.expect("an info document");
+    Invite {
+        secret: GroupSecret::generate(&mut UnwrapErr(SysRng)),
+        name: name.to_owned(),
+        log_key: info.log_key,
+        issuer: issuer_url.parse().expect("a URL"),
+        relays: vec![relay_url.parse().expect("a URL")],
+    }
+}
+
+/// A relay as a client sees it.
+pub fn relay(url: &str) -> RelayClient {
+    RelayClient::new(&Transport::default(), url.parse().expect("a URL")).expect("a plain client")
+}
+
+impl Member {
+    /// A new member with a wallet in this folder, who finds the relay at this address.
+    pub async fn join(world: &Path, name: &str, invite: &Invite, relay_url: &str) -> Self {
+        let mut invite = invite.clone();
+        invite.relays = vec![relay_url.parse().expect("a URL")];
+        let author = AuthorKey::generate(&mut UnwrapErr(SysRng));
+        let dir = world.join(format!("{}-{name}", invite.name));
+        let member = Self { dir, name: name.to_owned(), relay_url: relay_url.to_owned(), invite };
+        let wallet = member.wallet().await;
+        let new = NewGroup { invite: &member.invite, author: &author, own_name: name };
+        assert!(wallet.add_group(&new).await.expect("a wallet"));
+        wallet.close().await;
+        member
+    }
+
+    /// Its wallet.
+    pub async fn wallet(&self) -> Wallet {
+        Wallet::open(&self.dir).await.expect("a wallet")
+    }
+
+    /// Its wallet's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    async fn group(&self, wallet: &Wallet) -> Group {
+        wallet.group(&self.invite.name).await.expect("a wallet").expect("its group")
+    }
+
+    /// Buys tokens.
+    pub async fn buy(&self, voucher: &str, count: u64, now: u64) {
+        let issuer = IssuerClient::new(&Transport::default(), self.invite.issuer.clone());
+        let issuer = issuer.expect("a plain client");
+        let agreed = agree(&issuer, &relay(&self.relay_url)).await.expect("the same keys");
+        let wallet = self.wallet().await;
+        let bought = request(&wallet, &issuer, &agreed, voucher, count, now, |_| {}).await;
+        bought.expect("tokens");
+        wallet.close().await;
+    }
+
+    /// Says something.
+    pub async fn say(&self, text: &str, now: u64) -> Result<usize, SendError> {
+        let wallet = self.wallet().await;
+        let group = self.group(&wallet).await;
+        let relay = relay(&self.relay_url);
+        let info = relay.info().await.expect("an info document");
+        let composed = compose(&wallet, &group, &info, text.as_bytes().to_vec(), now).await?;
+        queue(&wallet, &group, &composed).await?;
+        let sent = send_waiting(&wallet, &relay, &info, &group, now).await;
+        wallet.close().await;
+        sent
+    }
+
+    /// Sends what waits.
+    pub async fn resume(&self, now: u64) -> Result<usize, SendError> {
+        let wallet = self.wallet().await;
+        let group = self.group(&wallet).await;
+        let relay = relay(&self.relay_url);
+        let info = relay.info().await.expect("an info document");
+        let sent = send_waiting(&wallet, &relay, &info, &group, now).await;
+        wallet.close().await;
+        sent
+    }
+
+    /// Reads what is new.
+    pub async fn sync(&self, now: u64) -> Result<Synced, SyncError> {
+        self.sync_from(&Source::Relay(&relay(&self.relay_url)), false, now).await
+    }
+
+    /// Reads from a mirror.
+    pub async fn sync_mirror(&self, url: &str, now: u64) -> Result<Synced, SyncError> {
+        let url = url.parse().expect("a URL");
+        let files = LogFiles::of_mirror(&Transport::default(), url).expect("a plain client");
+        self.sync_from(&Source::Mirror(&files), false, now).await
+    }
+
+    /// Reads.
+    pub async fn sync_from(
+        &self,
+        source: &Source<'_>,
+        resync: bool,
+        now: u64,
+    ) -> Result<Synced, SyncError> {
+        let wallet = self.wallet().await;
+        let synced = sync(&wallet, source, &self.invite.log_key, resync, now).await;
+        wallet.close().await;
+        synced
+    }
+
+    /// What it has read and said, in order.
+    pub async fn messages(&self) -> Vec<StoredMessage> {
+        let wallet = self.wallet().await;
+        let messages = wallet.messages(&self.group(&wallet).await).await.expect("a wallet");
+        wallet.close().await;
+        let mut messages = messages;
+        messages.sort_by_key(|message| (message.time, message.counter));
+        messages
+    }
+
+    /// The texts, sorted.
+    pub async fn texts(&self) -> Vec<String> {
+        let text = |message: StoredMessage| String::from_utf8(message.body).expect("text");
+        let mut texts: Vec<String> = self.messages().await.into_iter().map(text).collect();
+        texts.sort();
+        texts
+    }
+
+    /// What is missing.
+    pub async fn health(&self) -> GroupHealth {
+        let wallet = self.wallet().await;
+        let health = wallet.health(&self.group(&wallet).await).await.expect("a wallet");
+        wallet.close().await;
+        health
+    }
+
+    /// What the relay did wrong.
+    pub async fn faults(&self) -> Vec<FaultFound> {
+        let wallet = self.wallet().await;
+        let faults = wallet.faults(&self.invite.log_key).await.expect("a wallet");
+        wallet.close().await;
+        faults
+    }
+}

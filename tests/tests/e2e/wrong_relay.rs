@@ -1,0 +1,341 @@
+//! A relay that does wrong is found out: each of its faults is named for what it is, and what can be
+//! proven is kept as a file that anyone can check.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use tocyn_client::evidence::{Evidence, Verdict};
+use tocyn_client::keys::KeysError;
+use tocyn_client::log::LogError;
+use tocyn_client::post::PostError;
+use tocyn_client::send::SendError;
+use tocyn_client::sync::SyncError;
+use tocyn_e2e::member::{Member, new_group};
+use tocyn_e2e::service::Service;
+use tocyn_e2e::world::{World, output, succeed};
+use tocyn_e2e::wrong_relay::{Rule, WrongRelay};
+use tocyn_protocol::keys::KeyPair;
+
+/// Unix seconds of all that happens, unless a test says otherwise.
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Ann and Bob, each at an address of the relay's choice.
+struct Scene {
+    world: World,
+    relay: WrongRelay,
+    ann: Member,
+    bob: Member,
+    _services: [Service; 2],
+}
+
+async fn scene() -> Scene {
+    let world = World::default();
+    let (issuer, real) = (world.start_issuer(), world.start_relay());
+    let relay = WrongRelay::start(&real, &world.relay_data(), 2).await;
+    let invite = new_group("friends", issuer.url(), relay.url(0)).await;
+    let ann = Member::join(world.path(), "ann", &invite, relay.url(0)).await;
+    let bob = Member::join(world.path(), "bob", &invite, relay.url(1)).await;
+    for member in [&ann, &bob] {
+        member.buy(&world.voucher(16), 16, now()).await;
+    }
+    let scene = Scene { world, relay, ann, bob, _services: [issuer, real] };
+    // Before anything goes wrong, all is well.
+    scene.ann.say("one", now()).await.unwrap();
+    scene.ann.sync(now()).await.unwrap();
+    scene.bob.sync(now()).await.unwrap();
+    scene.bob.say("two", now()).await.unwrap();
+    for member in [&scene.ann, &scene.bob] {
+        assert!(member.sync(now()).await.unwrap().faults.is_empty());
+        assert_eq!(member.texts().await, ["one", "two"]);
+        assert!(!member.health().await.has_gap());
+    }
+    scene
+}
+
+impl Scene {
+    /// The one fault that a member found: its evidence, checked by the program in another's hands.
+    async fn evidence(&self, member: &Member) -> (Evidence, Verdict) {
+        let faults = member.faults().await;
+        let file = faults.last().expect("a fault").file.clone().expect("evidence");
+        let key = member.invite.log_key.to_string();
+        let verify = ["evidence", "verify", &file, "--key", &key];
+        let said = succeed(&mut self.world.tocyn_of("stranger", &verify));
+        let evidence = Evidence::from_json(&std::fs::read(&file).unwrap()).unwrap();
+        let verdict = evidence.verify().unwrap();
+        assert_eq!(said, format!("{key}\n{verdict}\n"));
+        // With anything changed it is worth nothing.
+        let text = std::fs::read_to_string(&file).unwrap();
+        let broken = self.world.path().join("broken.json");
+        let swapped = text.replacen(char::is_alphanumeric, "Z", 1);
+        assert_ne!(swapped, text);
+        std::fs::write(&broken, swapped).unwrap();
+        let broken = broken.to_str().unwrap();
+        let refused = output(&mut self.world.tocyn_of("stranger", &["evidence", "verify", broken]));
+        assert_eq!(refused.status.code(), Some(1));
+        (evidence, verdict)
+    }
+}
+
+fn is_fault(error: &LogError, kind: &str) -> bool {
+    matches!(error, LogError::Fault { evidence, .. } if evidence.kind() == kind)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_all_are_denied_stays_with_its_sender() {
+    let scene = scene().await;
+    scene.relay.set(Rule::Drop);
+    let refused = scene.ann.say("three", now()).await;
+    assert!(matches!(refused, Err(SendError::Waiting { waiting: 1, .. })), "{refused:?}");
+    assert_eq!(scene.ann.health().await.waiting, 1);
+    // Nothing later goes out before it.
+    let refused = scene.ann.say("four", now()).await;
+    assert!(matches!(refused, Err(SendError::Waiting { waiting: 2, .. })), "{refused:?}");
+    scene.relay.set(Rule::Publish);
+    assert_eq!(scene.ann.resume(now()).await.unwrap(), 2);
+    scene.bob.sync(now()).await.unwrap();
+    assert_eq!(scene.bob.texts().await, ["four", "one", "three", "two"]);
+    assert!(!scene.bob.health().await.has_gap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_some_are_denied_leaves_a_gap_and_two_logs() {
+    let scene = scene().await;
+    scene.relay.set(Rule::OnlyTo(vec![0]));
+    scene.ann.say("three", now()).await.unwrap();
+    scene.ann.sync(now()).await.unwrap();
+    scene.relay.set(Rule::Publish);
+    scene.ann.say("four", now()).await.unwrap();
+    let synced = scene.bob.sync(now()).await.unwrap();
+    let health = scene.bob.health().await;
+    assert!(health.has_gap());
+    assert_eq!(health.missing.len(), 1);
+    assert!(health.missing[0].seen_by[0].starts_with("ann ("), "{health:?}");
+    let ann = health.members.iter().find(|member| member.name.starts_with("ann")).unwrap();
+    assert_eq!(ann.missing, [2]);
+    // Ann passed on what she was shown: a log that begins otherwise, of the same length or longer.
+    assert!(!synced.faults.is_empty());
+    let (_, verdict) = scene.evidence(&scene.bob).await;
+    assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+    // And the sender herself sees nothing wrong.
+    assert!(scene.ann.sync(now()).await.unwrap().faults.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_cell_is_not_taken() {
+    let scene = scene().await;
+    scene.ann.say("three", now()).await.unwrap();
+    let mut changed = scene.relay.views()[1].cells[2].clone();
+    changed[100] ^= 1;
+    scene.relay.views()[1].served.insert(2, changed);
+    let refused = scene.bob.sync(now()).await;
+    assert!(
+        matches!(&refused, Err(SyncError::Log(error)) if is_fault(error, "altered")),
+        "{refused:?}"
+    );
+    let (evidence, verdict) = scene.evidence(&scene.bob).await;
+    assert!(matches!(verdict, Verdict::Witnessed(_)), "{verdict}");
+    assert!(evidence.to_json().contains("c2sp.org/tlog-proof"));
+    // Where the true one is to be had, reading goes on.
+    scene.relay.views()[1].served.clear();
+    scene.bob.sync(now()).await.unwrap();
+    assert_eq!(scene.bob.texts().await, ["one", "three", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_was_changed_in_the_log_shows_in_what_others_were_shown() {
+    let scene = scene().await;
+    scene.ann.say("three", now()).await.unwrap();
+    scene.relay.views()[1].cells[2][100] ^= 1;
+    scene.bob.sync(now()).await.unwrap();
+    assert_eq!(scene.bob.texts().await, ["one", "two"]);
+    assert_eq!(scene.bob.health().await.spoiled, 1);
+    scene.ann.say("four", now()).await.unwrap();
+    let synced = scene.bob.sync(now()).await.unwrap();
+    assert!(synced.faults.iter().any(|fault| is_fault(fault, "forked")), "{synced:?}");
+    let (_, verdict) = scene.evidence(&scene.bob).await;
+    assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+    assert!(scene.bob.health().await.has_gap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_another_key_is_refused() {
+    let scene = scene().await;
+    scene.relay.views()[1].other_key = true;
+    let refused = scene.bob.sync(now()).await;
+    assert!(matches!(refused, Err(SyncError::Log(LogError::Checkpoint { .. }))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_twice_changes_nothing_and_is_counted() {
+    let scene = scene().await;
+    scene.relay.set(Rule::Twice);
+    scene.ann.say("three", now()).await.unwrap();
+    let synced = scene.bob.sync(now()).await.unwrap();
+    assert!(synced.faults.is_empty());
+    assert_eq!(scene.bob.texts().await, ["one", "three", "two"]);
+    let health = scene.bob.health().await;
+    assert_eq!((health.duplicates, health.has_gap()), (1, false));
+    // Someone else repeats it much later.
+    let old = scene.relay.views()[0].cells[0].clone();
+    scene.relay.views().iter_mut().for_each(|view| view.cells.push(old.clone()));
+    scene.bob.sync(now()).await.unwrap();
+    assert_eq!(scene.bob.health().await.duplicates, 2);
+    assert_eq!(scene.bob.messages().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_is_that_of_the_answers_and_delay_is_reported() {
+    let scene = scene().await;
+    let before = now();
+    // "three" is held back while others are read; "four" answers to it and comes first.
+    scene.relay.set(Rule::HoldBack);
+    scene.ann.say("three", before).await.unwrap_err();
+    scene.bob.sync(before + 3600).await.unwrap();
+    scene.relay.set(Rule::Publish);
+    scene.relay.release();
+    scene.ann.resume(before + 3600).await.unwrap();
+    scene.ann.say("four", before + 3600).await.unwrap();
+    scene.relay.views().iter_mut().for_each(|view| {
+        let last = view.cells.len() - 1;
+        view.cells.swap(2, last);
+    });
+    scene.bob.sync(before + 3700).await.unwrap();
+    assert!(!scene.bob.health().await.has_gap());
+    let messages = scene.bob.messages().await;
+    let three = messages.iter().find(|message| message.body == b"three").unwrap();
+    let four = messages.iter().find(|message| message.body == b"four").unwrap();
+    assert!(four.seq < three.seq, "the log has them the other way round");
+    assert!(four.parents.contains(&three.id));
+    assert!(three.late >= 3000, "it came an hour late: {}", three.late);
+    assert_eq!(scene.bob.health().await.late, 1);
+    let file = scene.bob.dir().to_str().unwrap().to_owned();
+    let shown = succeed(
+        std::process::Command::new(tocyn_e2e::programs::program("tocyn"))
+            .args(["--wallet", &file, "--json", "show", "friends"]),
+    );
+    let place = |text: &str| shown.lines().position(|line| line.contains(text)).unwrap();
+    assert!(place("\"three\"") < place("\"four\""), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_logs_are_proven_by_what_a_member_passes_on() {
+    let scene = scene().await;
+    // Each sees only what comes to its own address.
+    scene.relay.set(Rule::OnlyTo(vec![0]));
+    scene.ann.say("for ann's eyes", now()).await.unwrap();
+    scene.ann.sync(now()).await.unwrap();
+    scene.relay.set(Rule::OnlyTo(vec![1]));
+    scene.bob.say("for bob's eyes", now()).await.unwrap();
+    scene.bob.say("and more", now()).await.unwrap();
+    scene.bob.sync(now()).await.unwrap();
+    assert!(scene.bob.faults().await.is_empty(), "each for itself can see nothing");
+    scene.relay.set(Rule::Publish);
+    scene.ann.say("hello?", now()).await.unwrap();
+    let synced = scene.bob.sync(now()).await.unwrap();
+    assert!(synced.faults.iter().any(|fault| is_fault(fault, "forked")), "{synced:?}");
+    let (_, verdict) = scene.evidence(&scene.bob).await;
+    assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+    // `check` says so too, and its status with it.
+    let wallet = scene.bob.dir().to_str().unwrap().to_owned();
+    let mut check = std::process::Command::new(tocyn_e2e::programs::program("tocyn"));
+    let checked = output(check.args(["--wallet", &wallet, "check", "friends"]));
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("proven: it signed a log of") && said.contains("seen by ann ("),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_back_is_witnessed_and_once_it_grows_again_proven() {
+    let scene = scene().await;
+    scene.ann.say("three", now()).await.unwrap();
+    scene.bob.sync(now()).await.unwrap();
+    // As from a backup.
+    scene.relay.views().iter_mut().for_each(|view| view.cells.truncate(2));
+    let refused = scene.bob.sync(now()).await;
+    assert!(
+        matches!(&refused, Err(SyncError::Log(error)) if is_fault(error, "rolled-back")),
+        "{refused:?}"
+    );
+    let (_, verdict) = scene.evidence(&scene.bob).await;
+    assert!(matches!(verdict, Verdict::Witnessed(_)), "{verdict}");
+    // Ann posts into the log that lost her message: its receipt contradicts the one before.
+    let refused = scene.ann.say("four", now()).await;
+    match &refused {
+        Err(SendError::Waiting { error: PostError::Log { seq: 3, error }, .. }) => {
+            assert!(is_fault(error, "forked"), "{error:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let (_, verdict) = scene.evidence(&scene.ann).await;
+    assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+    let refused = scene.bob.sync(now()).await;
+    assert!(
+        matches!(&refused, Err(SyncError::Log(error)) if is_fault(error, "forked")),
+        "{refused:?}"
+    );
+    let (_, verdict) = scene.evidence(&scene.bob).await;
+    assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_and_not_published_is_proven_by_its_receipt() {
+    let scene = scene().await;
+    scene.relay.set(Rule::OnlyAcknowledge);
+    scene.ann.say("three", now()).await.unwrap();
+    let synced = scene.ann.sync(now()).await.unwrap();
+    assert!(synced.faults.iter().any(|fault| is_fault(fault, "rolled-back")), "{synced:?}");
+    scene.relay.set(Rule::Publish);
+    scene.bob.say("four", now()).await.unwrap();
+    let synced = scene.ann.sync(now()).await.unwrap();
+    assert!(synced.faults.iter().any(|fault| is_fault(fault, "unpublished")), "{synced:?}");
+    let (_, verdict) = scene.evidence(&scene.ann).await;
+    assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_key_for_one_user_is_refused_when_a_member_has_seen_another() {
+    let scene = scene().await;
+    // Bob alone is shown another key for the next epoch, which no token of his has yet.
+    scene.relay.views()[1].info = Some(|info| {
+        let epoch = info.epoch + 1;
+        let key = *KeyPair::derive(&[7; 32], b"only for bob").public();
+        for entry in info.token_keys.iter_mut().filter(|entry| entry.epoch == epoch) {
+            entry.token_key = URL_SAFE.encode(key.to_bytes());
+        }
+    });
+    let refused = scene.bob.say("three", now()).await;
+    match refused {
+        Err(SendError::Waiting {
+            error: PostError::Keys(KeysError::SeenOtherwise { by, .. }),
+            ..
+        }) => assert!(by.starts_with("ann ("), "{by}"),
+        other => panic!("{other:?}"),
+    }
+    // Nor does he buy: here already issuer and relay differ.
+    let wallet = scene.bob.dir().to_str().unwrap().to_owned();
+    let issuer = scene.bob.invite.issuer.to_string();
+    let voucher = scene.world.voucher(16);
+    let mut buy = std::process::Command::new(tocyn_e2e::programs::program("tocyn"));
+    let refused = output(buy.args([
+        "--wallet",
+        &wallet,
+        "request",
+        "--issuer",
+        &issuer,
+        "--relay",
+        scene.relay.url(1),
+        "--voucher",
+        &voucher,
+        "--count",
+        "16",
+    ]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(scene.world.vouchers_left(), 16, "nothing was charged");
+    // Shown the same as Ann, he goes on.
+    scene.relay.views()[1].info = None;
+    assert_eq!(scene.bob.resume(now()).await.unwrap(), 1);
+}
