@@ -14,6 +14,8 @@ use tocyn_protocol::log::proof::{ConsistencyProof, InclusionProof};
 use tocyn_protocol::log::tree::NodeHash;
 use tocyn_protocol::relay::MessageId;
 
+use crate::printable::Printable;
+
 /// The longest file that is looked at, in bytes.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
@@ -73,6 +75,8 @@ pub enum Fault {
         message_id: MessageId,
         /// What was served, in base64.
         served: String,
+        /// By whom: the address of the relay or of a mirror.
+        served_by: String,
     },
 }
 
@@ -209,7 +213,7 @@ impl Evidence {
                     before.size, after.size
                 )))
             }
-            Fault::Altered { proof, message_id, served } => {
+            Fault::Altered { proof, message_id, served, served_by } => {
                 let proof: SignedProof = proof.parse()?;
                 proof.verify((*message_id).into(), key)?;
                 let served = BASE64.decode(served);
@@ -218,10 +222,11 @@ impl Evidence {
                     return Err(NoEvidence::NoFault("what was served is what is in the log"));
                 }
                 Ok(Verdict::Witnessed(format!(
-                    "its log has message {message_id} as number {}. That other bytes were served \
+                    "its log has message {message_id} as number {}. That {} has served other bytes \
                      in its place is the word of who made this file; whoever asks for that \
                      message again may see it too",
-                    proof.index + 1
+                    proof.index + 1,
+                    Printable(served_by)
                 )))
             }
         }

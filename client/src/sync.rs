@@ -119,6 +119,7 @@ pub async fn sync(
         keys: groups.iter().map(|group| CellKeys::new(&group.invite.secret, key)).collect(),
         groups,
         before: followed.before,
+        served_by: files.url().to_string(),
     };
     let (mut cells, mut messages) = (0, 0);
     let mut at = Cells::new(source, &files, &info);
@@ -206,6 +207,7 @@ struct Sifting<'a> {
     groups: Vec<Group>,
     keys: Vec<CellKeys>,
     before: Option<CheckedLog>,
+    served_by: String,
 }
 
 impl Sifting<'_> {
@@ -245,7 +247,12 @@ impl Sifting<'_> {
             return Ok(LogError::Tiles(self.key.name().to_owned()));
         };
         let proof = SignedProof { index, inclusion, checkpoint: log.checkpoint }.to_string();
-        let fault = Fault::Altered { proof, message_id: leaf.into(), served: BASE64.encode(cell) };
+        let fault = Fault::Altered {
+            proof,
+            message_id: leaf.into(),
+            served: BASE64.encode(cell),
+            served_by: self.served_by.clone(),
+        };
         Ok(LogError::fault(self.wallet, self.key, fault).await)
     }
 }

@@ -12,6 +12,7 @@
 //! | a relay that does wrong, in every way that is in its power | [`wrong_relay`] |
 //! | members of groups | [`member`] |
 //! | a proxy that records bytes, or holds them back | [`tap`] |
+//! | a plain file server | [`file_server`] |
 //! | a SOCKS5 proxy in Tor's place | [`socks`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
 
@@ -19,6 +20,7 @@ pub mod bearer;
 pub mod chaos;
 pub mod cluster;
 pub mod faults;
+pub mod file_server;
 pub mod history;
 pub mod load;
 pub mod member;

@@ -1,6 +1,7 @@
 //! Members of groups, each with a wallet of its own, through the client's library.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -16,6 +17,7 @@ use tocyn_client::send::{SendError, compose, queue, send_waiting};
 use tocyn_client::sync::{Source, SyncError, Synced, sync};
 use tocyn_client::transport::Transport;
 use tocyn_client::wallet::{FaultFound, Group, GroupHealth, NewGroup, StoredMessage, Wallet};
+use tocyn_protocol::relay::RelayInfo;
 
 /// A member of one group.
 pub struct Member {
@@ -85,12 +87,23 @@ impl Member {
         wallet.close().await;
     }
 
+    /// The relay, as soon as it answers.
+    async fn relay(&self) -> (RelayClient, RelayInfo) {
+        for _ in 0..600 {
+            let relay = relay(&self.relay_url);
+            if let Ok(info) = relay.info().await {
+                return (relay, info);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{} does not answer", self.relay_url);
+    }
+
     /// Says something.
     pub async fn say(&self, text: &str, now: u64) -> Result<usize, SendError> {
         let wallet = self.wallet().await;
         let group = self.group(&wallet).await;
-        let relay = relay(&self.relay_url);
-        let info = relay.info().await.expect("an info document");
+        let (relay, info) = self.relay().await;
         let composed = compose(&wallet, &group, &info, text.as_bytes().to_vec(), now).await?;
         queue(&wallet, &group, &composed).await?;
         let sent = send_waiting(&wallet, &relay, &info, &group, now).await;
@@ -102,8 +115,7 @@ impl Member {
     pub async fn resume(&self, now: u64) -> Result<usize, SendError> {
         let wallet = self.wallet().await;
         let group = self.group(&wallet).await;
-        let relay = relay(&self.relay_url);
-        let info = relay.info().await.expect("an info document");
+        let (relay, info) = self.relay().await;
         let sent = send_waiting(&wallet, &relay, &info, &group, now).await;
         wallet.close().await;
         sent

@@ -14,6 +14,8 @@ mod drain;
 mod epochs;
 mod faults_sqlite;
 mod folders;
+mod groups;
+mod honest_relay;
 mod issuance;
 mod log;
 mod lying_relay;
