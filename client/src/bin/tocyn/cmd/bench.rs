@@ -16,6 +16,7 @@ mod report;
 mod scratch;
 mod series;
 mod services;
+mod sift;
 mod spawn;
 mod steps;
 mod tokens;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Relay(Box<relay::Args>),
     /// Downloads from a relay, or the time until all followers have a message.
     Read(Box<read::Args>),
+    /// Finding the cells of one's groups among all cells.
+    Sift(sift::Args),
     /// The steps of a token beside other implementations, in one run.
     #[cfg(feature = "versus")]
     Versus(versus::Args),
@@ -49,6 +52,7 @@ pub(crate) async fn run(command: Command) -> CliResult {
         Command::Issuer(args) => stoppable(issuer::run(&args)).await,
         Command::Relay(args) => stoppable(relay::run(&args)).await,
         Command::Read(args) => stoppable(read::run(&args)).await,
+        Command::Sift(args) => sift::run(&args),
         #[cfg(feature = "versus")]
         Command::Versus(args) => versus::run(&args),
     }
