@@ -65,11 +65,12 @@ CREATE TABLE groups (
 CREATE TABLE parts (
     group_id   INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
     message    BLOB    NOT NULL, -- its id, 32 bytes
+    author     BLOB    NOT NULL, -- who signed the part, 32 bytes
     part       INTEGER NOT NULL, -- from 0
     parts      INTEGER NOT NULL, -- of how many
     seq        INTEGER NOT NULL, -- the cell's place in the log
     bytes      BLOB,
-    PRIMARY KEY (group_id, message, part)
+    PRIMARY KEY (group_id, message, author, part)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE messages (

@@ -1,6 +1,9 @@
 //! Evidence against a relay: files that anyone can check without the relay and without trust in who
 //! made them. What cannot be shown by the relay's own signatures is said to be a witness's word.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use base64::Engine;

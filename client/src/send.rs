@@ -3,7 +3,6 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::relay::RelayInfo;
 
 use crate::group::cell::CellKeys;
@@ -30,6 +29,9 @@ pub enum SendError {
     /// The wallet failed. Nothing was sent.
     #[error(transparent)]
     Wallet(#[from] WalletError),
+    /// It was sent, but its receipt shows that the relay is at fault.
+    #[error(transparent)]
+    Fault(PostError),
     /// Some cells have no receipt. They are saved.
     #[error(
         "{waiting} of the message's cells have no receipt yet: {error}. They are saved, and go out \
@@ -76,14 +78,12 @@ pub async fn compose(
         token_keys: token_keys.collect(),
         body,
     };
-    let bytes = content.sign(&group.author, &group.group_id());
+    let bytes = content.encode(group.author.author());
     let keys = CellKeys::new(&group.invite.secret, group.log_key());
     let rng = &mut UnwrapErr(SysRng);
-    let parts = parts::split(&bytes, cell_bytes)?;
+    let parts = parts::split(&bytes, &group.author, &group.group_id(), cell_bytes)?;
     let cells = parts.iter().map(|part| keys.seal(part, rng)).collect();
-    let message = Message::open(&bytes, &group.group_id())
-        .map_err(|error: DecodeError| WalletError::Damaged(error))?;
-    Ok(Composed { message, cells })
+    Ok(Composed { message: Message::decode(&bytes).map_err(WalletError::from)?, cells })
 }
 
 /// Saves a message, to be sent after those that wait already.
@@ -102,9 +102,11 @@ pub async fn send_waiting(
 ) -> Result<usize, SendError> {
     let waiting = wallet.waiting(group).await?;
     for (sent, cell) in waiting.iter().enumerate() {
-        deliver(wallet, relay, info, &cell.cell, now)
-            .await
-            .map_err(|error| SendError::Waiting { waiting: waiting.len() - sent, error })?;
+        let delivered = deliver(wallet, relay, info, &cell.cell, now).await;
+        delivered.map_err(|error| match error {
+            PostError::Log { .. } => SendError::Fault(error),
+            _ => SendError::Waiting { waiting: waiting.len() - sent, error },
+        })?;
     }
     Ok(waiting.len())
 }

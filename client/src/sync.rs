@@ -117,6 +117,7 @@ pub async fn sync(
         wallet,
         key,
         keys: groups.iter().map(|group| CellKeys::new(&group.invite.secret, key)).collect(),
+        ids: groups.iter().map(Group::group_id).collect(),
         groups,
         before: followed.before,
         served_by: files.url().to_string(),
@@ -206,6 +207,7 @@ struct Sifting<'a> {
     key: &'a VerifierKey,
     groups: Vec<Group>,
     keys: Vec<CellKeys>,
+    ids: Vec<[u8; 32]>,
     before: Option<CheckedLog>,
     served_by: String,
 }
@@ -226,7 +228,8 @@ impl Sifting<'_> {
             }
             for (group, keys) in self.keys.iter().enumerate() {
                 if keys.claims(cell) && self.groups[group].read_to <= index {
-                    let part = keys.open(cell).and_then(|plain| Part::open(&plain).ok());
+                    let part =
+                        keys.open(cell).and_then(|plain| Part::open(&plain, &self.ids[group]).ok());
                     found.push(Taken { group, seq: index + 1, part });
                 }
             }

@@ -99,6 +99,15 @@ pub struct Balance {
     pub next_expiry: Option<u64>,
 }
 
+/// What has a new address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Tokens.
+    pub tokens: u64,
+    /// Groups.
+    pub groups: u64,
+}
+
 /// An open wallet.
 #[derive(Clone)]
 pub struct Wallet {
@@ -257,8 +266,8 @@ impl Wallet {
         Ok(dropped)
     }
 
-    /// The relay has moved: its tokens are spent at the new address from now on. Gives how many.
-    pub async fn move_relay(&self, from: &str, to: &str) -> Result<u64, WalletError> {
+    /// The relay has moved: from now on its tokens are spent, and groups found, at the new address.
+    pub async fn move_relay(&self, from: &str, to: &str) -> Result<Moved, WalletError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let tokens: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM tokens JOIN token_keys ON token_keys.id = key_id
@@ -274,8 +283,24 @@ impl Wallet {
         ] {
             sqlx::query(update).bind(from).bind(to).execute(&mut *tx).await?;
         }
+        let mut moved_groups = 0;
+        for group in groups::groups(&mut tx).await? {
+            let urls: Vec<String> = group.invite.relays.iter().map(ToString::to_string).collect();
+            if !urls.iter().any(|url| url == from) {
+                continue;
+            }
+            let mut urls: Vec<&str> =
+                urls.iter().map(|url| if url == from { to } else { url }).collect();
+            urls.dedup();
+            sqlx::query("UPDATE groups SET relay_urls = ?2 WHERE id = ?1")
+                .bind(group.id)
+                .bind(urls.join("\n"))
+                .execute(&mut *tx)
+                .await?;
+            moved_groups += 1;
+        }
         tx.commit().await?;
-        Ok(tokens as u64)
+        Ok(Moved { tokens: tokens as u64, groups: moved_groups })
     }
 
     /// Numbers of tokens for each pair that the wallet knows.

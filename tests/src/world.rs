@@ -76,6 +76,12 @@ impl World {
         Service::start("tocyn-relay", &self.relay_data())
     }
 
+    /// Stops the relay and starts it at another address.
+    pub fn start_relay_after(&self, relay: Service) -> Service {
+        assert_eq!(relay.stop().code(), Some(0));
+        self.start_relay()
+    }
+
     /// Runs a command of the issuer that must succeed; gives its stdout.
     pub fn issuer_command(&self, args: &[&str]) -> String {
         let mut command = Command::new(program("tocyn-issuer"));

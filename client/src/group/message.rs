@@ -1,4 +1,4 @@
-//! What a member says. Messages form a tree: each names those that its author had seen and nobody
+//! What a member says; its parts are signed. Messages form a tree: each names those that its author had seen and nobody
 //! had answered, so that whoever lacks one finds out. Each also carries what the relay has shown to
 //! its author, so that a relay that shows different things to different members is found out.
 //!
@@ -12,13 +12,12 @@
 //! checkpoint  2  + the newest one that the author was shown, a signed note; or nothing
 //! token keys  1  + 48 for each: epoch 8, not-before 8, token key id 32
 //! body        4  + what is said
-//! signature  64  Ed25519 over "tocyn/v1 group message" 0x00, the group's id, all of the above
 //! ```
 //! Integers are big-endian. A message's id is the SHA-256 of all of it.
 
 use std::fmt;
 
-use ed25519_dalek::{SECRET_KEY_LENGTH, Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{SECRET_KEY_LENGTH, SIGNATURE_LENGTH, Signer, SigningKey};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 use tocyn_protocol::codec::{Reader, put_u16_bytes};
@@ -27,9 +26,6 @@ use tocyn_protocol::suite::NID;
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
-const SIGNATURE_BYTES: usize = 64;
-/// Separates signatures of messages from all others.
-const SIGNED: &[u8] = b"tocyn/v1 group message\0";
 /// The longest name in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 /// The most messages that one names as seen. More are named by later ones.
@@ -83,6 +79,11 @@ impl AuthorKey {
         self.0.as_bytes()
     }
 
+    /// Signs a part of a message.
+    pub(super) fn sign(&self, bytes: &[u8]) -> [u8; SIGNATURE_LENGTH] {
+        self.0.sign(bytes).to_bytes()
+    }
+
     /// Who it is to the others.
     pub fn author(&self) -> Author {
         Author(self.0.verifying_key().to_bytes())
@@ -116,7 +117,7 @@ pub struct SeenKey {
     pub key_id: [u8; NID],
 }
 
-/// All of a message but who signs it.
+/// All of a message but who says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     /// 1 for the author's first message.
@@ -135,23 +136,23 @@ pub struct Content {
     pub body: Vec<u8>,
 }
 
-/// A message whose signature is good.
+/// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Its id.
     pub id: Id,
-    /// Who signed it.
+    /// Who says it. Whoever has its parts checks that they are signed by this key.
     pub author: Author,
     /// The rest.
     pub content: Content,
 }
 
 impl Content {
-    /// Signs it; gives the message's bytes. What is too much of it is left out: whoever composes it
-    /// keeps to the limits of this module.
-    pub fn sign(&self, key: &AuthorKey, group: &[u8; 32]) -> Vec<u8> {
+    /// The message's bytes, from this author. What is too much of it is left out: whoever composes
+    /// it keeps to the limits of this module.
+    pub fn encode(&self, author: Author) -> Vec<u8> {
         let mut out = vec![VERSION];
-        out.extend(key.author().0);
+        out.extend(author.0);
         out.extend(self.counter.to_be_bytes());
         out.extend(self.time.to_be_bytes());
         put_u16_bytes(&mut out, self.name.as_bytes());
@@ -170,15 +171,13 @@ impl Content {
         }
         out.extend((self.body.len() as u32).to_be_bytes());
         out.extend(&self.body);
-        let signature = key.0.sign(&signed(group, &out));
-        out.extend(signature.to_bytes());
         out
     }
 }
 
 impl Message {
-    /// Decodes a message, and checks that its author signed it for this group.
-    pub fn open(bytes: &[u8], group: &[u8; 32]) -> Result<Self, DecodeError> {
+    /// Decodes a message.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let what = "message";
         let refused = |why| DecodeError::Text { what, why };
         let text = |bytes: &[u8], why| {
@@ -213,19 +212,9 @@ impl Message {
             (0..reader.u8()?).map(|_| key(&mut reader)).collect::<Result<Vec<_>, DecodeError>>()?;
         let len = u32::from_be_bytes(reader.array()?);
         let body = reader.bytes(len as usize)?.to_vec();
-        let signature = Signature::from_bytes(&reader.array()?);
         reader.finish()?;
-        let verified = VerifyingKey::from_bytes(&author.0).and_then(|key| {
-            let bytes = &bytes[..bytes.len() - SIGNATURE_BYTES];
-            key.verify_strict(&signed(group, bytes), &signature)
-        });
-        verified.map_err(|_| refused("its signature is wrong"))?;
         let checkpoint = (!note.is_empty()).then_some(note);
         let content = Content { counter, time, name, parents, checkpoint, token_keys, body };
         Ok(Self { id: Id::of(bytes), author, content })
     }
-}
-
-fn signed(group: &[u8; 32], bytes: &[u8]) -> Vec<u8> {
-    [SIGNED, group, bytes].concat()
 }

@@ -78,46 +78,54 @@ fn content(body: &[u8]) -> Content {
 }
 
 #[test]
-fn a_message_is_signed_for_its_group() {
-    let key = AuthorKey::generate(&mut UnwrapErr(SysRng));
-    let bytes = content(b"hello").sign(&key, &[1; 32]);
-    let message = Message::open(&bytes, &[1; 32]).unwrap();
-    assert_eq!((message.author, &message.content), (key.author(), &content(b"hello")));
+fn a_message_comes_back_from_its_bytes_and_not_from_fewer() {
+    let author = AuthorKey::generate(&mut UnwrapErr(SysRng)).author();
+    let bytes = content(b"hello").encode(author);
+    let message = Message::decode(&bytes).unwrap();
+    assert_eq!((message.author, &message.content), (author, &content(b"hello")));
     assert_eq!(message.id, Id::of(&bytes));
-    Message::open(&bytes, &[2; 32]).unwrap_err();
-    for bit in 0..bytes.len() * 8 {
-        let mut changed = bytes.clone();
-        changed[bit / 8] ^= 1 << (bit % 8);
-        Message::open(&changed, &[1; 32]).unwrap_err();
-    }
-    for cut in 0..bytes.len() {
-        Message::open(&bytes[..cut], &[1; 32]).unwrap_err();
-    }
-    Message::open(&[&bytes[..], &[0]].concat(), &[1; 32]).unwrap_err();
+    assert!((0..bytes.len()).all(|cut| Message::decode(&bytes[..cut]).is_err()));
+    Message::decode(&[&bytes[..], &[0]].concat()).unwrap_err();
+    let newer = [&[2], &bytes[1..]].concat();
+    assert!(Message::decode(&newer).unwrap_err().to_string().contains("newer"));
 }
 
 #[test]
 fn parts_join_to_the_message() {
     let cell_bytes = 2048;
     let capacity = capacity(cell_bytes);
+    let key = AuthorKey::generate(&mut UnwrapErr(SysRng));
     let mut message = vec![0; capacity * 3 + 1];
     UnwrapErr(SysRng).fill_bytes(&mut message);
     for (len, parts) in [(1, 1), (capacity, 1), (capacity + 1, 2), (message.len(), 4)] {
-        let plaintexts = split(&message[..len], cell_bytes).unwrap();
+        let plaintexts = split(&message[..len], &key, &[1; 32], cell_bytes).unwrap();
         assert_eq!(plaintexts.len(), parts);
         let mut joined = Vec::new();
         for (n, plaintext) in plaintexts.iter().enumerate() {
             assert_eq!(plaintext.len() + OVERHEAD_BYTES, cell_bytes);
-            let part = Part::open(plaintext).unwrap();
+            let part = Part::open(plaintext, &[1; 32]).unwrap();
             assert_eq!((usize::from(part.index), usize::from(part.of)), (n, parts));
-            assert_eq!(part.id, Id::of(&message[..len]));
+            assert_eq!((part.id, part.author), (Id::of(&message[..len]), key.author()));
             joined.extend(part.bytes);
         }
         assert_eq!(joined, &message[..len]);
     }
-    split(&vec![0; capacity * MAX_PARTS + 1], cell_bytes).unwrap_err();
-    Part::open(&[0; 37]).unwrap_err();
-    Part::open(&[0; 40]).unwrap_err(); // part 0 of 0
+    split(&vec![0; capacity * MAX_PARTS + 1], &key, &[1; 32], cell_bytes).unwrap_err();
+}
+
+#[test]
+fn a_part_is_signed_for_its_group() {
+    let key = AuthorKey::generate(&mut UnwrapErr(SysRng));
+    let plaintext = split(b"some words", &key, &[1; 32], 256).unwrap().remove(0);
+    Part::open(&plaintext, &[1; 32]).unwrap();
+    Part::open(&plaintext, &[2; 32]).unwrap_err();
+    let end = plaintext.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for bit in 0..end * 8 {
+        let mut changed = plaintext.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        Part::open(&changed, &[1; 32]).unwrap_err();
+    }
+    assert!((0..end).all(|cut| Part::open(&plaintext[..cut], &[1; 32]).is_err()));
 }
 
 #[test]

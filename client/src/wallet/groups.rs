@@ -1,7 +1,7 @@
 //! The groups that this wallet's owner is in.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::log::note::VerifierKey;
 use zeroize::Zeroizing;
@@ -78,6 +78,11 @@ fn group(row: &SqliteRow) -> Result<Group, WalletError> {
     })
 }
 
+pub(super) async fn groups(db: &mut SqliteConnection) -> Result<Vec<Group>, WalletError> {
+    let rows = sqlx::query("SELECT * FROM groups ORDER BY name").fetch_all(db).await?;
+    rows.iter().map(group).collect()
+}
+
 impl Wallet {
     /// Adds a group. False if one has its name.
     pub async fn add_group(&self, new: &NewGroup<'_>) -> Result<bool, WalletError> {
@@ -101,8 +106,7 @@ impl Wallet {
 
     /// All groups, by name.
     pub async fn groups(&self) -> Result<Vec<Group>, WalletError> {
-        let rows = sqlx::query("SELECT * FROM groups ORDER BY name").fetch_all(&self.pool).await?;
-        rows.iter().map(group).collect()
+        groups(&mut *self.pool.acquire().await?).await
     }
 
     /// The group of this name.

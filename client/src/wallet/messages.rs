@@ -225,7 +225,7 @@ impl Wallet {
         }
         let rows = sqlx::query(
             "SELECT message, count(*) AS here, max(parts) AS parts FROM parts
-             WHERE group_id = ?1 AND bytes IS NOT NULL GROUP BY message",
+             WHERE group_id = ?1 AND bytes IS NOT NULL GROUP BY message, author",
         );
         let incomplete = rows.bind(group.id).fetch_all(&self.pool).await?;
         let incomplete = incomplete.iter().map(|row| {
@@ -301,11 +301,12 @@ async fn take_part(
     before: Option<&CheckedLog>,
 ) -> Result<Took, WalletError> {
     let added = sqlx::query(
-        "INSERT OR IGNORE INTO parts (group_id, message, part, parts, seq, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR IGNORE INTO parts (group_id, message, author, part, parts, seq, bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )
     .bind(group.id)
     .bind(&part.id.0[..])
+    .bind(&part.author.0[..])
     .bind(part.index)
     .bind(part.of)
     .bind(seq as i64)
@@ -314,10 +315,12 @@ async fn take_part(
     .await?;
     if added.rows_affected() == 0 {
         let first: i64 = sqlx::query_scalar(
-            "SELECT seq FROM parts WHERE group_id = ?1 AND message = ?2 AND part = ?3",
+            "SELECT seq FROM parts
+             WHERE group_id = ?1 AND message = ?2 AND author = ?3 AND part = ?4",
         )
         .bind(group.id)
         .bind(&part.id.0[..])
+        .bind(&part.author.0[..])
         .bind(part.index)
         .fetch_one(&mut *tx)
         .await?;
@@ -325,9 +328,11 @@ async fn take_part(
         return Ok(if first as u64 == seq { Took::Part } else { Took::Again });
     }
     let rows = sqlx::query(
-        "SELECT seq, bytes FROM parts WHERE group_id = ?1 AND message = ?2 ORDER BY part",
+        "SELECT seq, bytes FROM parts WHERE group_id = ?1 AND message = ?2 AND author = ?3
+         ORDER BY part",
     );
-    let rows = rows.bind(group.id).bind(&part.id.0[..]).fetch_all(&mut *tx).await?;
+    let rows = rows.bind(group.id).bind(&part.id.0[..]).bind(&part.author.0[..]);
+    let rows = rows.fetch_all(&mut *tx).await?;
     if rows.len() < usize::from(part.of) {
         return Ok(Took::Part);
     }
@@ -337,9 +342,8 @@ async fn take_part(
         bytes.extend(row.try_get::<Option<Vec<u8>>, _>("bytes")?.unwrap_or_default());
         first_seq = first_seq.min(row.try_get::<i64, _>("seq")? as u64);
     }
-    let opened = Message::open(&bytes, &group.group_id());
-    let Ok(message) = opened.map_err(drop).and_then(|m| (m.id == part.id).then_some(m).ok_or(()))
-    else {
+    let whole = |message: &Message| (message.id, message.author) == (part.id, part.author);
+    let Some(message) = Message::decode(&bytes).ok().filter(whole) else {
         return Ok(Took::Spoiled);
     };
     let late = before
@@ -347,11 +351,14 @@ async fn take_part(
         .map_or(0, |before| before.synced_at.saturating_sub(message.content.time));
     let late = if late > LATE_SECONDS { late } else { 0 };
     insert_message(tx, group.id, &message, Some(first_seq), late).await?;
-    sqlx::query("UPDATE parts SET bytes = NULL WHERE group_id = ?1 AND message = ?2")
-        .bind(group.id)
-        .bind(&part.id.0[..])
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "UPDATE parts SET bytes = NULL WHERE group_id = ?1 AND message = ?2 AND author = ?3",
+    )
+    .bind(group.id)
+    .bind(&part.id.0[..])
+    .bind(&part.author.0[..])
+    .execute(&mut *tx)
+    .await?;
     pass_on(tx, group, &message).await?;
     Ok(Took::Message)
 }

@@ -136,3 +136,29 @@ async fn the_next_post_first_ends_the_one_that_was_interrupted() {
     assert_eq!(scene.messages().await, [(1, cell("first")), (2, cell("second"))]);
     assert_eq!(scene.numbers(), [0, 14, 0, 2]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_midst_of_a_long_message_to_a_group() {
+    let scene = Scene::new().await;
+    let urls = ["--relay", scene.relay.url(), "--issuer", scene.issuer.url()];
+    succeed(&mut scene.world.tocyn(&[&["group", "create", "friends"], &urls[..]].concat()));
+    succeed(&mut scene.request("64"));
+    let file = scene.world.path().join("long");
+    std::fs::write(&file, "word ".repeat(1300)).unwrap();
+    let send = ["send", "friends", "--file", file.to_str().unwrap()];
+    // Killed before and after the relay has the first, a middle and the last of four cells.
+    let mut cells = 0;
+    for sent in [0, 1, 3] {
+        for hold in [Hold::Request(POST), Hold::Answer(POST)] {
+            scene.relay.hold_after(sent, hold);
+            kill_when_held(&mut scene.world.tocyn(&send), &scene.relay).await;
+            succeed(&mut scene.world.tocyn(&["send", "friends", "--resume"]));
+            cells += 4;
+            assert_eq!(scene.messages().await.len(), cells, "{hold:?} after {sent}");
+            assert_eq!(scene.numbers(), [0, 64 - cells as u64, 0, cells as u64]);
+        }
+    }
+    let synced = succeed(&mut scene.world.tocyn(&["sync"]));
+    assert!(synced.contains("6 new messages in 24 cells"), "{synced}");
+    assert!(synced.ends_with("friends: 6 messages of 1 members\n"), "nothing is amiss: {synced}");
+}

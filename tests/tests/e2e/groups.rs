@@ -1,6 +1,6 @@
 //! Groups as people meet them: from the invite to a conversation, with a mirror, through Tor.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -52,8 +52,7 @@ impl Scene {
 
     fn buy(&self, person: &str, tokens: u64) {
         let (voucher, count) = (self.world.voucher(tokens), tokens.to_string());
-        let (issuer, relay) = (self.issuer.url(), self.relay.url());
-        let request = ["request", "--issuer", issuer, "--relay", relay];
+        let request = ["request", "--group", "friends"];
         self.of(person, &[&request[..], &["--voucher", &voucher, "--count", &count]].concat());
     }
 
@@ -151,7 +150,7 @@ fn what_cannot_be_done_is_said() {
     std::fs::write(&long, vec![b'x'; 40_000]).unwrap();
     let long = long.to_str().unwrap();
     let error = refuses(&["send", "friends", "--file", long]);
-    assert!(error.contains("21 tokens are needed and the wallet has 16"), "{error}");
+    assert!(error.contains("22 tokens are needed and the wallet has 16"), "{error}");
     let too_long = scene.world.path().join("too long");
     std::fs::write(&too_long, vec![b'x'; 9_000_000]).unwrap();
     let error = refuses(&["send", "friends", "--file", too_long.to_str().unwrap()]);
@@ -176,6 +175,39 @@ fn what_cannot_be_done_is_said() {
     let other_relay = other.start_relay();
     let mirror = refuses(&["sync", "--mirror", other_relay.url()]);
     assert!(mirror.contains("another relay"), "{mirror}");
+}
+
+#[test]
+fn who_follows_sees_what_is_said_and_others_may_use_the_wallet_meanwhile() {
+    let scene = Scene::new();
+    scene.group(&["Bob"], 16);
+    let mut follow = scene.world.tocyn_of("Bob", &["show", "friends", "--follow"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut texts = lines.map(Result::unwrap).filter(|line| line.starts_with('\t'));
+    for n in 0..4 {
+        scene.of("ann", &["send", "friends", &format!("ann {n}")]);
+        assert_eq!(texts.next().unwrap(), format!("\tann {n}"));
+        scene.of("Bob", &["send", "friends", &format!("bob {n}")]);
+        assert_eq!(texts.next().unwrap(), format!("\tbob {n}"));
+    }
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+#[test]
+fn a_relay_that_moves_takes_its_groups_with_it() {
+    let mut scene = Scene::new();
+    scene.group(&[], 16);
+    scene.of("ann", &["send", "friends", "before"]);
+    let old = scene.relay.url().to_owned();
+    let moved = scene.world.start_relay_after(scene.relay);
+    scene.relay = moved;
+    let error = scene.refuses("ann", &["send", "friends", "lost"]);
+    assert!(error.contains("does not answer"), "{error}");
+    scene.of("ann", &["moved", "--from", &old, "--to", scene.relay.url()]);
+    scene.of("ann", &["send", "friends", "after"]);
+    assert!(scene.of("ann", &["sync"]).contains("2 new messages in 2 cells"));
 }
 
 fn files(dir: &Path) -> Vec<String> {

@@ -265,7 +265,7 @@ async fn a_log_that_goes_back_is_witnessed_and_once_it_grows_again_proven() {
     // Ann posts into the log that lost her message: its receipt contradicts the one before.
     let refused = scene.ann.say("four", now()).await;
     match &refused {
-        Err(SendError::Waiting { error: PostError::Log { seq: 3, error }, .. }) => {
+        Err(SendError::Fault(PostError::Log { seq: 3, error })) => {
             assert!(is_fault(error, "forked"), "{error:?}");
         }
         other => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! `tocyn moved`.
 
 use tocyn_client::transport::ServiceUrl;
+use tocyn_client::wallet::Moved;
 
 use crate::cli::{CliResult, Globals};
 
@@ -18,13 +19,18 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let wallet = globals.wallet().await?;
-    let tokens = wallet.move_relay(&args.from.to_string(), &args.to.to_string()).await?;
+    let moved = wallet.move_relay(&args.from.to_string(), &args.to.to_string()).await?;
     wallet.close().await;
-    if tokens == 0 {
-        return Err(
-            format!("the wallet has no token for {}; see `tocyn balance`", args.from).into()
-        );
+    if moved == (Moved { tokens: 0, groups: 0 }) {
+        return Err(format!(
+            "the wallet has no token and no group at {}; see `tocyn balance`",
+            args.from
+        )
+        .into());
     }
-    println!("{tokens} tokens are now spent at {}", args.to);
+    println!("{} tokens are now spent at {}", moved.tokens, args.to);
+    if moved.groups > 0 {
+        println!("{} groups now meet there", moved.groups);
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tocyn_client::request::{BATCH_SIZES, request};
 use tocyn_client::transport::ServiceUrl;
 use zeroize::Zeroizing;
 
+use super::group::find;
 use crate::cli::{CliResult, Globals, check_voucher, now};
 
 /// From this many tokens on a progress bar is shown.
@@ -21,11 +22,14 @@ const PROGRESS_FROM: u64 = 1024;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The issuer.
-    #[arg(long, value_name = "URL")]
-    issuer: ServiceUrl,
+    #[arg(long, value_name = "URL", required_unless_present = "group")]
+    issuer: Option<ServiceUrl>,
     /// The relay that the tokens are for.
-    #[arg(long, value_name = "URL")]
-    relay: ServiceUrl,
+    #[arg(long, value_name = "URL", required_unless_present = "group")]
+    relay: Option<ServiceUrl>,
+    /// Issuer and relay of this group instead.
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["issuer", "relay"])]
+    group: Option<String>,
     /// The voucher that pays; `-` reads it from standard input, where `ps` does not show it.
     #[arg(long, value_name = "CODE")]
     voucher: String,
@@ -50,15 +54,16 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
         tokio::time::sleep(longest.mul_f64(share)).await;
     }
-    if args.issuer.is_readable_on_the_way() {
+    let (issuer_url, relay_url) = addresses(globals, &args).await?;
+    if issuer_url.is_readable_on_the_way() {
         eprintln!(
             "tocyn: {} is neither https nor an onion service: whoever is on the way can read your \
              voucher",
-            args.issuer
+            issuer_url
         );
     }
-    let issuer = IssuerClient::new(&globals.transport(), args.issuer)?;
-    let relay = globals.relay(&args.relay)?;
+    let issuer = IssuerClient::new(&globals.transport(), issuer_url)?;
+    let relay = globals.relay(&relay_url)?;
     let agreed = agree(&issuer, &relay).await?;
     let wallet = globals.wallet().await?;
     let shows = check_unchanged(&agreed.info, &wallet.keys(&agreed.pair).await?)?;
@@ -109,6 +114,20 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         }
     }
     Ok(())
+}
+
+/// As given, or as the group has them.
+async fn addresses(globals: &Globals, args: &Args) -> CliResult<(ServiceUrl, ServiceUrl)> {
+    match (&args.issuer, &args.relay, &args.group) {
+        (Some(issuer), Some(relay), _) => Ok((issuer.clone(), relay.clone())),
+        (_, _, Some(group)) => {
+            let wallet = globals.wallet().await?;
+            let invite = find(&wallet, group).await?.invite;
+            wallet.close().await;
+            Ok((invite.issuer, invite.relays[0].clone()))
+        }
+        _ => Err("give --group, or --issuer and --relay".into()),
+    }
 }
 
 fn progress_bar(goal: u64, quiet: bool) -> ProgressBar {

@@ -75,9 +75,8 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     if need as u64 > tokens + begun as u64 {
         return Err(format!(
             "{need} tokens are needed and the wallet has {tokens}; nothing was sent or saved. Buy \
-             some with `tocyn request --issuer {} --relay {} ...`",
-            group.invite.issuer,
-            relay.url()
+             some with `tocyn request --group {} --voucher CODE --count N`",
+            group.invite.name
         )
         .into());
     }

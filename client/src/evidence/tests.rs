@@ -1,0 +1,149 @@
+//! Evidence shows what it should, and nothing that is not so can be made to look like it.
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use tocyn_protocol::log::note::LogKey;
+use tocyn_protocol::log::tree::{Edge, Nodes, Tree};
+
+use super::*;
+
+struct Log {
+    tree: Tree,
+    note: String,
+}
+
+fn log(key: &LogKey, texts: &[&str]) -> Log {
+    let mut tree = Tree::default();
+    texts.iter().for_each(|text| tree.push(MessageId::of(text.as_bytes()).into()));
+    let root = Edge::new(tree.size(), &tree).unwrap().root();
+    let note = Checkpoint { size: tree.size(), root }.sign(key);
+    Log { tree, note }
+}
+
+impl Log {
+    fn edge(&self) -> Edge {
+        Edge::new(self.tree.size(), &self.tree).unwrap()
+    }
+
+    fn proof(&self, index: u64) -> SignedProof {
+        let inclusion = InclusionProof::new(index, &self.edge(), &self.tree).unwrap();
+        SignedProof { index, inclusion, checkpoint: self.note.clone() }
+    }
+
+    fn leaf(&self, index: u64) -> MessageId {
+        self.tree.node(0, index).unwrap().into()
+    }
+
+    /// That it forked from `first`.
+    fn forked_from(&self, first: &Log) -> Fault {
+        let size = first.tree.size();
+        let proof = ConsistencyProof::new(size, &self.edge(), &self.tree).unwrap();
+        Fault::Forked {
+            first: first.note.clone(),
+            second: self.note.clone(),
+            root_in_second: hex::encode(Edge::new(size, &self.tree).unwrap().root().0),
+            consistency: to_hex(&proof.0),
+        }
+    }
+
+    /// That it has another message than the one that `acknowledged` proves.
+    fn lacks(&self, acknowledged: &Log, index: u64) -> Fault {
+        Fault::Unpublished {
+            receipt: acknowledged.proof(index).to_string(),
+            message_id: acknowledged.leaf(index),
+            second: self.note.clone(),
+            instead: self.leaf(index),
+            inclusion: to_hex(&self.proof(index).inclusion.0),
+        }
+    }
+}
+
+fn key() -> LogKey {
+    LogKey::generate("relay", &mut UnwrapErr(SysRng))
+}
+
+fn verify(key: &LogKey, fault: Fault) -> Result<Verdict, NoEvidence> {
+    let evidence = Evidence::new(&key.verifier(), fault);
+    // As a file.
+    let read = Evidence::from_json(evidence.to_json().as_bytes()).unwrap();
+    assert_eq!(read, evidence);
+    read.verify()
+}
+
+#[test]
+fn two_logs_are_proven_and_one_that_grew_is_none() {
+    let key = key();
+    let first = log(&key, &["a", "b", "c"]);
+    let grown = log(&key, &["a", "b", "c", "d", "e"]);
+    let forked = log(&key, &["a", "b", "x", "d", "e"]);
+    let same_size = log(&key, &["a", "y", "c"]);
+    for other in [&forked, &same_size] {
+        let verdict = verify(&key, other.forked_from(&first)).unwrap();
+        assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+    }
+    let honest = verify(&key, grown.forked_from(&first));
+    assert!(matches!(honest, Err(NoEvidence::NoFault(_))), "{honest:?}");
+    // A root that the second does not begin with.
+    let Fault::Forked { first, second, consistency, .. } = grown.forked_from(&first) else {
+        unreachable!()
+    };
+    let root_in_second = hex::encode([7; 32]);
+    let made_up = Fault::Forked { first, second, root_in_second, consistency };
+    assert!(matches!(verify(&key, made_up), Err(NoEvidence::Proof(_))));
+    // Signed by someone else.
+    let other = super::tests::key();
+    let mixed = forked.forked_from(&log(&other, &["a", "b", "c"]));
+    assert!(matches!(verify(&key, mixed), Err(NoEvidence::Proof(_))));
+}
+
+#[test]
+fn a_message_that_was_left_out_is_proven_and_one_that_is_there_is_not() {
+    let key = key();
+    let acknowledged = log(&key, &["a", "mine"]);
+    let left_out = log(&key, &["a", "b", "c"]);
+    let verdict = verify(&key, left_out.lacks(&acknowledged, 1)).unwrap();
+    assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
+    let honest = log(&key, &["a", "mine", "c"]);
+    let fault = verify(&key, honest.lacks(&acknowledged, 1));
+    assert!(matches!(fault, Err(NoEvidence::NoFault(_))), "{fault:?}");
+    // Another place in the other log proves nothing.
+    let Fault::Unpublished { receipt, message_id, second, .. } = honest.lacks(&acknowledged, 1)
+    else {
+        unreachable!()
+    };
+    let (instead, inclusion) = (honest.leaf(2), to_hex(&honest.proof(2).inclusion.0));
+    let moved = Fault::Unpublished { receipt, message_id, second, instead, inclusion };
+    assert!(matches!(verify(&key, moved), Err(NoEvidence::Proof(_))));
+}
+
+#[test]
+fn what_rests_on_a_word_is_said_to() {
+    let key = key();
+    let (long, short) = (log(&key, &["a", "b", "c"]), log(&key, &["a", "b"]));
+    let back = |before: &Log, after: &Log| Fault::RolledBack {
+        before: before.note.clone(),
+        after: after.note.clone(),
+    };
+    assert!(matches!(verify(&key, back(&long, &short)), Ok(Verdict::Witnessed(_))));
+    assert!(matches!(verify(&key, back(&short, &long)), Err(NoEvidence::NoFault(_))));
+    let altered = |served: &str| Fault::Altered {
+        proof: long.proof(1).to_string(),
+        message_id: long.leaf(1),
+        served: BASE64.encode(served),
+        served_by: "http://mirror".to_owned(),
+    };
+    assert!(matches!(verify(&key, altered("B")), Ok(Verdict::Witnessed(_))));
+    assert!(matches!(verify(&key, altered("b")), Err(NoEvidence::NoFault(_))));
+}
+
+#[test]
+fn other_files_are_refused() {
+    for text in ["", "{}", "[1]", "{\"tocyn_evidence\":1}"] {
+        assert!(matches!(Evidence::from_json(text.as_bytes()), Err(NoEvidence::Format(_))));
+    }
+    let key = key();
+    let evidence =
+        Evidence::new(&key.verifier(), log(&key, &["x"]).forked_from(&log(&key, &["a"])));
+    let newer = evidence.to_json().replace("\"tocyn_evidence\": 1", "\"tocyn_evidence\": 2");
+    assert!(Evidence::from_json(newer.as_bytes()).unwrap_err().to_string().contains("newer"));
+}
