@@ -153,3 +153,63 @@ fn an_invite_comes_back_from_its_text_and_not_from_any_other() {
     }
     assert!(!format!("{invite:?} {invite}").contains(&hex::encode(invite.secret.as_bytes())));
 }
+
+/// The fields of a table in `docs/PROTOCOL.md`: they leave no gap and end with the bytes.
+fn documented(heading: &str, bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let document = include_str!("../../../docs/PROTOCOL.md");
+    let start =
+        document.find(&format!("\n### {heading}")).unwrap_or_else(|| panic!("no {heading}"));
+    let rows = document[start + 1..].lines().skip_while(|line| !line.starts_with('|'));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    let mut end = 0;
+    let fields: Vec<_> = rows
+        .map(|row| {
+            let row: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            assert_eq!(row[0].parse::<usize>().unwrap(), end, "{heading}: {row:?}");
+            let start = end;
+            end += row[1].parse::<usize>().unwrap();
+            (row[2], bytes[start..end].to_vec())
+        })
+        .collect();
+    assert_eq!(end, bytes.len(), "{heading}");
+    fields
+}
+
+#[test]
+fn the_documented_tables_are_true() {
+    let rng = &mut UnwrapErr(SysRng);
+    let key = AuthorKey::generate(rng);
+    let field = |fields: &[(&str, Vec<u8>)], name: &str| {
+        fields.iter().find(|field| field.0 == name).unwrap_or_else(|| panic!("no {name}")).1.clone()
+    };
+    let message = content(b"hello").encode(key.author());
+    let fields = documented("Message,", &message);
+    for (name, value) in [
+        ("version", &[1][..]),
+        ("author", &key.author().0),
+        ("counter", &3u64.to_be_bytes()),
+        ("time", &1_700_000_000u64.to_be_bytes()),
+        ("name", b"Ceri"),
+        ("parents", &[2]),
+        ("checkpoint", b"relay\n1\n.."),
+        ("token keys", &[1]),
+        ("body length", &5u32.to_be_bytes()),
+        ("body", b"hello"),
+    ] {
+        assert_eq!(field(&fields, name), value, "{name}");
+    }
+    let whole = vec![7; capacity(2048) + 3];
+    let parts = split(&whole, &key, &[1; 32], 2048).unwrap();
+    let fields = documented("Part of a message,", &parts[0]);
+    for (name, value) in [
+        ("part", &[0, 0][..]),
+        ("parts", &[0, 2]),
+        ("message id", &Id::of(&whole).0),
+        ("author", &key.author().0),
+        ("bytes", &whole[3..]),
+    ] {
+        assert_eq!(field(&fields, name), value, "{name}");
+    }
+    let cell = keys(&relay("relay")).seal(&parts[0], rng);
+    assert_eq!(field(&documented("Cell of a group,", &cell), "body").len(), parts[0].len() + 16);
+}
