@@ -2,9 +2,12 @@
 //! tree, and sifted for cells of the groups that this wallet is in. Neither the relay nor a mirror
 //! can tell which ones these are.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tocyn_protocol::log::evidence::SignedProof;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
-use tocyn_protocol::problem::ProblemType;
+use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::relay::{MessageId, RelayInfo};
 
 use crate::evidence::Fault;
@@ -17,10 +20,6 @@ use crate::read::{Range, ReadError, Reader};
 use crate::relay::RelayClient;
 use crate::transport::HttpError;
 use crate::wallet::{CheckedLog, Group, Taken, Wallet, WalletError};
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use tocyn_protocol::log::evidence::SignedProof;
 
 /// Why reading ended early. What was read before it is in the wallet.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +142,7 @@ pub async fn sync(
             return Err(SyncError::Withheld { url, size: followed.size, got: from });
         }
         cells += came.len() as u64;
-        messages += sifting.sift(from, &came, followed.size).await?;
+        messages += sifting.sift(from, &came).await?;
     }
     let faults = hold_claims(wallet, &files, key).await?;
     Ok(Synced { size: followed.size, cells, messages, faults })
@@ -192,10 +191,8 @@ impl<'a> Cells<'a> {
 
 /// What a mirror, which has only files, would say if it could.
 fn gone(files: &LogFiles, oldest: u64) -> HttpError {
-    let mut problem = tocyn_protocol::problem::Problem::new(
-        ProblemType::CursorGone,
-        format!("the mirror begins with message {oldest}"),
-    );
+    let mut problem =
+        Problem::new(ProblemType::CursorGone, format!("the mirror begins with message {oldest}"));
     problem.oldest = Some(oldest);
     let url = files.url().to_string();
     HttpError::Refused { url, problem: Box::new(problem), retry_after: None }
@@ -219,12 +216,12 @@ impl Sifting<'_> {
     }
 
     /// Takes consecutive cells in; gives how many messages are new.
-    async fn sift(&mut self, from: u64, cells: &[Vec<u8>], size: u64) -> Result<u64, SyncError> {
+    async fn sift(&mut self, from: u64, cells: &[Vec<u8>]) -> Result<u64, SyncError> {
         let leaves = self.wallet.leaves(self.key, from, cells.len() as u64).await?;
         let mut found = Vec::new();
         for ((index, cell), leaf) in (from..).zip(cells).zip(leaves) {
             if MessageId::of(cell) != leaf.into() {
-                return Err(self.altered(index, cell, size).await?.into());
+                return Err(self.altered(index, cell).await?.into());
             }
             for (group, keys) in self.keys.iter().enumerate() {
                 if keys.claims(cell) && self.groups[group].read_to <= index {
@@ -243,11 +240,12 @@ impl Sifting<'_> {
     }
 
     /// Other bytes than those in the log.
-    async fn altered(&self, index: u64, cell: &[u8], size: u64) -> Result<LogError, SyncError> {
+    async fn altered(&self, index: u64, cell: &[u8]) -> Result<LogError, SyncError> {
         let log = self.wallet.checked_log(self.key).await?;
+        let size = log.as_ref().map_or(0, |log| log.size);
         let proof = nodes::leaf(&self.wallet.tiles(self.key), index, size).await?;
         let (Some(log), Some((leaf, inclusion))) = (log, proof) else {
-            return Ok(LogError::Tiles(self.key.name().to_owned()));
+            return Ok(LogError::Tiles(self.served_by.clone()));
         };
         let proof = SignedProof { index, inclusion, checkpoint: log.checkpoint }.to_string();
         let fault = Fault::Altered {

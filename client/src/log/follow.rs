@@ -21,7 +21,7 @@ const AT_ONCE: usize = 8;
 pub struct Followed {
     /// As it was before; None the first time.
     pub before: Option<CheckedLog>,
-    /// Messages that are in the log now.
+    /// Messages that were shown now: fewer than before only where a copy lags behind.
     pub size: u64,
 }
 
@@ -36,13 +36,9 @@ pub async fn follow(
     let shown = Checkpoint::open(&note, key)
         .map_err(|error| LogError::Checkpoint { url: files.url().to_string(), error })?;
     let before = wallet.checked_log(key).await?;
-    let size = match &before {
-        Some(known) if known.size >= shown.size => {
-            has_begun(wallet, files, key, known, shown, &note).await?;
-            known.size
-        }
-        _ => shown.size,
-    };
+    if let Some(known) = before.as_ref().filter(|known| known.size >= shown.size) {
+        has_begun(wallet, files, key, known, shown, &note).await?;
+    }
     // A copy lags behind, so what it lacks was not late at the relay.
     let asked_at = match files.is_mirror() {
         true => before.as_ref().map_or(0, |before| before.synced_at),
@@ -60,7 +56,7 @@ pub async fn follow(
     } else {
         wallet.asked(key, asked_at).await?;
     }
-    Ok(Followed { before, size })
+    Ok(Followed { before, size: shown.size })
 }
 
 /// Holds everything that this wallet was told of the log against its tree. Gives what does not fit.

@@ -275,7 +275,9 @@ async fn a_mirror_gives_the_same_and_one_that_lies_is_found_out() {
     // A copy that lags behind is no fault; the rest comes from the relay.
     scene.of("Cyd", &["send", "friends", "more"]);
     scene.of("Cyd", &["sync"]);
-    scene.of("Cyd", &["sync", "--mirror", server.url()]);
+    let lagging = scene.of("Cyd", &["sync", "--resync", "--mirror", server.url()]);
+    assert!(lagging.contains("in 274 cells"), "{lagging}");
+    assert!(scene.of("Cyd", &["sync"]).contains("in 1 cells"));
     scene.of("Bob", &["sync"]);
     scene.of("Bob", &["sync", "--mirror", server.url()]);
     assert_eq!(show("Bob").len(), 3);

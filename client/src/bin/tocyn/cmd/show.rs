@@ -78,7 +78,8 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         wallet.close().await;
         let mut out = std::io::stdout().lock();
         for Shown(message) in in_order(messages.into_iter().map(Shown).collect()) {
-            if shown.insert((message.id, message.seq.is_some())) {
+            let is_there = message.seq.is_some() || !args.follow;
+            if is_there && shown.insert(message.id) {
                 print(globals, &mut out, &message, own)?;
             }
         }
