@@ -95,7 +95,7 @@ impl Node {
 
     /// What it and all others of its role have logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.data.join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.data.join("stderr")).unwrap_or_default()
     }
 }
 
