@@ -379,3 +379,87 @@ async fn the_database_is_backed_up_before_the_folder(on: On) {
     assert_eq!((found, database.check().await.unwrap()), (vec![], vec![]));
     assert_eq!(early_database.range().await, (1, 601));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_relays_seal_and_drop_in_one_folder() {
+    let f = Fixture::new(On::Postgres).await;
+    let other = f.second_store().await;
+    let here = f.messages().await;
+    let there = f.messages_in(&other, Some(&f.folder())).await.unwrap();
+    store(&f, &f.store, 1500).await;
+    let expected = read_all(&here, 0, 999).await;
+    f.log().await.put_away().await.unwrap();
+    let (one, two) = tokio::join!(seal(&here, &nothing), seal(&there, &nothing));
+    let last = seal(&here, &nothing).await.unwrap();
+    assert_eq!(one.unwrap() + two.unwrap() + last, 5, "each bundle is counted once");
+    for messages in [&here, &there] {
+        assert!(read_all(messages, 0, 999).await == expected);
+    }
+    assert_eq!(faults(&f).await, [""; 0]);
+    // One drops; another one hears of it when it looks.
+    let third = f.second_store().await;
+    let third = f.messages_in(&third, Some(&f.folder())).await.unwrap();
+    assert_eq!(drop_old(&here, 600, 0, &nothing).await.unwrap(), 512);
+    assert!(matches!(third.read_after(100, 9).await, Err(StoreError::Overtaken)));
+    assert!(read_all(&there, 512, 999).await == expected[512 * 72..]);
+    drop_old(&there, 600, 0, &nothing).await.unwrap();
+    // One that was paused before it could say what it had sealed brings nothing back.
+    assert_eq!(other.put_sealed(0..2).await.unwrap(), 0);
+    assert_eq!(other.put_sealed(4..5).await.unwrap(), 0);
+    assert_eq!(drop_old(&here, u64::MAX, 0, &nothing).await.unwrap(), 988);
+    assert_eq!(other.put_sealed(4..5).await.unwrap(), 0);
+    assert_eq!((f.range().await, faults(&f).await), ((1501, 1500), vec![]));
+    // A relay without the folder says so, as soon as there is something in it.
+    store(&f, &f.store, 300).await;
+    let third = f.second_store().await;
+    let without = f.messages_in(&third, None).await.unwrap();
+    assert_eq!(seal_all(&f, &without).await, 0);
+    assert_eq!(seal_all(&f, &here).await, 1);
+    let refused = without.read_after(1600, 9).await;
+    assert!(matches!(refused, Err(StoreError::NoFolder)), "{refused:?}");
+    assert_eq!(read_all(&without, 1792, 9).await.len(), 8 * 72);
+}
+
+/// Readers, retention and posts go on while bundles are sealed.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_are_in_the_midst_of_it_miss_nothing() {
+    for on in [On::Sqlite, On::Postgres] {
+        let f = Fixture::new(on).await;
+        let messages = std::sync::Arc::new(f.messages().await);
+        let log = f.log().await;
+        let reading = {
+            let messages = messages.clone();
+            tokio::spawn(async move {
+                let (mut after, mut read) = (0, Vec::new());
+                while after < 3000 {
+                    // From the start again and again, in pages of all sizes.
+                    match messages.read_after(after, 1 + after % 700).await.unwrap() {
+                        None => tokio::task::yield_now().await,
+                        Some(page) => {
+                            assert_eq!(page.last, after + page.messages);
+                            read.extend_from_slice(&page.bytes);
+                            after = page.last;
+                            if after % 7 == 0 && after < 2500 && after > 100 {
+                                let again = messages.read_after(after - 100, 50).await.unwrap();
+                                let again = again.unwrap();
+                                let at = (after - 100) as usize * 72;
+                                assert!(again.bytes == read[at..at + again.bytes.len()]);
+                            }
+                        }
+                    }
+                }
+                read
+            })
+        };
+        for _ in 0..10 {
+            store(&f, &f.store, 300).await;
+            log.put_away().await.unwrap();
+            seal(&messages, &nothing).await.unwrap();
+        }
+        let read = reading.await.unwrap();
+        let sequences = read.chunks_exact(72).map(|frame| &frame[..8]);
+        assert!(sequences.eq((1..=3000u64).map(u64::to_be_bytes).collect::<Vec<_>>()));
+        assert!(read == read_all(&messages, 0, 999).await);
+        assert_eq!(faults(&f).await, [""; 0]);
+    }
+}
