@@ -316,6 +316,10 @@ async fn a_folder_is_of_one_log(on: On) {
     f.messages().await;
     let refused = refusal(&other, Some(&f.folder())).await;
     assert!(refused.contains("another log"), "{refused}");
+    std::fs::write(other.folder(), "a file").unwrap();
+    let refused = refusal(&other, Some(&other.folder())).await;
+    assert!(refused.contains("/log: Not a directory"), "{refused}");
+    std::fs::remove_file(other.folder()).unwrap();
     std::fs::create_dir(other.folder()).unwrap();
     std::fs::write(other.folder().join("something"), "else").unwrap();
     assert!(refusal(&other, Some(&other.folder())).await.contains("something else"));
