@@ -197,3 +197,36 @@ async fn killed_at_any_step_on_sqlite_nothing_is_missing_or_there_twice() {
 async fn killed_at_any_step_on_postgres_nothing_is_missing_or_there_twice() {
     every_step(true).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_file_is_named_and_the_operator_may_go_on_without_it() {
+    let stopped = Stopped::new(false).await;
+    let (data, http) = (stopped.world.relay_data(), http_client());
+    seal_up_to(STEPS + 1, &data, "");
+    let lost = data.join("log/tile/entries/001");
+    std::fs::remove_file(&lost).unwrap();
+    let relay = |args: &[&str]| {
+        let mut command = Command::new(program("tocyn-relay"));
+        let said = output(command.arg("--data").arg(&data).args(args));
+        let text = [said.stdout, said.stderr].concat();
+        (said.status.code(), String::from_utf8(text).unwrap())
+    };
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["db", "check"]] {
+        let (status, said) = relay(args);
+        assert!(status == Some(1) && said.contains(lost.to_str().unwrap()), "{args:?}: {said}");
+    }
+    assert!(relay(&["serve"]).1.contains("db drop --before 513"));
+    let url = Postgres::shared().new_url();
+    let (status, said) = relay(&["db", "copy", "--to", &url]);
+    assert!(status == Some(1) && said.contains(lost.to_str().unwrap()), "{said}");
+    let (status, said) = relay(&["db", "drop", "--before", "513"]);
+    // The commit of 451 to 540 reaches over the border.
+    assert!(status == Some(0) && said.contains("451 to 600 are kept"), "{said}");
+    let service = stopped.world.start_relay();
+    let expected: Vec<_> = (451..).zip(stopped.cells[450..].iter().cloned()).collect();
+    assert_eq!(read_all(&http, service.url()).await, expected);
+    assert!(relay(&["db", "check"]).1.contains("no fault found"));
+    assert_eq!(service.stop().code(), Some(0));
+    let (status, said) = relay(&["db", "copy", "--to", &url]);
+    assert!(status == Some(0) && said.contains("150 messages"), "{said}");
+}
