@@ -2,6 +2,7 @@
 //! bytes of c2sp.org/tlog-tiles. What is in it for good is what the database says is sealed.
 
 mod check;
+pub(crate) mod open;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -80,6 +81,11 @@ impl Folder {
     /// Whether it is not there, or nothing but what a crash may have left of [`Self::create`].
     pub fn is_unused(&self) -> Result<bool, FolderError> {
         Ok(list(&self.root)?.iter().all(|(name, _)| name.starts_with(FRESH)))
+    }
+
+    /// Whether there is a bundle in it.
+    pub fn has_bundles(&self) -> Result<bool, FolderError> {
+        Ok(!list(&self.root.join("tile/entries"))?.is_empty())
     }
 
     /// Makes the folder for a log that is signed with this key, mode 0700.

@@ -11,7 +11,7 @@ use tocyn_protocol::log::tile::{Content, ENTRY_HEADER_BYTES, TILE_WIDTH, Tile, p
 use tocyn_protocol::log::tree::HASH_BYTES;
 use tocyn_protocol::relay::STREAM_HEADER_BYTES;
 
-use crate::bundles::{Folder, FolderError};
+use crate::bundles::{Folder, FolderError, open};
 use crate::log::is_there;
 use crate::store::{ReadPage, Store, StoreError, block_messages};
 
@@ -41,14 +41,16 @@ impl Messages {
         match folder.clone() {
             Some(folder) => {
                 let (opening, key, expected) = (folder.clone(), key.to_string(), sealed.clone());
-                let mut missing = blocking(move || open_folder(&opening, &key, expected)).await?;
+                let is_new = store.range().await?.head == 0;
+                let open = move || open::open(&opening, &key, expected, is_new);
+                let mut missing = blocking(open).await?;
                 if !missing.is_empty() {
                     // Another relay may have dropped them meanwhile.
                     let now = store.sealed().await?;
                     missing.retain(|bundle| now.contains(bundle));
                 }
                 if !missing.is_empty() {
-                    return Err(refusal(&folder, lacks(&folder, &sealed, &missing)));
+                    return Err(open::lacks(&folder, &sealed, &missing));
                 }
             }
             None if sealed.is_empty() => {}
@@ -237,53 +239,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 fn sequences(bundles: &Range<u64>) -> String {
     format!("messages {} to {}", bundles.start * TILE_WIDTH + 1, bundles.end * TILE_WIDTH)
-}
-
-/// Makes the folder, or sees whether it is this log's, and removes what is left of a crash. Gives the
-/// bundles that it lacks.
-fn open_folder(folder: &Folder, key: &str, sealed: Range<u64>) -> Result<Vec<u64>, StoreError> {
-    let failed = |error: FolderError| {
-        let database = error.path.display().to_string();
-        StoreError::Open { database, reason: error.source.to_string() }
-    };
-    let unused = folder.is_unused().map_err(failed)?;
-    match folder.key().map_err(failed)? {
-        Some(found) if found == key => {}
-        Some(other) => {
-            let reason = format!(
-                "in this folder are the messages of another log, signed with the key {other}; set \
-                 log.folder in config.toml to one of its own for this log"
-            );
-            return Err(refusal(folder, reason));
-        }
-        // It is not mounted, or was lost: nothing of it is made.
-        None if !sealed.is_empty() => {}
-        None if unused => folder.create(key).map_err(failed)?,
-        None => {
-            let reason = "this folder is for sealed messages, but something else is in it; move \
-                that away, or set log.folder in config.toml to another one";
-            return Err(refusal(folder, reason.to_owned()));
-        }
-    }
-    folder.clean(sealed.start).map_err(failed)?;
-    folder.missing(sealed).map_err(failed)
-}
-
-fn refusal(folder: &Folder, reason: String) -> StoreError {
-    StoreError::Open { database: folder.path().display().to_string(), reason }
-}
-
-/// What to do about bundles that are not there.
-fn lacks(folder: &Folder, sealed: &Range<u64>, missing: &[u64]) -> String {
-    let (first, last) = (missing[0], missing[missing.len() - 1]);
-    format!(
-        "{} of {} files of sealed messages are not there or have another length, the first one {}. Is \
-         this the right folder, and mounted? Restore it from the backup that was made after that of \
-         the database. To go on without what is missing, and all before it, stop all relays that \
-         use it and run `tocyn-relay db drop --before {}`",
-        missing.len(),
-        sealed.end - sealed.start,
-        folder.bundle_path(first).display(),
-        (last + 1) * TILE_WIDTH + 1,
-    )
 }

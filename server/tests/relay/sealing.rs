@@ -314,6 +314,13 @@ async fn a_missing_or_cut_file_is_refused_and_an_altered_one_is_found(on: On) {
 async fn a_folder_is_of_one_log(on: On) {
     let (f, other) = (Fixture::new(on).await, Fixture::new(on).await);
     f.messages().await;
+    let mut empty = Fixture::new(on).await;
+    empty.log_key = f.log_key.clone();
+    empty.messages_in(&empty.store, Some(&f.folder())).await.unwrap();
+    store(&f, &f.store, 300).await;
+    assert_eq!(seal_all(&f, &f.messages().await).await, 1);
+    let refused = refusal(&empty, Some(&f.folder())).await;
+    assert!(refused.contains("never had any"), "{refused}");
     let refused = refusal(&other, Some(&f.folder())).await;
     assert!(refused.contains("another log"), "{refused}");
     std::fs::write(other.folder(), "a file").unwrap();
