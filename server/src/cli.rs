@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, create, read_pairing};
 use crate::database::Database;
 use crate::log::Log;
+use crate::messages::Messages;
 use crate::store::Store;
 use crate::{Clock, listen, run, system_clock};
 
@@ -109,6 +110,16 @@ impl Settings {
         let url = database.unwrap_or(&config.database.url);
         Ok(Self { database: Database::parse(url, data.database_path())?, config })
     }
+
+    /// Where messages are sealed, if they are.
+    fn log_folder(&self, data: &DataDir) -> Option<PathBuf> {
+        let folder = &self.config.log.folder;
+        match folder.as_os_str().is_empty() {
+            false => Some(folder.clone()),
+            true if self.database.is_shared() => None,
+            true => Some(data.log_folder_path()),
+        }
+    }
 }
 
 fn init(data: &DataDir, pairing: &std::path::Path) -> CliResult {
@@ -128,6 +139,7 @@ async fn serve(
     settings: Settings,
     clock: Clock,
 ) -> CliResult {
+    let folder = settings.log_folder(data);
     let Settings { mut config, database } = settings;
     let pairing = data.pairing()?;
     // Several relays may share a folder if they share a server.
@@ -141,12 +153,14 @@ async fn serve(
     let store = Store::open(&database, &pairing, config.cell_bytes).await?;
     let key = data.log_key(pairing.relay_name())?;
     let log = Log::open(store.clone(), key, config.cell_bytes).await?;
+    let messages =
+        Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
     let shutdown = listen::stop_signal()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     announce(listener.local_addr()?)?;
-    run(&config, pairing, store, log, listener, clock, shutdown).await;
+    run(&config, pairing, messages, log, listener, clock, shutdown).await;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `config.toml`. Every key has a default; an unknown key is an error.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct Config {
     pub bearer: bool,
     /// The database.
     pub database: Database,
+    /// The folder of sealed messages.
+    pub log: LogFolder,
     /// How long messages are kept.
     pub retention: Retention,
     /// Limits on requests.
@@ -35,6 +38,15 @@ pub struct Database {
     /// `sqlite:///absolute/path`, or `postgres://USER@HOST/DATABASE` for several relays with
     /// one log; empty is `relay.sqlite` in the data folder.
     pub url: String,
+}
+
+/// Where messages are sealed: 256 together, in a file that never changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogFolder {
+    /// An absolute path. Empty is `log` in the data folder with SQLite; with PostgreSQL it is none,
+    /// and all messages stay in the database.
+    pub folder: PathBuf,
 }
 
 /// How long messages are kept: whichever bound is reached first.
@@ -82,6 +94,7 @@ impl Default for Config {
             cell_bytes: DEFAULT_CELL_BYTES,
             bearer: true,
             database: Database::default(),
+            log: LogFolder::default(),
             retention: Retention::default(),
             limits: Limits::default(),
         }
@@ -116,6 +129,10 @@ impl Config {
             let (min, max) = (CELL_BYTES.start(), CELL_BYTES.end());
             return Err(format!("cell_bytes must be from {min} to {max}"));
         }
+        let folder = &self.log.folder;
+        if folder.is_relative() && !folder.as_os_str().is_empty() {
+            return Err("log.folder must be an absolute path, or empty".into());
+        }
         let limits = &self.limits;
         if [limits.max_posts, limits.max_followers, limits.max_connections].contains(&0) {
             return Err(
@@ -143,7 +160,12 @@ mod tests {
     #[test]
     fn unusable_values_are_refused() {
         assert!(toml::from_str::<Config>("cell_byte = 3\n").is_err());
-        for text in ["cell_bytes = 63", "[limits]\nmax_posts = 0", "[retention]\nmax_bytes = 1"] {
+        for text in [
+            "cell_bytes = 63",
+            "[limits]\nmax_posts = 0",
+            "[retention]\nmax_bytes = 1",
+            "[log]\nfolder = 'here'",
+        ] {
             assert!(toml::from_str::<Config>(text).unwrap().validate().is_err(), "{text}");
         }
     }

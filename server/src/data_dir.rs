@@ -109,6 +109,11 @@ impl DataDir {
         }
     }
 
+    /// `log`, a folder.
+    pub fn log_folder_path(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
     /// `relay.sqlite`.
     pub fn database_path(&self) -> PathBuf {
         self.0.join("relay.sqlite")

@@ -9,11 +9,14 @@
 //! | batches on their way to the disk | [`pipeline`] |
 //! | spent tokens and messages, in one transaction | [`store`] |
 //! | the tree over the messages, signed | [`log`] |
+//! | full bundles go into files, and old ones go | [`seal`] |
+//! | messages, from the database and from files | [`messages`], [`bundles`] |
 //! | who follows is woken | [`head`] |
 //! | old messages and closed epochs go | [`retention`] |
 //! | the folder and its files, the database | [`config`], [`data_dir`], [`database`] |
 //! | commands | [`cli`] |
 
+pub mod bundles;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
@@ -23,9 +26,11 @@ pub mod head;
 pub mod http;
 pub mod listen;
 pub mod log;
+pub mod messages;
 pub mod pipeline;
 pub mod relay;
 pub mod retention;
+pub mod seal;
 pub mod store;
 
 use std::future::Future;
@@ -36,7 +41,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use config::Config;
-use store::Store;
+use messages::Messages;
 
 /// Where the time comes from: unix seconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -65,15 +70,16 @@ pub enum Stopping {
 pub async fn run(
     config: &Config,
     pairing: Pairing,
-    store: Store,
+    messages: Messages,
     log: log::Log,
     listener: TcpListener,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) {
-    let relay = Arc::new(relay::Relay::new(config, pairing, store.clone(), log, clock));
+    let store = messages.store().clone();
+    let relay = Arc::new(relay::Relay::new(config, pairing, messages, log, clock));
     let retention = tokio::spawn(retention::run_forever(relay.clone()));
-    let putting_away = tokio::spawn(put_tiles_away_forever(relay.clone()));
+    let putting_away = tokio::spawn(put_away_forever(relay.clone()));
     let (working, head) = (store.clone(), relay.head.clone());
     let work = tokio::spawn(async move { working.work_forever(head).await });
     let (stop, stopping) = watch::channel(Stopping::No);
@@ -91,12 +97,16 @@ pub async fn run(
     store.close().await;
 }
 
-/// Tiles that are full leave memory every second.
-async fn put_tiles_away_forever(relay: Arc<relay::Relay>) {
+/// Every second, tiles that are full leave memory, and then full bundles leave the database.
+async fn put_away_forever(relay: Arc<relay::Relay>) {
     loop {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         if let Err(error) = relay.log.put_away().await {
             tracing::warn!(%error, "cannot put tiles away; it will be tried again");
+        }
+        if let Err(error) = seal::seal(&relay.messages, &|_| ()).await {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, source, "cannot seal messages; it will be tried again");
         }
     }
 }

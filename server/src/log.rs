@@ -8,7 +8,7 @@ use tocyn_protocol::log::evidence::SignedProof;
 use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::log::proof::InclusionProof;
 use tocyn_protocol::log::tile::{
-    Content, TILE_HEIGHT, TILE_WIDTH, Tile, encode_hashes, node_above, put_entry,
+    Content, TILE_HEIGHT, TILE_WIDTH, Tile, encode_hashes, node_above,
 };
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, STREAM_HEADER_BYTES};
@@ -187,34 +187,6 @@ impl Log {
         Ok(Some(encode_hashes(&full[..width])))
     }
 
-    /// Whether the log has these cells, and still keeps them.
-    pub async fn has_entries(&self, tile: Tile) -> Result<bool, StoreError> {
-        let range = self.store.range().await?;
-        match is_there(tile, range.head) {
-            true if tile.start() + 1 < range.oldest => Err(StoreError::Overtaken),
-            has => Ok(has),
-        }
-    }
-
-    /// The part of a bundle after the message `after`, and the last message in it. None at the end.
-    pub async fn entries(
-        &self,
-        tile: Tile,
-        after: u64,
-    ) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
-        let end = tile.start() + u64::from(tile.width);
-        if after >= end {
-            return Ok(None);
-        }
-        let page = self.store.read_after(after, end - after).await?;
-        let page = page.filter(|page| page.last == after + page.messages);
-        let page = page.ok_or(StoreError::Overtaken)?;
-        let mut entries = Vec::with_capacity(page.bytes.len());
-        let frames = page.bytes.chunks_exact(STREAM_HEADER_BYTES + self.cell_bytes);
-        frames.for_each(|frame| put_entry(&mut entries, &frame[STREAM_HEADER_BYTES..]));
-        Ok(Some((entries, page.last)))
-    }
-
     /// Takes in what other relays have stored, and puts full tiles away, from memory into the
     /// database: in pieces, so that neither takes long.
     pub async fn put_away(&self) -> Result<(), StoreError> {
@@ -282,7 +254,7 @@ fn take(tree: &mut Tree, index: u64, leaf: NodeHash) -> Result<(), StoreError> {
 }
 
 /// Whether a log of so many messages has this tile, or the part of it that was asked for.
-fn is_there(tile: Tile, size: u64) -> bool {
+pub(crate) fn is_there(tile: Tile, size: u64) -> bool {
     let whole = Tile::in_tree(tile.content, tile.index, size);
     whole.is_some_and(|whole| whole.width >= tile.width)
 }

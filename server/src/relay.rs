@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::epochs::Epochs;
 use crate::head::Head;
 use crate::log::Log;
+use crate::messages::Messages;
 use crate::pipeline::Pipeline;
 use crate::store::{Message, Store, StoreError};
 
@@ -63,6 +64,8 @@ pub struct Relay {
     pub epochs: Arc<Epochs>,
     /// Spent tokens and messages.
     pub store: Store,
+    /// The messages, and where they lie.
+    pub messages: Arc<Messages>,
     /// The tree over the messages.
     pub log: Arc<Log>,
     /// Unix seconds.
@@ -75,9 +78,16 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay on an open store, with the tree over it. Starts its threads.
-    pub fn new(config: &Config, pairing: Pairing, store: Store, log: Log, clock: Clock) -> Self {
-        let log = Arc::new(log);
+    /// A relay on the messages of an open store, with the tree over them. Starts its threads.
+    pub fn new(
+        config: &Config,
+        pairing: Pairing,
+        messages: Messages,
+        log: Log,
+        clock: Clock,
+    ) -> Self {
+        let (messages, log) = (Arc::new(messages), Arc::new(log));
+        let store = messages.store().clone();
         let config = config.clone();
         let epochs = Arc::new(Epochs::new(pairing));
         let head = Head::default();
@@ -89,7 +99,7 @@ impl Relay {
             clock.clone(),
             head.clone(),
         );
-        Self { epochs, store, log, clock, config, head, pipeline }
+        Self { epochs, store, messages, log, clock, config, head, pipeline }
     }
 
     /// The checks that cost nothing, before the body is read: form, lengths, challenge, key id.

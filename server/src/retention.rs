@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::relay::Relay;
+use crate::seal;
 use crate::store::StoreError;
 
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -45,7 +46,7 @@ async fn trim(relay: &Relay, now: u64) -> Result<u64, StoreError> {
         0 => 0,
         age => now.saturating_sub(age),
     };
-    relay.store.trim(keep_from, received_from).await
+    seal::drop_old(&relay.messages, keep_from, received_from, &|_| ()).await
 }
 
 /// A round at once, then one every 30 seconds, or every epoch where that is shorter.

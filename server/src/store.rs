@@ -1,6 +1,7 @@
 //! Messages and spent tokens: one verb that spends and appends, one that reads. The contract is
 //! here; SQLite and PostgreSQL keep it, and `tests/relay` holds both to it.
 
+mod bundles;
 mod copy;
 mod error;
 mod page;
@@ -24,6 +25,7 @@ use crate::head::Head;
 pub use copy::{Copied, Copying};
 pub use error::StoreError;
 pub use page::ReadPage;
+pub(crate) use page::block_messages;
 pub use postgres::PostgresStore;
 pub use report::{SpentInEpoch, Stats};
 pub use sqlite::SqliteStore;
@@ -227,8 +229,10 @@ impl Store {
         }
     }
 
-    /// At most `limit` messages after the sequence `after`; None if there is none. Where the
-    /// messages right after it are deleted, the page begins with the oldest one that is kept.
+    /// At most `limit` messages after the sequence `after`, of those that the database has; None
+    /// if there is none. Where it does not have those right after it, the page begins with the
+    /// oldest ones that it has. What is sealed,
+    /// [`crate::messages`] reads too.
     pub async fn read_after(&self, after: u64, limit: u64) -> Result<Option<ReadPage>, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_after(after, limit).await,
@@ -237,13 +241,16 @@ impl Store {
     }
 
     /// Deletes the oldest messages: those below `keep_from`, and those before the first one
-    /// that was received at `received_from` or later, but for those that share a block with
-    /// one that stays. Gives how many. A large number takes several transactions.
+    /// that was received at `received_from` or later, but for those that share a block or a
+    /// sealed bundle with one that stays. Gives how many. A large number takes several transactions.
+    /// The files of bundles stay; whoever has the folder removes them after that.
     pub async fn trim(&self, keep_from: u64, received_from: u64) -> Result<u64, StoreError> {
+        let before = self.range().await?.oldest;
         match self {
-            Self::Sqlite(store) => store.trim(keep_from, received_from).await,
-            Self::Postgres(store) => store.trim(keep_from, received_from).await,
+            Self::Sqlite(store) => store.trim(keep_from, received_from).await?,
+            Self::Postgres(store) => store.trim(keep_from, received_from).await?,
         }
+        Ok(self.range().await?.oldest.saturating_sub(before))
     }
 
     /// Drops the spent sets of every epoch below `epoch`, for good; gives which. From the first

@@ -95,7 +95,7 @@ impl Node {
 
     /// What it and all others of its role have logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.data.join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.data.join("stderr")).unwrap_or_default()
     }
 }
 
@@ -142,6 +142,13 @@ impl Cluster {
     pub async fn on_postgres(relays: usize, issuers: usize, epoch: &str) -> Self {
         let (world, postgres) = (World::with_epoch(epoch), Postgres::start(&[]));
         let (log, vouchers) = (postgres.new_database(), postgres.new_database());
+        // All relays seal into one folder.
+        let config = world.relay_data().join("config.toml");
+        let text = std::fs::read_to_string(&config).expect("init wrote it");
+        let folder = format!("\nfolder = '{}'", world.path().join("sealed").display());
+        let sealing = text.replace("\nfolder = \"\"", &folder);
+        assert_ne!(sealing, text, "the key is in the example");
+        std::fs::write(&config, sealing).expect("it is ours");
         let mut cluster = Self {
             nodes: Vec::new(),
             issuer_database: Some(vouchers.clone()),

@@ -39,7 +39,7 @@ impl Service {
 
     /// The same, but says why it does not come to listen.
     pub fn try_run(command: &mut Command, data: &Path) -> Result<Self, String> {
-        let log = data.join("log");
+        let log = data.join("stderr");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let mut child =
             command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");

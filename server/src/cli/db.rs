@@ -1,9 +1,10 @@
 //! `tocyn-relay db`.
 
 use super::{CliResult, Settings};
+use crate::bundles::{self, Folder};
 use crate::data_dir::DataDir;
 use crate::database::Database;
-use crate::store::{Copying, Stats, Store, StoreError};
+use crate::store::{Copying, LogRange, Stats, Store, StoreError};
 
 #[derive(clap::Subcommand)]
 pub(super) enum DbCommand {
@@ -17,6 +18,12 @@ pub(super) enum DbCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Delete the oldest messages by hand, from the database and from the sealed files.
+    Drop {
+        /// The first message to keep.
+        #[arg(long, value_name = "SEQ")]
+        before: u64,
+    },
     /// Move the log of this stopped relay from SQLite to an empty PostgreSQL database.
     Copy {
         /// Where to: postgres://USER@HOST/DATABASE.
@@ -28,16 +35,21 @@ pub(super) enum DbCommand {
 impl DbCommand {
     pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
         let database = &settings.database;
+        let cell_bytes = settings.config.cell_bytes;
+        let folder = settings.log_folder(data).map(|path| Folder::new(path, cell_bytes));
         // A file has one owner; a server is looked at beside the relays that it serves.
         let _lock = match self {
-            Self::Migrate | Self::Copy { .. } if !database.is_shared() => Some(data.lock()?),
+            Self::Migrate | Self::Copy { .. } | Self::Drop { .. } if !database.is_shared() => {
+                Some(data.lock()?)
+            }
             _ => None,
         };
         match self {
             Self::Migrate => migrate(database).await,
-            Self::Check => check(Store::look_at(database).await?, database).await,
+            Self::Check => check(Store::look_at(database).await?, folder.as_ref(), database).await,
             Self::Stats { json } => stats(Store::look_at(database).await?, json).await,
-            Self::Copy { to } => copy(database, &to, now).await,
+            Self::Drop { before } => drop_before(Store::look_at(database).await?, before).await,
+            Self::Copy { to } => copy(database, &to, folder.as_ref(), now).await,
         }
     }
 }
@@ -48,8 +60,9 @@ async fn migrate(database: &Database) -> CliResult {
     Ok(())
 }
 
-async fn check(store: Store, database: &Database) -> CliResult {
-    let faults = store.check().await?;
+async fn check(store: Store, folder: Option<&Folder>, database: &Database) -> CliResult {
+    let mut faults = store.check().await?;
+    faults.extend(bundles::check(&store, folder).await?);
     store.close().await;
     if faults.is_empty() {
         println!("{database}: no fault found");
@@ -60,7 +73,8 @@ async fn check(store: Store, database: &Database) -> CliResult {
     }
     Err(format!(
         "{database}: see above. Where the tables are damaged, restore them from a backup and renew \
-         the pairing, or start with a new database"
+         the pairing, or start with a new database. Sealed files that are damaged or missing can be \
+         restored by themselves; or go on without them, with `tocyn-relay db drop`"
     )
     .into())
 }
@@ -72,18 +86,31 @@ async fn stats(store: Store, json: bool) -> CliResult {
         println!("{}", serde_json::to_string(&stats)?);
         return Ok(());
     }
-    let Stats { oldest, head, blocks, cell_bytes, closed_below, spent, bytes } = stats;
+    let Stats { oldest, head, blocks, bundles, cell_bytes, closed_below, spent, bytes } = stats;
     println!("messages      {} of {cell_bytes} bytes, {oldest} to {head}", head + 1 - oldest);
+    println!("sealed        {bundles} bundles of 256 in files");
     println!("blocks        {blocks}");
     println!("closed below  epoch {closed_below}");
     for epoch in spent {
         println!("spent         {} in epoch {}", epoch.tokens, epoch.epoch);
     }
-    println!("on disk       {bytes} bytes");
+    println!("on disk       {bytes} bytes, and the files");
     Ok(())
 }
 
-async fn copy(from: &Database, to: &str, now: u64) -> CliResult {
+/// The files go when a relay starts with the folder.
+async fn drop_before(store: Store, before: u64) -> CliResult {
+    let dropped = store.trim(before, 0).await?;
+    let LogRange { oldest, head } = store.range().await?;
+    store.close().await;
+    println!("{dropped} messages were deleted; {oldest} to {head} are kept");
+    if oldest < before {
+        println!("those before {before} share a block or a sealed file with one that stays");
+    }
+    Ok(())
+}
+
+async fn copy(from: &Database, to: &str, folder: Option<&Folder>, now: u64) -> CliResult {
     if from.is_shared() {
         return Err(format!("{from} is not SQLite; moves go from SQLite to PostgreSQL").into());
     }
@@ -92,6 +119,17 @@ async fn copy(from: &Database, to: &str, now: u64) -> CliResult {
         return Err("--to: give postgres://USER@HOST/DATABASE".into());
     };
     let store = Store::open_to_move(from).await?;
+    let sealed = store.sealed().await?;
+    if let Some(folder) = folder.filter(|_| !sealed.is_empty()) {
+        let missing = folder.missing(sealed.clone())?;
+        if let Some(first) = missing.first() {
+            let path = folder.bundle_path(*first);
+            let what = "this file of sealed messages is not there, or has another length";
+            return Err(
+                format!("{}: {what}; `tocyn-relay serve` says what to do", path.display()).into()
+            );
+        }
+    }
     let again = |error| match error {
         StoreError::Open { .. } => error.to_string(),
         error => format!("{error}\nrun the same command again: it finds out how far it came"),
@@ -125,5 +163,12 @@ async fn copy(from: &Database, to: &str, now: u64) -> CliResult {
     println!("SHA-256 of all of them, the same on both sides: {}", copied.digest);
     store.close().await;
     println!("now set database.url in config.toml; {from} is not served any more");
+    if let Some(folder) = folder.filter(|_| !sealed.is_empty()) {
+        println!(
+            "and set log.folder there, to where {} is or to a copy of it that all relays share: \
+             the messages that are sealed stay in its files",
+            folder.path().display()
+        );
+    }
     Ok(())
 }

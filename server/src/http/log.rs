@@ -37,12 +37,15 @@ pub(crate) async fn tile(
     let body = match tile.content {
         Content::Hashes(_) => state.relay.log.tile(tile).await.map(|bytes| bytes.map(Body::from)),
         Content::Entries => {
-            let has = state.relay.log.has_entries(tile).await;
+            let has = state.relay.messages.has_entries(tile).await;
             has.map(|has| has.then(|| entries(state.relay.clone(), tile)))
         }
     };
     match body {
-        Ok(Some(body)) => Ok((headers, body).into_response()),
+        Ok(Some(body)) => {
+            let bytes = state.relay.messages.file_bytes(tile);
+            Ok((headers, [(header::CONTENT_LENGTH, bytes)], body).into_response())
+        }
         Ok(None) => Err(not_found("the log is shorter than that".to_owned())),
         Err(StoreError::Overtaken) => {
             let oldest = state.relay.store.range().await?.oldest;
@@ -57,6 +60,6 @@ pub(crate) async fn tile(
 fn entries(relay: Arc<Relay>, tile: Tile) -> Body {
     Body::from_stream(stream::try_unfold(tile.start(), move |after| {
         let relay = relay.clone();
-        async move { relay.log.entries(tile, after).await.map_err(io::Error::other) }
+        async move { relay.messages.entries(tile, after).await.map_err(io::Error::other) }
     }))
 }

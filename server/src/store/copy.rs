@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
-use tocyn_protocol::log::tile::{TILE_HEIGHT, encode_hashes};
+use tocyn_protocol::log::tile::{TILE_HEIGHT, TILE_WIDTH, encode_hashes};
 use tocyn_protocol::pairing::Epoch;
 
+use super::bundles::BundleRow;
 use super::page::Block;
 use super::postgres::Target;
 use super::tree::{FullTile, Leaves};
@@ -19,12 +20,13 @@ const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
 /// What was moved; the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Copied {
-    /// Messages that are kept.
+    /// Messages that are kept, in the database or sealed.
     pub messages: u64,
     /// Spent tokens of the epochs that are not closed.
     pub spent: u64,
-    /// SHA-256 over all facts about the log, all messages with their sequences and times, and all
-    /// spent tokens with their receipts, in hexadecimal digits.
+    /// SHA-256 over all facts about the log, all messages in the database with their sequences and
+    /// times, which bundles are sealed, and all spent tokens with their receipts, in
+    /// hexadecimal digits.
     pub digest: String,
 }
 
@@ -77,6 +79,8 @@ pub(super) trait Source {
     async fn facts(&mut self) -> Result<Facts, StoreError>;
     /// The blocks from the sequence `from` on; empty at the end.
     async fn blocks(&mut self, from: u64) -> Result<Vec<TimedBlock>, StoreError>;
+    /// The sealed bundles from a place on, in order; empty at the end.
+    async fn bundles(&mut self, from: u64) -> Result<Vec<BundleRow>, StoreError>;
     /// Tiles of a level from an index on, in order; empty at the end.
     async fn tiles(&mut self, level: u8, from: u64) -> Result<Vec<FullTile>, StoreError>;
     /// The leaves of messages from a sequence on, in order; empty at the end.
@@ -101,17 +105,36 @@ async fn digest(source: &mut impl Source) -> Result<Copied, StoreError> {
     hash.update(&facts.pairing_id);
     hash.update(facts.verifier_key.as_deref().unwrap_or_default());
     facts.retired_pairings.iter().for_each(|id| hash.update(id));
+    let mut sealed = Vec::new();
+    loop {
+        let from = sealed.last().map_or(0, |last: &BundleRow| last.bundle as u64 + 1);
+        let bundles = source.bundles(from).await?;
+        if bundles.is_empty() {
+            break;
+        }
+        for row in &bundles {
+            hash.update(row.bundle.to_be_bytes());
+            hash.update(row.received_at.to_be_bytes());
+        }
+        sealed.extend(bundles);
+    }
+    // Some of their messages may be in blocks too.
+    let bundles = sealed.first().zip(sealed.last());
+    let is_sealed = |seq: u64| {
+        let bundle = ((seq - 1) / TILE_WIDTH) as i64;
+        bundles.is_some_and(|(first, last)| (first.bundle..=last.bundle).contains(&bundle))
+    };
     let frame_bytes = super::page::SEQUENCE_BYTES + facts.cell_bytes as usize;
-    let (mut messages, mut next) = (0, 0);
+    let (mut messages, mut next) = (sealed.len() as u64 * TILE_WIDTH, 0);
     loop {
         let blocks = source.blocks(next).await?;
         let Some(last) = blocks.last() else { break };
         next = last.block.end(frame_bytes);
         for TimedBlock { block, received_at } in &blocks {
-            for frame in block.frames.chunks_exact(frame_bytes) {
+            for (seq, frame) in (block.first..).zip(block.frames.chunks_exact(frame_bytes)) {
                 hash.update(received_at.to_be_bytes());
                 hash.update(frame);
-                messages += 1;
+                messages += u64::from(!is_sealed(seq));
             }
         }
     }
@@ -168,7 +191,7 @@ impl Store {
     /// Copies all of an SQLite database into an empty PostgreSQL one, in one transaction there, and
     /// reads both back. Right before that is committed this database is marked, so that no relay
     /// serves it again: it would take tokens that are spent there. If this is cut short, the same
-    /// call finds out how far it came.
+    /// call finds out how far it came. Sealed messages stay in the files that they are in.
     ///
     /// # Panics
     /// If this is no SQLite database.
@@ -208,6 +231,13 @@ impl Store {
             let Some(last) = blocks.last() else { break };
             next = last.block.end(frame_bytes);
             target.put_blocks(&blocks, facts.cell_bytes as usize).await?;
+        }
+        let mut next = 0;
+        loop {
+            let bundles = from.bundles(next).await?;
+            let Some(last) = bundles.last() else { break };
+            next = last.bundle as u64 + 1;
+            target.put_bundles(&bundles).await?;
         }
         for level in 0..TILE_LEVELS {
             let mut next = 0;

@@ -2,6 +2,8 @@
 
 use sqlx::postgres::PgDatabaseError;
 
+use crate::bundles::FolderError;
+
 /// The database failed. Nothing was spent and nothing stored; or, where the connection to a server
 /// broke, all or nothing.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,16 @@ pub enum StoreError {
         "the tree over the relay's messages is damaged; its operator must run `tocyn-relay db check`"
     )]
     Tree,
+    /// A file of sealed messages cannot be read or written.
+    #[error(
+        "the relay's sealed messages cannot be read; its operator must run `tocyn-relay db check`"
+    )]
+    Folder(#[from] FolderError),
+    /// Another relay has sealed messages into a folder that this one does not know.
+    #[error(
+        "other relays have sealed these messages into files; the operator of this one must set          log.folder as they have it, and start it again"
+    )]
+    NoFolder,
     /// The message is stored, and the tree cannot be had for the moment.
     #[error("the message is stored, but its proof is not to be had now; send the same post again")]
     NotProven,

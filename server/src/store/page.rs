@@ -45,8 +45,8 @@ pub struct ReadPage {
 }
 
 impl ReadPage {
-    /// At most `limit` of the messages after `after`. `blocks` are consecutive, and the first
-    /// ends after `after`. Cells have one size, so a cut is arithmetic; one block is not copied.
+    /// At most `limit` of the messages after `after`. The first of the blocks ends after `after`; they
+    /// count as far as they are consecutive: what lies between others is sealed. Cells have one size, so a cut is arithmetic; one block is not copied.
     pub(super) fn cut(
         blocks: &[Block],
         after: u64,
@@ -54,6 +54,8 @@ impl ReadPage {
         frame_bytes: usize,
     ) -> Option<Self> {
         let first = blocks.first()?.first;
+        let follows = |two: &&[Block]| two[0].end(frame_bytes) == two[1].first;
+        let blocks = &blocks[..=blocks.windows(2).take_while(follows).count()];
         let bytes = match blocks {
             [one] => one.frames.clone(),
             several => {
@@ -77,6 +79,6 @@ impl ReadPage {
 }
 
 /// The most messages that fit in a block.
-pub(super) fn block_messages(frame_bytes: usize) -> usize {
+pub(crate) fn block_messages(frame_bytes: usize) -> usize {
     (BLOCK_BYTES / frame_bytes).max(1)
 }

@@ -3,6 +3,7 @@
 //! (`migrations/postgres/0001_log.sql`, ADR 7).
 
 mod append;
+mod bundles;
 mod copy;
 mod epochs;
 mod open;

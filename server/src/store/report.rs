@@ -12,8 +12,10 @@ pub struct Stats {
     pub oldest: u64,
     /// The newest sequence ever stored, 0 before the first.
     pub head: u64,
-    /// Blocks that the messages are kept in.
+    /// Blocks that the messages in the database are kept in.
     pub blocks: u64,
+    /// Sealed bundles of 256 messages, in files.
+    pub bundles: u64,
     /// Size of every cell, in bytes.
     pub cell_bytes: u64,
     /// No token of an epoch below this is taken again.
@@ -58,18 +60,36 @@ impl Store {
 /// What any database must satisfy: what is wrong otherwise, and the query for the sequences where.
 /// `block_bytes` is the SQL for the bytes that a block must have, `bytes` for those that it has,
 /// `spent` for the table of spent tokens.
-pub(super) fn rules(bytes: &str, block_bytes: &str, spent: &str) -> [(&'static str, String); 6] {
+pub(super) fn rules(bytes: &str, block_bytes: &str, spent: &str) -> [(&'static str, String); 8] {
     [
         (
-            "a block does not begin where the one before it ends",
+            "a block does not begin where the one before it ends, or in sealed bundles",
             "SELECT first_seq FROM (SELECT first_seq,
                  lag(first_seq + messages) OVER (ORDER BY first_seq) AS expected FROM blocks) AS b
-             WHERE first_seq <> expected"
+             WHERE first_seq < expected OR first_seq > expected AND NOT EXISTS (
+                 SELECT 1 FROM (SELECT min(bundle) AS first, max(bundle) AS last FROM bundles) AS s
+                 WHERE s.first * 256 < expected AND first_seq <= s.last * 256 + 257)"
                 .to_owned(),
         ),
         (
-            "the last block does not end at the log's head",
-            "SELECT last FROM (SELECT max(first_seq + messages) - 1 AS last FROM blocks) AS b, log
+            "the blocks after the sealed bundles do not begin where those end",
+            "SELECT first_seq FROM (SELECT min(first_seq) AS first_seq FROM blocks
+                 WHERE first_seq + messages > (SELECT max(bundle) FROM bundles) * 256 + 257) AS b
+             WHERE first_seq > (SELECT max(bundle) FROM bundles) * 256 + 257"
+                .to_owned(),
+        ),
+        (
+            "a sealed bundle does not follow the one before it",
+            "SELECT bundle * 256 + 1 FROM (SELECT bundle,
+                 lag(bundle) OVER (ORDER BY bundle) AS before FROM bundles) AS b
+             WHERE bundle <> before + 1"
+                .to_owned(),
+        ),
+        (
+            "the last block, or sealed bundle, does not end at the log's head",
+            "SELECT last FROM (SELECT max(last) AS last FROM (
+                 SELECT max(first_seq + messages) - 1 AS last FROM blocks
+                 UNION ALL SELECT max(bundle) * 256 + 256 FROM bundles) AS ends) AS b, log
              WHERE last <> head"
                 .to_owned(),
         ),

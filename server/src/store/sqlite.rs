@@ -1,6 +1,7 @@
 //! SQLite: one file, one process, one writer.
 
 mod blocks;
+mod bundles;
 mod copy;
 mod open;
 mod report;
@@ -67,7 +68,10 @@ impl SqliteStore {
 
     pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {
         let row = sqlx::query(
-            "SELECT head, coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest FROM log",
+            "SELECT head, coalesce((SELECT min(first) FROM (
+                 SELECT min(first_seq) AS first FROM blocks
+                 UNION ALL SELECT min(bundle) * 256 + 1 FROM bundles)), head + 1) AS oldest
+             FROM log",
         )
         .fetch_one(&self.readers)
         .await?;
@@ -90,7 +94,7 @@ impl SqliteStore {
         Ok(ReadPage::cut(&blocks, after, limit, self.frame_bytes))
     }
 
-    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<u64, StoreError> {
+    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<(), StoreError> {
         let keep_from = blocks::keep_from(&self.readers, keep_from, received_from).await?;
         self.tail.trim(keep_from);
         Ok(blocks::trim(&self.writer, keep_from).await?)

@@ -102,12 +102,17 @@ impl Store {
         }
     }
 
-    /// The first message that is not the one in the tree. Reads all messages that are kept.
+    /// The first message in the database that is not the one in the tree. Reads all of them.
     pub(super) async fn first_other_than_in_tree(&self) -> Result<Option<u64>, StoreError> {
         let range = self.range().await?;
         let mut known = Leaves { first_seq: 1, hashes: Vec::new() };
         let mut after = range.oldest - 1;
-        while let Some(page) = self.read_after(after, MESSAGES).await? {
+        let sealed = self.sealed().await?;
+        loop {
+            if sealed.contains(&(after / TILE_WIDTH)) {
+                after = sealed.end * TILE_WIDTH;
+            }
+            let Some(page) = self.read_after(after, MESSAGES).await? else { return Ok(None) };
             let cells = page.bytes.chunks_exact(page.bytes.len() / page.messages as usize);
             for (seq, frame) in (page.last + 1 - page.messages..).zip(cells) {
                 let place = |known: &Leaves| seq.checked_sub(known.first_seq).map(|at| at as usize);
@@ -124,7 +129,6 @@ impl Store {
             }
             after = page.last;
         }
-        Ok(None)
     }
 
     /// Some leaves, that of the message `seq` among them. They may go into a tile meanwhile.

@@ -1,6 +1,6 @@
 //! A store of its own for each test, and tokens to spend in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use getrandom::SysRng;
@@ -13,6 +13,7 @@ use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
 use tocyn_protocol::token::Token;
 use tocyn_relay::database::Database;
 use tocyn_relay::log::Log;
+use tocyn_relay::messages::Messages;
 use tocyn_relay::store::{LogRange, Message, SpendOutcome, Store, StoreError};
 use tocyn_test_postgres::Postgres;
 
@@ -84,6 +85,25 @@ impl Fixture {
         self.log_of(&self.store).await.unwrap()
     }
 
+    /// Where messages are sealed.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// The store's messages, wherever they lie.
+    pub(crate) async fn messages(&self) -> Messages {
+        self.messages_in(&self.store, Some(&self.folder())).await.unwrap()
+    }
+
+    pub(crate) async fn messages_in(
+        &self,
+        store: &Store,
+        folder: Option<&Path>,
+    ) -> Result<Messages, StoreError> {
+        let key = LogKey::from_secret_text(&self.log_key).unwrap().verifier();
+        Messages::open(store.clone(), folder, &key, self.cell_bytes).await
+    }
+
     pub(crate) async fn log_of(&self, store: &Store) -> Result<Log, StoreError> {
         let key = LogKey::from_secret_text(&self.log_key).unwrap();
         Log::open(store.clone(), key, self.cell_bytes).await
@@ -119,6 +139,27 @@ impl Fixture {
                 sqlx::query_scalar(query).fetch_all(&mut db).await.unwrap()
             }
         }
+    }
+
+    /// A copy of the database as it is now, with a new pairing, as after a restore.
+    pub(crate) async fn backup(&self) -> Self {
+        let (dir, pairing) = (tempfile::tempdir().unwrap(), pairing());
+        let database = match &self.database {
+            Database::Sqlite(path) => {
+                let copy = dir.path().join("relay.sqlite");
+                let mut db = open_file(path).await;
+                let vacuum = sqlx::AssertSqlSafe(format!("VACUUM INTO '{}'", copy.display()));
+                sqlx::raw_sql(vacuum).execute(&mut db).await.unwrap();
+                Database::Sqlite(copy)
+            }
+            Database::Postgres(server) => {
+                let url = Postgres::shared().copy_of(server.get_database().unwrap());
+                Database::parse(&url, Default::default()).unwrap()
+            }
+        };
+        let store = Store::open(&database, &pairing, self.cell_bytes).await.unwrap();
+        let log_key = self.log_key.clone();
+        Self { dir, database, cell_bytes: self.cell_bytes, pairing, store, log_key }
     }
 
     pub(crate) async fn reopen(&mut self) {

@@ -18,7 +18,7 @@ on_both! {
 }
 
 /// Stores so many messages, in commits of at most 100; gives their receipts.
-async fn store(f: &Fixture, store: &Store, count: usize) -> Vec<PostReceipt> {
+pub(crate) async fn store(f: &Fixture, store: &Store, count: usize) -> Vec<PostReceipt> {
     let mut receipts = Vec::new();
     for tokens in f.tokens(0, count).chunks(100) {
         let at = receipts.len();
@@ -37,7 +37,7 @@ async fn store(f: &Fixture, store: &Store, count: usize) -> Vec<PostReceipt> {
 }
 
 /// Every message is proven in the same tree, which is that of these messages.
-async fn check(log: &Log, receipts: &[PostReceipt]) {
+pub(crate) async fn check(log: &Log, receipts: &[PostReceipt]) {
     let mut tree = Tree::default();
     receipts.iter().for_each(|receipt| tree.push(receipt.message_id.into()));
     let root = Edge::new(tree.size(), &tree).unwrap().root();
@@ -77,12 +77,13 @@ async fn receipts_are_proven_across_restarts_and_deletions(on: On) {
     let tile = |path: &str| path.parse::<Tile>().unwrap();
     let log = f.log().await;
     assert_eq!(log.tile(tile("tile/0/000")).await.unwrap().unwrap().len(), 256 * 32);
-    let gone = log.has_entries(tile("tile/entries/000")).await;
+    let messages = f.messages().await;
+    let gone = messages.has_entries(tile("tile/entries/000")).await;
     assert!(matches!(gone, Err(StoreError::Overtaken)));
-    assert!(!log.has_entries(tile("tile/entries/004")).await.unwrap());
+    assert!(!messages.has_entries(tile("tile/entries/004")).await.unwrap());
     let last = tile("tile/entries/004.p/33");
-    assert!(log.has_entries(last).await.unwrap());
-    let (last, seq) = log.entries(last, 1024).await.unwrap().unwrap();
+    assert!(messages.has_entries(last).await.unwrap());
+    let (last, seq) = messages.entries(last, 1024).await.unwrap().unwrap();
     assert_eq!((last.len(), seq), (33 * 66, 1057));
     let id = MessageId::of(&last[last.len() - 64..]);
     assert_eq!(id, receipts.last().unwrap().message_id);

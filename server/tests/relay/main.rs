@@ -9,5 +9,6 @@ mod many_relays;
 mod moving;
 mod opening;
 mod pipeline;
+mod sealing;
 mod server;
 mod spending;

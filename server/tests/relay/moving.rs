@@ -2,6 +2,7 @@
 
 use sqlx::Connection;
 use tocyn_relay::database::Database;
+use tocyn_relay::seal::seal;
 use tocyn_relay::store::{Copying, SpendOutcome, Store};
 use tocyn_test_postgres::Postgres;
 
@@ -108,4 +109,30 @@ async fn a_log_of_others_is_not_overwritten() {
     assert_eq!(move_to(&f, &target).await, Copying::NotEmpty);
     theirs.ready().await.unwrap();
     assert_eq!(f.numbers("SELECT count(*) FROM moved").await, [0], "it may be served on");
+}
+
+#[tokio::test]
+async fn sealed_messages_stay_in_their_files_and_are_not_lost() {
+    let mut f = Fixture::with_cells_of(On::Sqlite, 100).await;
+    let posts: Vec<_> = f.tokens(0, 700).iter().map(|token| f.pay(token, 0, "message")).collect();
+    for commit in posts.chunks(100) {
+        f.spend(commit, 1).await;
+    }
+    f.store.trim(150, 0).await.unwrap();
+    f.log().await.put_away().await.unwrap();
+    let messages = f.messages().await;
+    assert_eq!(seal(&messages, &|_| ()).await.unwrap(), 1);
+    let before = messages.read_after(300, 9999).await.unwrap().unwrap();
+    let target = target();
+    let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
+    assert_eq!((copied.messages, copied.spent), (600, 700));
+    f.store.close().await;
+    f.database = target;
+    f.store = f.second_store().await;
+    assert_eq!(f.range().await, (101, 700));
+    let refused = f.messages_in(&f.store, None).await.err().unwrap().to_string();
+    assert!(refused.contains("257 to 512") && refused.contains("log.folder"), "{refused}");
+    let messages = f.messages().await;
+    assert_eq!(messages.read_after(300, 9999).await.unwrap().unwrap().bytes, before.bytes);
+    assert_eq!(f.store.check().await.unwrap(), [""; 0]);
 }

@@ -14,6 +14,7 @@ use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::problem::Problem;
 use tocyn_protocol::token::Token;
+use tocyn_relay::messages::Messages;
 use tokio::net::TcpListener;
 
 const GENESIS: u64 = 1_000_000;
@@ -69,7 +70,8 @@ impl Scene {
         let log = tocyn_relay::log::Log::open(store.clone(), key, cell_bytes).await.unwrap();
         tokio::spawn(async move {
             let never = std::future::pending();
-            tocyn_relay::run(&relay_config, pairing, store, log, relay_listener, clock, never)
+            let messages = Messages::open(store, None, log.verifier(), cell_bytes).await.unwrap();
+            tocyn_relay::run(&relay_config, pairing, messages, log, relay_listener, clock, never)
                 .await;
         });
         let http = http_client();

@@ -39,8 +39,9 @@ fn secrets_and_databases_are_for_their_owner_only() {
     for folder in [world.issuer_data(), world.relay_data()] {
         assert_eq!(mode(&folder), 0o700);
         for file in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if !file.ends_with("log") {
-                assert_eq!(mode(&file), 0o600, "{}", file.display());
+            let expected = if file.is_dir() { 0o700 } else { 0o600 };
+            if !file.ends_with("stderr") {
+                assert_eq!(mode(&file), expected, "{}", file.display());
             }
         }
     }

@@ -7,6 +7,7 @@ mod client_cli;
 mod crash_client;
 mod crash_issuer;
 mod crash_relay;
+mod crash_sealing;
 mod demo;
 mod dependency_direction;
 mod double_spend;

@@ -148,6 +148,7 @@ async fn a_relay_that_signs_with_another_key_is_sent_nothing() {
     for file in ["relay.sqlite", "log.key"] {
         std::fs::remove_file(world.relay_data().join(file)).unwrap();
     }
+    std::fs::remove_dir_all(world.relay_data().join("log")).unwrap();
     let relay = Service::start_at("tocyn-relay", &world.relay_data(), &address);
     assert_eq!(relay.url(), url);
     let refused = output(

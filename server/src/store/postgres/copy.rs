@@ -7,6 +7,7 @@ use tocyn_protocol::pairing::Epoch;
 
 use super::open::{check_server, connect, migrate, refusal};
 use super::{Nonce, StoreError, unsigned};
+use crate::store::bundles::BundleRow;
 use crate::store::copy::{Facts, Source, SpentRow, TimedBlock, cells};
 use crate::store::page::Block;
 use crate::store::tree::{FullTile, Leaves, full_tile};
@@ -15,6 +16,7 @@ use crate::store::tree::{FullTile, Leaves, full_tile};
 const BLOCKS: i64 = 16;
 const SPENT: i64 = 10_000;
 const TILES: i64 = 256;
+const BUNDLES: i64 = 10_000;
 
 /// A connection to it. What was not committed is gone with it.
 pub(in crate::store) struct Target(PgConnection);
@@ -83,6 +85,18 @@ impl Target {
         .bind(cells)
         .execute(&mut self.0)
         .await?;
+        Ok(())
+    }
+
+    pub(in crate::store) async fn put_bundles(
+        &mut self,
+        bundles: &[BundleRow],
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO bundles SELECT * FROM unnest($1::bigint[], $2::bigint[])")
+            .bind(bundles.iter().map(|row| row.bundle).collect::<Vec<_>>())
+            .bind(bundles.iter().map(|row| row.received_at).collect::<Vec<_>>())
+            .execute(&mut self.0)
+            .await?;
         Ok(())
     }
 
@@ -173,6 +187,19 @@ impl Source for Target {
             Ok(TimedBlock { block, received_at: row.try_get("received_at")? })
         };
         rows.into_iter().map(block).collect()
+    }
+
+    async fn bundles(&mut self, from: u64) -> Result<Vec<BundleRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT bundle, received_at FROM bundles WHERE bundle >= $1 ORDER BY bundle LIMIT $2",
+        );
+        let rows = rows.bind(from as i64).bind(BUNDLES).fetch_all(&mut self.0).await?;
+        rows.iter()
+            .map(|row| {
+                let (bundle, received_at) = (row.try_get("bundle")?, row.try_get("received_at")?);
+                Ok(BundleRow { bundle, received_at })
+            })
+            .collect()
     }
 
     async fn tiles(&mut self, level: u8, from: u64) -> Result<Vec<FullTile>, StoreError> {

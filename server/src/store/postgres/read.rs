@@ -1,8 +1,10 @@
 //! Reading and deleting messages.
 
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection, FromRow, Row};
 
+use super::bundles::LOCK_BUNDLES;
+use super::epochs::BEGIN;
 use super::{LogRange, LogRow, PostgresStore, ReadPage, StoreError, in_time, unsigned};
 use crate::store::page::{Block, SEQUENCE_BYTES, block_messages};
 
@@ -18,7 +20,8 @@ impl PostgresStore {
                  went_back OR coalesce(pairing_id = $4 AND $1 >= closed_below AND NOT EXISTS (
                      SELECT FROM spent WHERE epoch = $1 AND nonce = $2 AND seq = $3
                  ), false) AS went_back,
-                 coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest
+                 coalesce(least((SELECT min(first_seq) FROM blocks),
+                     (SELECT min(bundle) * 256 + 1 FROM bundles)), head + 1) AS oldest
              FROM log",
         );
         let last = self.last_spent();
@@ -96,11 +99,13 @@ impl PostgresStore {
         rows.iter().map(block).collect()
     }
 
-    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<u64, StoreError> {
+    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<(), StoreError> {
         let clamp = |value: u64| value.min(i64::MAX as u64) as i64;
         let query = sqlx::query_scalar(
-            "SELECT greatest($1, coalesce(
+            "SELECT greatest($1, coalesce(least(
                  (SELECT first_seq FROM blocks WHERE received_at >= $2 ORDER BY first_seq LIMIT 1),
+                 (SELECT bundle * 256 + 1 FROM bundles WHERE received_at >= $2
+                  ORDER BY bundle LIMIT 1)),
                  head + 1))
              FROM log",
         );
@@ -108,21 +113,28 @@ impl PostgresStore {
         let mut connection = in_time(self.connect()).await?;
         let keep_from: i64 = in_time(query.fetch_one(&mut connection)).await?;
         self.0.tail.trim(unsigned(keep_from));
-        let mut deleted = 0;
-        loop {
-            let query = sqlx::query_scalar(
-                "WITH gone AS (
-                     DELETE FROM blocks
-                     WHERE first_seq < (SELECT min(first_seq) FROM blocks) + $2
-                         AND first_seq + messages <= $1
-                     RETURNING messages)
-                 SELECT coalesce(sum(messages), 0) FROM gone",
-            );
-            let query = query.bind(keep_from).bind(TRIM_MESSAGES);
-            match in_time(query.fetch_one(&mut connection)).await? {
-                0i64 => return Ok(deleted),
-                messages => deleted += unsigned(messages),
-            }
-        }
+        while in_time(trim_a_little(&mut connection, keep_from)).await? {}
+        Ok(())
     }
+}
+
+/// Deletes some of the blocks, and all sealed bundles, that end before the sequence `keep_from`, from
+/// the front: what stays is dense. Says whether there were any.
+async fn trim_a_little(connection: &mut PgConnection, keep_from: i64) -> Result<bool, sqlx::Error> {
+    let mut tx = connection.begin_with(BEGIN).await?;
+    sqlx::raw_sql(LOCK_BUNDLES).execute(&mut *tx).await?;
+    let dropped =
+        sqlx::query_scalar("DELETE FROM bundles WHERE bundle < ($1 - 1) / 256 RETURNING bundle");
+    let dropped: Vec<i64> = dropped.bind(keep_from).fetch_all(&mut *tx).await?;
+    // Blocks may lie before the bundles, too.
+    let after_dropped = dropped.iter().max().map_or(0, |last| last * 256 + 257);
+    let deleted = sqlx::query(
+        "DELETE FROM blocks
+         WHERE first_seq < greatest($2, (SELECT min(first_seq) FROM blocks) + $3)
+             AND first_seq + messages <= $1",
+    );
+    let deleted = deleted.bind(keep_from).bind(after_dropped).bind(TRIM_MESSAGES);
+    let deleted = deleted.execute(&mut *tx).await?.rows_affected();
+    tx.commit().await?;
+    Ok(!dropped.is_empty() || deleted > 0)
 }

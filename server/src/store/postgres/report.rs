@@ -12,6 +12,7 @@ impl PostgresStore {
         let mut connection = in_time(self.connect()).await?;
         let row = sqlx::query(
             "SELECT cell_bytes::bigint, closed_below, (SELECT count(*) FROM blocks) AS blocks,
+                 (SELECT count(*) FROM bundles) AS bundles,
                  (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
                   WHERE relkind = 'r' AND relnamespace =
                       (SELECT relnamespace FROM pg_class WHERE oid = 'log'::regclass)) AS bytes
@@ -32,6 +33,7 @@ impl PostgresStore {
             oldest: range.oldest,
             head: range.head,
             blocks: number("blocks")?,
+            bundles: number("bundles")?,
             cell_bytes: number("cell_bytes")?,
             closed_below: number("closed_below")?,
             spent: spent.into_iter().map(in_epoch).collect(),

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection, Row, SqliteConnection};
 
 use super::super::page::{Block, block_messages};
 use super::Message;
@@ -94,9 +94,11 @@ pub(super) async fn keep_from(
     received_from: u64,
 ) -> Result<u64, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT max(?1, coalesce(
-             (SELECT first_seq FROM blocks WHERE received_at >= ?2 ORDER BY first_seq LIMIT 1),
-             head + 1)) AS keep_from
+        "SELECT max(?1, coalesce((SELECT min(first) FROM (
+             SELECT (SELECT first_seq FROM blocks WHERE received_at >= ?2
+                 ORDER BY first_seq LIMIT 1) AS first
+             UNION ALL SELECT (SELECT bundle * 256 + 1 FROM bundles WHERE received_at >= ?2
+                 ORDER BY bundle LIMIT 1))), head + 1)) AS keep_from
          FROM log",
     )
     .bind(keep_from.min(i64::MAX as u64) as i64)
@@ -106,25 +108,31 @@ pub(super) async fn keep_from(
     Ok(row.try_get::<i64, _>("keep_from")? as u64)
 }
 
-/// Deletes the blocks that end before the sequence `keep_from`. Gives how many messages.
-pub(super) async fn trim(writer: &Writer, keep_from: u64) -> Result<u64, sqlx::Error> {
-    let mut deleted = 0;
+/// Deletes the blocks and the sealed bundles that end before the sequence `keep_from`, from the
+/// front: what stays is dense after each transaction.
+pub(super) async fn trim(writer: &Writer, keep_from: u64) -> Result<(), sqlx::Error> {
     loop {
-        let rows = sqlx::query(
+        let mut writer = writer.turn().await?;
+        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+        let dropped = sqlx::query_scalar::<_, i64>(
+            "DELETE FROM bundles WHERE bundle < (?1 - 1) / 256 RETURNING bundle",
+        );
+        let dropped = dropped.bind(keep_from as i64).fetch_all(&mut *tx).await?;
+        // Blocks may lie before the bundles, too.
+        let after_dropped = dropped.iter().max().map_or(0, |last| last * 256 + 257);
+        let deleted = sqlx::query(
             "DELETE FROM blocks
-             WHERE first_seq < (SELECT min(first_seq) FROM blocks) + ?2
-                 AND first_seq + messages <= ?1
-             RETURNING messages",
+             WHERE first_seq < max(?2, (SELECT min(first_seq) FROM blocks) + ?3)
+                 AND first_seq + messages <= ?1",
         )
         .bind(keep_from as i64)
+        .bind(after_dropped)
         .bind(TRIM_MESSAGES)
-        .fetch_all(&mut *writer.turn().await?)
+        .execute(&mut *tx)
         .await?;
-        if rows.is_empty() {
-            return Ok(deleted);
-        }
-        for row in rows {
-            deleted += row.try_get::<i64, _>("messages")? as u64;
+        tx.commit().await?;
+        if dropped.is_empty() && deleted.rows_affected() == 0 {
+            return Ok(());
         }
     }
 }

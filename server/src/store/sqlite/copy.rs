@@ -6,6 +6,7 @@ use tocyn_protocol::pairing::Epoch;
 
 use super::spent::{SLOTS, all_of_slot, array};
 use super::{Nonce, SqliteStore, StoreError};
+use crate::store::bundles::BundleRow;
 use crate::store::copy::{Facts, Source, SpentRow, TimedBlock};
 use crate::store::page::Block;
 use crate::store::tree::{FullTile, Leaves, full_tile};
@@ -14,6 +15,7 @@ use crate::store::tree::{FullTile, Leaves, full_tile};
 const BLOCKS: i64 = 16;
 const SPENT: i64 = 10_000;
 const TILES: i64 = 256;
+const BUNDLES: i64 = 10_000;
 
 impl Source for SqliteStore {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
@@ -50,6 +52,19 @@ impl Source for SqliteStore {
             })
         };
         rows.into_iter().map(block).collect()
+    }
+
+    async fn bundles(&mut self, from: u64) -> Result<Vec<BundleRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT bundle, received_at FROM bundles WHERE bundle >= ?1 ORDER BY bundle LIMIT ?2",
+        );
+        let rows = rows.bind(from as i64).bind(BUNDLES).fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| {
+                let (bundle, received_at) = (row.try_get("bundle")?, row.try_get("received_at")?);
+                Ok(BundleRow { bundle, received_at })
+            })
+            .collect()
     }
 
     async fn tiles(&mut self, level: u8, from: u64) -> Result<Vec<FullTile>, StoreError> {

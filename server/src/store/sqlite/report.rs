@@ -11,6 +11,7 @@ impl SqliteStore {
         let range = self.range().await?;
         let row = sqlx::query(
             "SELECT cell_bytes, closed_below, (SELECT count(*) FROM blocks) AS blocks,
+                 (SELECT count(*) FROM bundles) AS bundles,
                  (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()) AS bytes
              FROM log",
         )
@@ -36,6 +37,7 @@ impl SqliteStore {
             oldest: range.oldest,
             head: range.head,
             blocks: number("blocks")?,
+            bundles: number("bundles")?,
             cell_bytes: number("cell_bytes")?,
             closed_below: number("closed_below")?,
             spent,

@@ -1,0 +1,259 @@
+//! The log's folder: sealed bundles in files that never change, at the very paths and in the very
+//! bytes of c2sp.org/tlog-tiles. What is in it for good is what the database says is sealed.
+
+mod check;
+pub(crate) mod open;
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use getrandom::SysRng;
+use rand_core::{Rng, UnwrapErr};
+use tocyn_protocol::log::tile::{Content, ENTRY_HEADER_BYTES, TILE_WIDTH, Tile};
+
+pub use check::check;
+
+/// Whose signature the log in the folder has.
+const KEY_FILE: &str = "key";
+/// What files begin with that are not finished. They lie at the top, so that a start need not look
+/// through all of the folder for them.
+const FRESH: &str = "new-";
+
+/// A file or the folder failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct FolderError {
+    /// Which one.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    root: PathBuf,
+    entry_bytes: usize,
+}
+
+/// A bundle's file before it has its name. Dropping it removes it.
+pub struct FreshBundle {
+    file: File,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// The folder at this path, which need not be there; for cells of this size.
+    pub fn new(root: PathBuf, cell_bytes: usize) -> Self {
+        Self { root, entry_bytes: ENTRY_HEADER_BYTES + cell_bytes }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file of a bundle.
+    pub fn bundle_path(&self, bundle: u64) -> PathBuf {
+        let tile = Tile { content: Content::Entries, index: bundle, width: TILE_WIDTH as u16 };
+        self.root.join(tile.to_string())
+    }
+
+    /// Bytes of a bundle.
+    pub fn bundle_bytes(&self) -> usize {
+        TILE_WIDTH as usize * self.entry_bytes
+    }
+
+    /// The key that the log in it is signed with; None where there is no log.
+    pub fn key(&self) -> Result<Option<String>, FolderError> {
+        let path = self.root.join(KEY_FILE);
+        match fs::read_to_string(&path) {
+            Ok(key) => Ok(Some(key.trim().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FolderError { path, source }),
+        }
+    }
+
+    /// Whether it is not there, or nothing but what a crash may have left of [`Self::create`].
+    pub fn is_unused(&self) -> Result<bool, FolderError> {
+        Ok(list(&self.root)?.iter().all(|(name, _)| name.starts_with(FRESH)))
+    }
+
+    /// Whether there is a bundle in it.
+    pub fn has_bundles(&self) -> Result<bool, FolderError> {
+        Ok(!list(&self.root.join("tile/entries"))?.is_empty())
+    }
+
+    /// Makes the folder for a log that is signed with this key, mode 0700.
+    pub fn create(&self, key: &str) -> Result<(), FolderError> {
+        let failed = |source| FolderError { path: self.root.clone(), source };
+        make_folders(&self.root).map_err(failed)?;
+        let fresh = self.write_new(format!("{key}\n").as_bytes())?;
+        fresh.sync()?;
+        // Two relays may come here at once, with the same key.
+        fresh.rename(&self.root.join(KEY_FILE))?;
+        sync_folder(&self.root)?;
+        match self.root.parent() {
+            Some(parent) => sync_folder(parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a new file, without a name that means anything yet.
+    pub fn write_new(&self, bytes: &[u8]) -> Result<FreshBundle, FolderError> {
+        let path = self.root.join(format!("{FRESH}{:016x}", UnwrapErr(SysRng).next_u64()));
+        let failed = |source| FolderError { path: path.clone(), source };
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let mut fresh = FreshBundle { file: file.map_err(failed)?, path: path.clone() };
+        fresh.file.write_all(bytes).map_err(failed)?;
+        Ok(fresh)
+    }
+
+    /// Gives a file, whose bytes are durable, the name of a bundle. One that has it already is of a
+    /// crash before the database said that it was sealed, or has the same bytes.
+    pub fn name(&self, fresh: FreshBundle, bundle: u64) -> Result<(), FolderError> {
+        let path = self.bundle_path(bundle);
+        if let Some(folder) = path.parent() {
+            let failed = |source| FolderError { path: folder.to_owned(), source };
+            make_folders(folder).map_err(failed)?;
+        }
+        fresh.rename(&path)
+    }
+
+    /// Makes the names of these bundles durable, and those of the folders on the way to them.
+    pub fn sync_names(&self, bundles: Range<u64>) -> Result<(), FolderError> {
+        let mut folders = BTreeSet::new();
+        for bundle in bundles {
+            let path = self.bundle_path(bundle);
+            let above = path.ancestors().skip(1).take_while(|path| path.starts_with(&self.root));
+            folders.extend(above.map(Path::to_owned));
+        }
+        folders.iter().rev().try_for_each(|folder| sync_folder(folder))
+    }
+
+    /// These cells of a bundle, each after its length. None where there is no such file.
+    pub fn entries(&self, bundle: u64, cells: Range<u64>) -> Result<Option<Vec<u8>>, FolderError> {
+        let path = self.bundle_path(bundle);
+        let len = (cells.end - cells.start) as usize * self.entry_bytes;
+        let read = || {
+            let mut file = File::open(&path)?;
+            file.seek(SeekFrom::Start(cells.start * self.entry_bytes as u64))?;
+            let mut bytes = Vec::with_capacity(len);
+            file.take(len as u64).read_to_end(&mut bytes)?;
+            let cell_bytes = (self.entry_bytes - ENTRY_HEADER_BYTES) as u16;
+            let is_whole = |entry: &[u8]| entry[..ENTRY_HEADER_BYTES] == cell_bytes.to_be_bytes();
+            if bytes.len() != len || !bytes.chunks_exact(self.entry_bytes).all(is_whole) {
+                let what = "its cells have other lengths than those of this log";
+                return Err(io::Error::new(ErrorKind::InvalidData, what));
+            }
+            Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FolderError { path, source }),
+        }
+    }
+
+    /// Of these bundles the ones whose file is not there or has another length.
+    pub fn missing(&self, bundles: Range<u64>) -> Result<Vec<u64>, FolderError> {
+        let mut missing = Vec::new();
+        for bundle in bundles {
+            let path = self.bundle_path(bundle);
+            match fs::metadata(&path) {
+                Ok(file) if file.is_file() && file.len() == self.bundle_bytes() as u64 => {}
+                Ok(_) => missing.push(bundle),
+                Err(error) if error.kind() == ErrorKind::NotFound => missing.push(bundle),
+                Err(source) => return Err(FolderError { path, source }),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Removes a bundle, and the folders that are empty then. It may be gone already.
+    pub fn remove(&self, bundle: u64) -> Result<(), FolderError> {
+        let path = self.bundle_path(bundle);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(FolderError { path, source: error });
+            }
+            _ => {}
+        }
+        let top = self.root.join("tile/entries");
+        let above = path.ancestors().skip(1).take_while(|folder| *folder != top);
+        // Fails at the first one that is not empty.
+        let _ = above.map(fs::remove_dir).find(Result::is_err);
+        Ok(())
+    }
+
+    /// Removes what a crash has left: files that are not finished, and bundles before `first`, which
+    /// were dropped. Later ones stay, sealed or not: another relay may be sealing them.
+    pub fn clean(&self, first: u64) -> Result<(), FolderError> {
+        for (name, path) in list(&self.root)? {
+            if name.starts_with(FRESH) {
+                let _ = fs::remove_file(path); // another relay may be as far
+            }
+        }
+        self.clean_below(&self.root.join("tile/entries"), 0, first)
+    }
+
+    /// In a folder whose name stands for `above`: the digits of a bundle without the last ones.
+    fn clean_below(&self, folder: &Path, above: u64, first: u64) -> Result<(), FolderError> {
+        for (name, path) in list(folder)? {
+            let digits = name.strip_prefix('x').unwrap_or(&name);
+            let Some(group) = digits.parse().ok().filter(|_| digits.len() == 3) else { continue };
+            let place = above.saturating_mul(1000).saturating_add(group);
+            if name != digits {
+                self.clean_below(&path, place, first)?;
+            } else if place < first {
+                self.remove(place)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FreshBundle {
+    /// Makes its bytes durable.
+    pub fn sync(&self) -> Result<(), FolderError> {
+        self.file.sync_all().map_err(|source| FolderError { path: self.path.clone(), source })
+    }
+
+    fn rename(self, to: &Path) -> Result<(), FolderError> {
+        fs::rename(&self.path, to).map_err(|source| FolderError { path: to.to_owned(), source })
+    }
+}
+
+impl Drop for FreshBundle {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path); // it may have its name by now
+    }
+}
+
+fn make_folders(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn sync_folder(path: &Path) -> Result<(), FolderError> {
+    let synced = File::open(path).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| FolderError { path: path.to_owned(), source })
+}
+
+/// Names and paths in a folder; none where it is not there.
+fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>, FolderError> {
+    let failed = |source| FolderError { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.map_err(failed)?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+    };
+    entries.map(entry).collect()
+}

@@ -1,0 +1,48 @@
+//! Sealed bundles, as the database knows them: which there are, and since when. Their messages are
+//! in files ([`crate::bundles`]).
+
+use std::ops::Range;
+
+use tocyn_protocol::log::tile::TILE_WIDTH;
+
+use super::{Store, StoreError};
+
+/// A sealed bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BundleRow {
+    pub(super) bundle: i64,
+    pub(super) received_at: i64,
+}
+
+/// Which bundles are sealed: from the first to the last one that the table has. Where it has none,
+/// an empty range that begins with the first bundle of which no message was deleted.
+pub(super) fn sealed(first: Option<i64>, last: Option<i64>, oldest: u64) -> Range<u64> {
+    match (first, last) {
+        (Some(first), Some(last)) => first as u64..last as u64 + 1,
+        _ => {
+            let whole = (oldest - 1).div_ceil(TILE_WIDTH);
+            whole..whole
+        }
+    }
+}
+
+impl Store {
+    /// The bundles that are sealed and kept. If the range is empty, it stands where the first one
+    /// will be.
+    pub async fn sealed(&self) -> Result<Range<u64>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.sealed().await,
+            Self::Postgres(store) => store.sealed().await,
+        }
+    }
+
+    /// Takes note that these bundles are sealed, which must be durable by now, and deletes the blocks
+    /// that lie wholly in sealed ones. Stops at one that does not follow the last one, or
+    /// of which messages were deleted meanwhile. Gives how many it has taken note of.
+    pub async fn put_sealed(&self, bundles: Range<u64>) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.put_sealed(bundles).await,
+            Self::Postgres(store) => store.put_sealed(bundles).await,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Seals what is full in a stopped relay's log, then drops what is before a message, and kills itself
+//! right after a given step: `sealer DATA URL STEP SEQ`. Prints the steps. `URL` may be empty.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tocyn_relay::data_dir::DataDir;
+use tocyn_relay::database::Database;
+use tocyn_relay::log::Log;
+use tocyn_relay::messages::Messages;
+use tocyn_relay::seal::{Step, drop_old, seal};
+use tocyn_relay::store::Store;
+
+#[tokio::main]
+async fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [data, url, last, before] = &args[..] else { panic!("DATA URL STEP SEQ, not {args:?}") };
+    let (last, before): (usize, u64) =
+        (last.parse().expect("a number"), before.parse().expect("a number"));
+    let data = DataDir::new(PathBuf::from(data));
+    let (config, pairing) = (data.config().expect("settings"), data.pairing().expect("a pairing"));
+    let _lock = data.lock().expect("no relay runs");
+    let database = Database::parse(url, data.database_path()).expect("a URL");
+    let store = Store::open(&database, &pairing, config.cell_bytes).await.expect("a database");
+    let key = data.log_key(pairing.relay_name()).expect("a key");
+    let log = Log::open(store.clone(), key, config.cell_bytes).await.expect("a log");
+    log.put_away().await.expect("tiles are put away");
+    let folder = Some(data.log_folder_path());
+    let messages = Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes);
+    let messages = messages.await.expect("a folder");
+    let steps = AtomicUsize::new(0);
+    let observe = |step: Step| {
+        println!("{step:?}");
+        if steps.fetch_add(1, Ordering::Relaxed) + 1 == last {
+            std::process::abort();
+        }
+    };
+    seal(&messages, &observe).await.expect("it is sealed");
+    drop_old(&messages, before, 0, &observe).await.expect("it is dropped");
+}
