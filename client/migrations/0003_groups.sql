@@ -9,19 +9,19 @@ CREATE TABLE trees (
 
 -- Their hashes: 256 consecutive nodes each, fewer at the right edge (c2sp.org/tlog-tiles).
 CREATE TABLE tiles (
-    log_key TEXT    NOT NULL REFERENCES trees (log_key),
+    log_key TEXT    NOT NULL REFERENCES trees (log_key) DEFERRABLE INITIALLY DEFERRED,
     level   INTEGER NOT NULL, -- nodes of the tree at 8 times this level
     tile    INTEGER NOT NULL, -- place in the level, from 0
     hashes  BLOB    NOT NULL, -- 32 bytes for each node
     PRIMARY KEY (log_key, level, tile)
 ) STRICT;
 
--- Signed checkpoints that a member passed on and that were not yet held against the tree.
+-- Signed checkpoints that this wallet was shown, or a member passed on, and that were not yet held
+-- against the tree.
 CREATE TABLE claims (
     id      INTEGER PRIMARY KEY,
     log_key TEXT    NOT NULL,
     note    TEXT    NOT NULL, -- the checkpoint
-    seen_by TEXT    NOT NULL, -- who passed it on first, for people to read
     told    INTEGER NOT NULL DEFAULT 0, -- 1: that the tree is too short for it was told
     UNIQUE (log_key, note)
 ) STRICT;
@@ -33,7 +33,7 @@ CREATE TABLE receipts (
     message_id BLOB    NOT NULL, -- 32 bytes: SHA-256(0x00 || cell)
     proof      TEXT    NOT NULL, -- c2sp.org/tlog-proof
     told       INTEGER NOT NULL DEFAULT 0, -- 1: that the tree is too short for it was told
-    PRIMARY KEY (log_key, seq)
+    PRIMARY KEY (log_key, seq, message_id)
 ) STRICT, WITHOUT ROWID;
 
 -- What relays did wrong.
@@ -54,9 +54,11 @@ CREATE TABLE groups (
     log_key    TEXT    NOT NULL,         -- whose signature the relay's log has
     issuer_url TEXT    NOT NULL,
     relay_urls TEXT    NOT NULL,         -- one a line
+    cell_bytes INTEGER NOT NULL,         -- the relay's
     counter    INTEGER NOT NULL DEFAULT 0, -- of this member's last message
     read_to    INTEGER NOT NULL DEFAULT 0, -- messages of the log that were looked at, or skipped
     skipped    INTEGER NOT NULL DEFAULT 0, -- of those, the ones that were no longer kept
+    excused_to INTEGER NOT NULL DEFAULT 0, -- what is missing before this place is not held against the relay
     duplicates INTEGER NOT NULL DEFAULT 0, -- cells that came again
     spoiled    INTEGER NOT NULL DEFAULT 0  -- cells that only pretend to be of this group, or make no sense
 ) STRICT;

@@ -70,6 +70,13 @@ pub enum Fault {
         /// That of the shorter one.
         after: String,
     },
+    /// It signed one checkpoint in two ways, as only one does that marks whom it shows which.
+    Marked {
+        /// One signed note.
+        first: String,
+        /// The other one.
+        second: String,
+    },
     /// It, or a mirror, served other bytes than those in the log.
     Altered {
         /// That the log has another message there: a c2sp.org/tlog-proof.
@@ -158,6 +165,7 @@ impl Evidence {
             Fault::Forked { .. } => "forked",
             Fault::Unpublished { .. } => "unpublished",
             Fault::RolledBack { .. } => "rolled-back",
+            Fault::Marked { .. } => "marked",
             Fault::Altered { .. } => "altered",
         }
     }
@@ -211,10 +219,22 @@ impl Evidence {
                     return Err(NoEvidence::NoFault("the log did not get shorter"));
                 }
                 Ok(Verdict::Witnessed(format!(
-                    "it signed logs of {} and of {} messages. That the shorter one was shown \
-                     later is the word of who made this file: it has lost messages, or hides them",
+                    "it signed logs of {} and of {} messages. That the shorter one was shown later is \
+                     the word of who made this file. If it was, the relay has lost messages, or \
+                     hides them, or somebody on the way to it has repeated an old answer",
                     before.size, after.size
                 )))
+            }
+            Fault::Marked { first, second } => {
+                let (text, first) = (key.open(first)?, key.bare(first)?);
+                if text != key.open(second)? || first == key.bare(second)? {
+                    return Err(NoEvidence::NoFault("the checkpoints differ, or are the same"));
+                }
+                Ok(Verdict::Proven(
+                    "it signed one checkpoint in two ways. Ed25519 gives one signature, so it does \
+                     this on purpose: to know a reader again by what the reader passes on"
+                        .to_owned(),
+                ))
             }
             Fault::Altered { proof, message_id, served, served_by } => {
                 let proof: SignedProof = proof.parse()?;

@@ -16,7 +16,7 @@ use tocyn_protocol::log::evidence::{EvidenceError, SignedProof};
 use tocyn_protocol::log::note::{NoteError, VerifierKey};
 use tocyn_protocol::relay::ProvenReceipt;
 
-use crate::evidence::{Evidence, Fault, Verdict, to_hex};
+use crate::evidence::{Evidence, Fault, NoEvidence, Verdict, to_hex};
 use crate::keys::Pair;
 use crate::transport::HttpError;
 use crate::wallet::{Wallet, WalletError};
@@ -65,6 +65,20 @@ pub enum LogError {
          elsewhere, and tell the operator"
     )]
     Tiles(String),
+    /// More than can be.
+    #[error(
+        "{url} has signed {more} messages more than this wallet knows of, which is more than is \
+         taken at once: it lies, or is used by more people than this program is made for"
+    )]
+    TooLong {
+        /// Who.
+        url: String,
+        /// Messages.
+        more: u64,
+    },
+    /// What is to show a fault does not show it.
+    #[error("what the relay, or a mirror, hands out contradicts itself: {0}")]
+    NoEvidence(#[from] NoEvidence),
     /// No answer.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -79,8 +93,7 @@ impl LogError {
         let evidence = Evidence::new(key, fault);
         let verdict = match evidence.verify() {
             Ok(verdict) => verdict,
-            // What was shown does not even fit itself, so it proves nothing.
-            Err(error) => Verdict::Witnessed(error.to_string()),
+            Err(error) => return error.into(),
         };
         match wallet.keep_evidence(&evidence, &verdict).await {
             Ok(file) => Self::Fault { verdict, evidence: Box::new(evidence), file },
@@ -109,7 +122,11 @@ pub async fn check_receipt(
     let shown = proven.verify(key)?;
     let note = proven.proof.parse::<SignedProof>().map_err(NoteError::from);
     let note = note.map_err(EvidenceError::from)?.checkpoint;
-    hold_receipt(wallet, key, proven).await?;
+    if !hold_receipt(wallet, key, proven).await? && wallet.checked_log(key).await?.is_some() {
+        // The tree is too short yet: it is held against it later.
+        let (_, bare) = Checkpoint::open_bare(&note, key).map_err(EvidenceError::from)?;
+        wallet.add_claim(key, &bare).await?;
+    }
     let Some(known_note) = wallet.known_log(pair, key).await?.checkpoint else {
         return Ok(wallet.keep_checkpoint(pair, &note).await?);
     };

@@ -8,9 +8,11 @@
 //!
 //! The checkpoint is replaced last, in one step, so that whatever it names is there.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use futures_util::TryStreamExt;
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::note::NoteError;
@@ -18,11 +20,12 @@ use tocyn_protocol::log::tile::{
     Content, TILE_WIDTH, Tile, decode_hashes, encode_hashes, put_entry,
 };
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
+use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::relay::{MessageId, RelayInfo};
 
-use crate::log::files::{CHECKPOINT_PATH, LogFiles, TileSource};
-use crate::log::follow::grow;
-use crate::log::nodes;
+use crate::log::files::{CHECKPOINT_PATH, LogFiles, TileSource, entries};
+use crate::log::follow::{add, check_growth, leaf_tiles};
+use crate::log::{LogError, nodes};
 use crate::relay::INFO_PATH;
 use crate::transport::HttpError;
 
@@ -38,6 +41,9 @@ pub enum MirrorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another run.
+    #[error("{0} is being written by another `tocyn mirror`")]
+    InUse(PathBuf),
     /// What is in the folder is no copy of a log.
     #[error("{path} is no file of a mirror ({error}); give an empty folder, or remove it")]
     Damaged {
@@ -74,9 +80,20 @@ pub enum MirrorError {
     /// A message that is not the one in the tree.
     #[error("the relay hands out another message {0} than is in its log; the copy stays as it is")]
     Altered(u64),
-    /// The relay does not answer.
+    /// The relay's log cannot be had.
     #[error(transparent)]
-    Http(#[from] HttpError),
+    Log(#[from] LogError),
+}
+
+impl From<HttpError> for MirrorError {
+    fn from(error: HttpError) -> Self {
+        LogError::from(error).into()
+    }
+}
+
+fn is_gone(error: &HttpError) -> bool {
+    let HttpError::Refused { problem, .. } = error else { return false };
+    problem.problem_type() == Some(ProblemType::CursorGone)
 }
 
 /// What is in the folder.
@@ -112,6 +129,7 @@ impl Mirror {
 
     /// Fetches what is new and checks it.
     pub async fn update(&self, relay: &LogFiles) -> Result<Mirrored, MirrorError> {
+        let _lock = self.lock()?;
         let mut info = relay.info().await?;
         let note = relay.checkpoint().await?;
         let shown = Checkpoint::open(&note, &info.log_key)?;
@@ -127,10 +145,11 @@ impl Mirror {
         if shown.size < old_size {
             return Err(not_on);
         }
-        grow(tree, relay, shown.size).await.map_err(|error| match error {
-            crate::log::LogError::Http(error) => error.into(),
-            _ => MirrorError::Other { here: old_size, there: shown.size },
-        })?;
+        check_growth(old_size, shown.size, relay)?;
+        let mut tiles = leaf_tiles(relay, old_size, shown.size);
+        while let Some((tile, hashes)) = tiles.try_next().await? {
+            add(tree, tile, hashes);
+        }
         let edge = Edge::new(shown.size, tree);
         if edge.is_none_or(|edge| edge.root() != shown.root) {
             return Err(not_on);
@@ -138,9 +157,9 @@ impl Mirror {
         // Bundles are whole: one that has lost its first messages is passed over.
         let oldest = match here {
             Some(here) => here.oldest,
-            None => ((info.oldest - 1).div_ceil(TILE_WIDTH) * TILE_WIDTH).min(shown.size) + 1,
+            None => (info.oldest - 1).div_ceil(TILE_WIDTH) * TILE_WIDTH + 1,
         };
-        self.fetch_bundles(relay, tree, old_size.max(oldest - 1)).await?;
+        let oldest = self.fetch_bundles(relay, tree, old_size, oldest).await?.min(shown.size + 1);
         for (tile, hashes) in nodes::changed_tiles(tree, old_size).unwrap_or_default() {
             self.write(&tile.to_string(), &encode_hashes(&hashes))?;
         }
@@ -151,17 +170,27 @@ impl Mirror {
         Ok(Mirrored { oldest, size: shown.size, new: shown.size - old_size })
     }
 
+    /// Fetches the bundles that are new, or longer than they were; gives the first message of those that
+    /// are here without a gap.
     async fn fetch_bundles(
         &self,
         relay: &LogFiles,
         tree: &Tree,
-        from: u64,
-    ) -> Result<(), MirrorError> {
-        for index in from / TILE_WIDTH..tree.size().div_ceil(TILE_WIDTH) {
+        old_size: u64,
+        mut oldest: u64,
+    ) -> Result<u64, MirrorError> {
+        for index in old_size.max(oldest - 1) / TILE_WIDTH..tree.size().div_ceil(TILE_WIDTH) {
             let bundle = Tile::in_tree(Content::Entries, index, tree.size());
-            let Some(bundle) = bundle else { continue };
+            let Some(bundle) = bundle.filter(|bundle| bundle.start() + 1 >= oldest) else {
+                continue;
+            };
+            let Some(cells) = self.fetch_bundle(relay, bundle, old_size).await? else {
+                // Some of its cells can no longer be had.
+                oldest = (index + 1) * TILE_WIDTH + 1;
+                continue;
+            };
             let mut bytes = Vec::new();
-            for (place, cell) in (bundle.start()..).zip(relay.cells(bundle).await?) {
+            for (place, cell) in (bundle.start()..).zip(cells) {
                 let leaf = tree.node(0, place).map(MessageId::from);
                 if leaf != Some(MessageId::of(&cell)) {
                     return Err(MirrorError::Altered(place + 1));
@@ -170,7 +199,35 @@ impl Mirror {
             }
             self.write(&bundle.to_string(), &bytes)?;
         }
-        Ok(())
+        Ok(oldest)
+    }
+
+    /// The cells of a bundle. Where its first ones are gone at the relay, but are here, the rest.
+    async fn fetch_bundle(
+        &self,
+        relay: &LogFiles,
+        bundle: Tile,
+        old_size: u64,
+    ) -> Result<Option<Vec<Vec<u8>>>, MirrorError> {
+        match relay.cells(bundle).await {
+            Err(error) if is_gone(&error) => {}
+            cells => return Ok(Some(cells?)),
+        }
+        let Some(here) = Tile::in_tree(Content::Entries, bundle.index, old_size) else {
+            return Ok(None);
+        };
+        let bytes = self.read(&here.to_string())?.unwrap_or_default();
+        let mut cells =
+            entries(&bytes).ok_or_else(|| self.damaged(&here.to_string(), "it breaks off"))?;
+        let number = usize::from(bundle.width).saturating_sub(cells.len());
+        let after = bundle.start() + cells.len() as u64;
+        match relay.cells_after(after, number).await {
+            Err(error) if is_gone(&error) => Ok(None),
+            rest => {
+                cells.extend(rest?);
+                Ok(Some(cells))
+            }
+        }
     }
 
     /// Partial tiles that a full one has replaced. Readers that want them take the full one.
@@ -192,6 +249,21 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    /// So that two runs do not write into one folder.
+    fn lock(&self) -> Result<File, MirrorError> {
+        let path = self.dir.join("lock");
+        let open = || {
+            std::fs::create_dir_all(&self.dir)?;
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true).open(&path)
+        };
+        let file = open().map_err(|source| MirrorError::Io { path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(_) => Err(MirrorError::InUse(self.dir.clone())),
+        }
     }
 
     fn info(&self) -> Result<Option<RelayInfo>, MirrorError> {

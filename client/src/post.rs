@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
+use tocyn_protocol::log::evidence::EvidenceError;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::redemption::BoundToken;
@@ -79,6 +80,12 @@ pub enum PostError {
         /// The one in the receipt.
         got: MessageId,
     },
+    /// The receipt proves nothing. Message and token are in the wallet.
+    #[error(
+        "the relay's receipt does not prove that the message is in its log: {0}. Message and token \
+         are kept; `tocyn post --resume` asks for another receipt"
+    )]
+    Unproven(EvidenceError),
     /// There is a receipt that the relay does not keep to, or may not keep to. The token is spent.
     #[error("posted as number {seq}, but the relay is at fault: {error}")]
     Log {
@@ -185,6 +192,8 @@ pub async fn resume(
     for reserved in wallet.reserved(&pair).await? {
         let (id, is_shown) = (reserved.message_id, shows.contains(&reserved.key));
         let result = match unclear {
+            // What waits to go to a group is given up by leaving the group.
+            Unclear::GiveUp if reserved.is_to_group => continue,
             Unclear::GiveUp => {
                 wallet.give_up(&pair, &reserved.token).await?;
                 resumed.push(Resumed::GivenUp(id));
@@ -197,8 +206,8 @@ pub async fn resume(
             Unclear::Keep => Err(PostError::Unclear),
             Unclear::PayAgain => {
                 let result = post(wallet, relay, info, &reserved.cell, now).await;
-                // The message is with its new token now, whatever came of it.
-                if !matches!(result, Err(PostError::NoToken { .. } | PostError::CellSize { .. })) {
+                // Once it is with its new token, whatever came of it, the old one can go.
+                if is_with_another_token(&result) {
                     wallet.give_up(&pair, &reserved.token).await?;
                 }
                 result
@@ -211,6 +220,15 @@ pub async fn resume(
         });
     }
     Ok(resumed)
+}
+
+fn is_with_another_token<T>(result: &Result<T, PostError>) -> bool {
+    use PostError::{Disputed, Log, Refused, Unknown, Unproven, WrongReceipt};
+    match result {
+        Ok(_) | Err(Unknown(_) | Refused(_) | Disputed | Unproven(_) | WrongReceipt { .. }) => true,
+        Err(Log { .. }) => true,
+        Err(_) => false,
+    }
 }
 
 /// Sends a reserved token with its message until the outcome is known, and books it.
@@ -232,6 +250,11 @@ async fn pay(
                 });
             }
             Ok(proven) => {
+                if let Err(error) = proven.verify(log_key) {
+                    let error = PostError::Unproven(error);
+                    wallet.keep_fault(log_key, &error.to_string(), None).await?;
+                    return Err(error);
+                }
                 wallet.spend(pair, &reserved.token, &proven).await?;
                 let seq = proven.receipt.seq;
                 let checked = check_receipt(wallet, pair, log_key, &proven).await;

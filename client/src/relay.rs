@@ -58,6 +58,11 @@ impl RelayClient {
         LogFiles::of_relay(self.url.clone(), self.reads.clone())
     }
 
+    /// The same, over the connection that messages are posted on.
+    pub(crate) fn log_files_for_posts(&self) -> LogFiles {
+        LogFiles::of_relay(self.url.clone(), self.posts.clone())
+    }
+
     /// Posts a cell. Safe to repeat with the same token: the relay stores it once.
     pub async fn post(
         &self,

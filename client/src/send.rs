@@ -8,7 +8,9 @@ use tocyn_protocol::relay::RelayInfo;
 use crate::group::cell::CellKeys;
 use crate::group::message::{Content, Message, SeenKey};
 use crate::group::parts::{self, TooLong};
-use crate::keys::{KeysError, shown};
+use crate::keys::{KeysError, Pair, check_seen, check_unchanged};
+use crate::log::LogError;
+use crate::log::follow::newest;
 use crate::post::{PostError, deliver};
 use crate::relay::RelayClient;
 use crate::wallet::{Group, Wallet, WalletError};
@@ -22,7 +24,21 @@ pub enum SendError {
     TooLong(#[from] TooLong),
     /// The relay's cells are too small for anything.
     #[error("this relay's cells of {0} bytes are too small for messages to groups")]
-    SmallCells(u64),
+    SmallCells(u16),
+    /// Cells of another size would mark who was told of it, and nobody might take them.
+    #[error(
+        "the relay says that its cells have {shown} bytes, and the invite says {known}; nothing was \
+         saved or sent. Ask the others what they see with `tocyn info`"
+    )]
+    OtherCells {
+        /// As the relay says.
+        shown: u64,
+        /// As the invite says.
+        known: u16,
+    },
+    /// The relay's log.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The relay's keys cannot be trusted.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -52,36 +68,47 @@ pub struct Composed {
     pub cells: Vec<Vec<u8>>,
 }
 
-/// Signs a message that answers to all that this member has seen.
+/// Signs a message that answers to all that this member has seen. It passes on the relay's checkpoint
+/// of now, asked for over the connection that posts, so that it tells the relay no more than the post
+/// does; and the keys of this member's tokens, which issuer and relay have both shown.
 pub async fn compose(
     wallet: &Wallet,
     group: &Group,
+    relay: &RelayClient,
     info: &RelayInfo,
     body: Vec<u8>,
     now: u64,
 ) -> Result<Composed, SendError> {
-    let cell_bytes = info.cell_bytes as usize;
-    if parts::capacity(cell_bytes) == 0 {
-        return Err(SendError::SmallCells(info.cell_bytes));
+    let cell_bytes = group.invite.cell_bytes;
+    if info.cell_bytes != u64::from(cell_bytes) {
+        return Err(SendError::OtherCells { shown: info.cell_bytes, known: cell_bytes });
     }
-    let token_keys = shown(info)?.into_iter().map(|shown| SeenKey {
-        epoch: shown.epoch,
-        not_before: shown.not_before,
-        key_id: shown.key.token_key_id().0,
+    if parts::capacity(cell_bytes.into()) == 0 {
+        return Err(SendError::SmallCells(cell_bytes));
+    }
+    let pair = Pair::of(relay, info);
+    let bought = wallet.keys(&pair).await?;
+    check_seen(&check_unchanged(info, &bought)?, &wallet.seen_keys(group.log_key()).await?)?;
+    let (_, note) = newest(&relay.log_files_for_posts(), group.log_key()).await?;
+    wallet.add_claim(group.log_key(), &note).await?;
+    let token_keys = bought.iter().filter(|key| key.not_after > now).map(|key| SeenKey {
+        epoch: key.epoch,
+        not_before: key.not_before,
+        key_id: key.key.token_key_id().0,
     });
     let content = Content {
         counter: group.counter + 1,
         time: now,
         name: group.own_name.clone(),
         parents: wallet.heads(group).await?,
-        checkpoint: wallet.newest_note(group.log_key()).await?,
+        checkpoint: Some(note),
         token_keys: token_keys.collect(),
         body,
     };
     let bytes = content.encode(group.author.author());
     let keys = CellKeys::new(&group.invite.secret, group.log_key());
     let rng = &mut UnwrapErr(SysRng);
-    let parts = parts::split(&bytes, &group.author, &group.group_id(), cell_bytes)?;
+    let parts = parts::split(&bytes, &group.author, &group.group_id(), cell_bytes.into())?;
     let cells = parts.iter().map(|part| keys.seal(part, rng)).collect();
     Ok(Composed { message: Message::decode(&bytes).map_err(WalletError::from)?, cells })
 }

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tocyn_protocol::log::evidence::SignedProof;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
-use tocyn_protocol::problem::{Problem, ProblemType};
-use tocyn_protocol::relay::{MessageId, RelayInfo};
+use tocyn_protocol::problem::ProblemType;
+use tocyn_protocol::relay::{MessageId, RelayInfo, RetentionInfo};
 
 use crate::evidence::Fault;
 use crate::group::cell::CellKeys;
@@ -42,6 +42,30 @@ pub enum SyncError {
         shown: String,
         /// The group's.
         known: String,
+    },
+    /// The relay says that messages are gone which it should still keep.
+    #[error(
+        "{url} says that the messages before {next} are gone, but by its own rules it should still \
+         keep some of them: it hides them, or its operator had to drop them. `tocyn sync \
+         --accept-gone` goes on without them", next = first + 1
+    )]
+    GoneTooSoon {
+        /// Who was asked.
+        url: String,
+        /// Messages before the first that is there.
+        first: u64,
+    },
+    /// A mirror that lacks what is needed next.
+    #[error(
+        "the copy at {url} begins with message {oldest}, and {next} is needed next; read from the relay"
+    )]
+    MirrorBegins {
+        /// Who was asked.
+        url: String,
+        /// The first message that it has.
+        oldest: u64,
+        /// The one that is needed.
+        next: u64,
     },
     /// Fewer messages came than were signed.
     #[error("{url} has signed {size} messages and hands out {got}: it withholds the rest")]
@@ -85,13 +109,22 @@ pub struct Synced {
     pub faults: Vec<LogError>,
 }
 
+/// How to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Fetch everything again, so that what is asked for does not tell who asks.
+    pub resync: bool,
+    /// Go on although the relay says that messages are gone which it should still keep.
+    pub accept_gone: bool,
+}
+
 /// Reads what is new for all groups at the relay with this key, and holds everything that its
 /// members say they were shown against its log.
 pub async fn sync(
     wallet: &Wallet,
     source: &Source<'_>,
     key: &VerifierKey,
-    resync: bool,
+    options: Options,
     now: u64,
 ) -> Result<Synced, SyncError> {
     let files = match source {
@@ -106,59 +139,115 @@ pub async fn sync(
         let (shown, known) = (info.log_key.to_string(), key.to_string());
         return Err(SyncError::OtherLog { url: files.url().to_string(), shown, known });
     }
-    let followed = follow(wallet, &files, key, now).await?;
+    let followed = follow(wallet, &files, key, options.resync, now).await?;
     let mut groups = wallet.groups().await?;
     groups.retain(|group| group.log_key() == key);
-    if resync {
+    if options.resync {
         wallet.read_again(&mut groups).await?;
     }
-    let mut sifting = Sifting {
-        wallet,
-        key,
-        keys: groups.iter().map(|group| CellKeys::new(&group.invite.secret, key)).collect(),
-        ids: groups.iter().map(Group::group_id).collect(),
-        groups,
-        before: followed.before,
-        served_by: files.url().to_string(),
+    let mut messages = 0;
+    for group in &groups {
+        messages += wallet.join_again(group).await?;
+    }
+    let mut reading = Reading {
+        sifting: Sifting {
+            wallet,
+            key,
+            keys: groups.iter().map(|group| CellKeys::new(&group.invite.secret, key)).collect(),
+            ids: groups.iter().map(Group::group_id).collect(),
+            groups,
+            before: followed.before,
+            served_by: files.url().to_string(),
+        },
+        cells: Cells::new(source, &info),
+        size: followed.size,
+        accept_gone: options.accept_gone,
+        now,
     };
-    let (mut cells, mut messages) = (0, 0);
-    let mut at = Cells::new(source, &files, &info);
-    while let Some(from) = sifting.next(followed.size) {
-        let came = match at.after(from, followed.size).await {
-            Err(SyncError::Log(LogError::Http(HttpError::Refused { problem, .. })))
-            | Err(SyncError::Read(ReadError::Http(HttpError::Refused { problem, .. })))
+    let read = reading.read().await;
+    // Also where reading broke off: what the tree shows by now must not wait.
+    let faults = hold_claims(wallet, &files, key).await?;
+    let (cells, new) = read?;
+    Ok(Synced { size: followed.size, cells, messages: messages + new, faults })
+}
+
+/// Reading up to a place in the log.
+struct Reading<'a> {
+    sifting: Sifting<'a>,
+    cells: Cells<'a>,
+    size: u64,
+    accept_gone: bool,
+    now: u64,
+}
+
+impl Reading<'_> {
+    /// Gives how many cells came, and how many messages are new.
+    async fn read(&mut self) -> Result<(u64, u64), SyncError> {
+        let (mut cells, mut messages) = (0, 0);
+        while let Some(from) = self.sifting.next(self.size) {
+            let came = match self.cells.after(from, self.size).await {
+                Err(error) => {
+                    self.skip(from, error).await?;
+                    continue;
+                }
+                Ok(came) => came,
+            };
+            if came.is_empty() {
+                let (url, size) = (self.sifting.served_by.clone(), self.size);
+                return Err(SyncError::Withheld { url, size, got: from });
+            }
+            cells += came.len() as u64;
+            messages += self.sifting.sift(from, &came).await?;
+        }
+        Ok((cells, messages))
+    }
+
+    /// Passes over what the relay says is gone, if it may be. What is gone cannot be had; that it is,
+    /// is said.
+    async fn skip(&mut self, from: u64, error: SyncError) -> Result<(), SyncError> {
+        let oldest = match &error {
+            SyncError::Log(LogError::Http(HttpError::Refused { problem, .. }))
+            | SyncError::Read(ReadError::Http(HttpError::Refused { problem, .. }))
                 if problem.problem_type() == Some(ProblemType::CursorGone) =>
             {
-                // What is gone cannot be had; that it is, is said.
-                let first = problem.oldest.unwrap_or(info.oldest).max(from + 2) - 1;
-                wallet.skip_to(&mut sifting.groups, first.min(followed.size)).await?;
-                at = Cells::new(source, &files, &info);
-                continue;
+                problem.oldest.unwrap_or(self.cells.info.oldest)
             }
-            came => came?,
+            _ => return Err(error),
         };
-        if came.is_empty() {
-            let url = files.url().to_string();
-            return Err(SyncError::Withheld { url, size: followed.size, got: from });
+        let first = (oldest.max(from + 2) - 1).min(self.size);
+        if !self.accept_gone && self.should_be_kept(first) {
+            return Err(SyncError::GoneTooSoon { url: self.sifting.served_by.clone(), first });
         }
-        cells += came.len() as u64;
-        messages += sifting.sift(from, &came).await?;
+        self.sifting.wallet.skip_to(&mut self.sifting.groups, first).await?;
+        self.cells.reader = None;
+        Ok(())
     }
-    let faults = hold_claims(wallet, &files, key).await?;
-    Ok(Synced { size: followed.size, cells, messages, faults })
+
+    /// Whether the relay, by its own word, still keeps some of the messages before this one: those
+    /// that came since the last look.
+    fn should_be_kept(&self, first: u64) -> bool {
+        let Some(before) = self.sifting.before.as_ref().filter(|log| log.size < first) else {
+            return false;
+        };
+        let RetentionInfo { max_age_seconds, max_bytes } = self.cells.info.retention;
+        let bytes = (self.size - before.size).saturating_mul(self.cells.info.cell_bytes);
+        let age = self.now.saturating_sub(before.synced_at);
+        (max_age_seconds == 0 || age < max_age_seconds) && (max_bytes == 0 || bytes < max_bytes)
+    }
 }
 
 /// The cells after a place in the log, in pieces that do not cross the border of a bundle.
 struct Cells<'a> {
     source: &'a Source<'a>,
-    files: &'a LogFiles,
     info: &'a RelayInfo,
     reader: Option<Reader<'a>>,
+    /// What came after cells that were given out first.
+    failed: Option<ReadError>,
 }
 
 impl<'a> Cells<'a> {
-    fn new(source: &'a Source<'a>, files: &'a LogFiles, info: &'a RelayInfo) -> Self {
-        Self { source, files, info, reader: None }
+    fn new(source: &'a Source<'a>, info: &'a RelayInfo) -> Self {
+        Self { source, info, reader: None, failed: None }
     }
 
     /// Empty where there are no more.
@@ -167,7 +256,8 @@ impl<'a> Cells<'a> {
         match self.source {
             Source::Mirror(files) => {
                 if from + 1 < self.info.oldest {
-                    return Err(gone(self.files, self.info.oldest).into());
+                    let (url, oldest) = (files.url().to_string(), self.info.oldest);
+                    return Err(SyncError::MirrorBegins { url, oldest, next: from + 1 });
                 }
                 let bundle = Tile::in_tree(Content::Entries, from / TILE_WIDTH, size);
                 let Some(bundle) = bundle else { return Ok(Vec::new()) };
@@ -175,27 +265,28 @@ impl<'a> Cells<'a> {
                 Ok(cells.split_off((from % TILE_WIDTH) as usize))
             }
             Source::Relay(relay) => {
+                if let Some(error) = self.failed.take() {
+                    return Err(error.into());
+                }
                 let range = Range { after: Some(from), limit: Some(size - from), follow: false };
                 let reader =
                     self.reader.get_or_insert_with(|| Reader::new(relay, self.info, range));
                 let mut cells = Vec::new();
                 while from + (cells.len() as u64) < end {
-                    let Some((_, cell)) = reader.next().await? else { break };
-                    cells.push(cell);
+                    match reader.next().await {
+                        Ok(Some((_, cell))) => cells.push(cell),
+                        Ok(None) => break,
+                        Err(error) if cells.is_empty() => return Err(error.into()),
+                        Err(error) => {
+                            self.failed = Some(error);
+                            break;
+                        }
+                    }
                 }
                 Ok(cells)
             }
         }
     }
-}
-
-/// What a mirror, which has only files, would say if it could.
-fn gone(files: &LogFiles, oldest: u64) -> HttpError {
-    let mut problem =
-        Problem::new(ProblemType::CursorGone, format!("the mirror begins with message {oldest}"));
-    problem.oldest = Some(oldest);
-    let url = files.url().to_string();
-    HttpError::Refused { url, problem: Box::new(problem), retry_after: None }
 }
 
 /// Finds the groups' cells.

@@ -165,17 +165,15 @@ impl Wallet {
     ) -> Result<String, WalletError> {
         let (text, key) = (evidence.to_json(), &evidence.log_key);
         let hash = MessageId::of(text.as_bytes()).to_string();
+        let name = &key.name()[..key.name().len().min(64)];
         let dir = self.dir.join("evidence");
-        let path = dir.join(format!("{}-{}-{}.json", key.name(), evidence.kind(), &hash[..8]));
-        let io = |source| WalletError::Io { path: path.clone(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let mut file = options.open(&path).map_err(io)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        let path = dir.join(format!("{name}-{}-{}.json", evidence.kind(), &hash[..16]));
         let shown = path.display().to_string();
-        self.keep_fault(key, &verdict.to_string(), Some(&shown)).await?;
-        Ok(shown)
+        let written = write_once(&dir, &path, text.as_bytes());
+        // Also where the disk is full it is known that there was something.
+        let file = written.is_ok().then_some(shown.as_str());
+        self.keep_fault(key, &verdict.to_string(), file).await?;
+        written.map(|()| shown).map_err(|source| WalletError::Io { path, source })
     }
 
     /// Writes what is in the log into the file, and closes it.
@@ -349,6 +347,16 @@ impl Wallet {
             })
             .collect()
     }
+}
+
+/// Writes a file whose name says what is in it, for good.
+fn write_once(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?; // mode 0600
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
 }
 
 /// Adds to the numbers of tokens that are gone.

@@ -14,7 +14,7 @@ use tocyn_client::log::files::LogFiles;
 use tocyn_client::relay::RelayClient;
 use tocyn_client::request::request;
 use tocyn_client::send::{SendError, compose, queue, send_waiting};
-use tocyn_client::sync::{Source, SyncError, Synced, sync};
+use tocyn_client::sync::{Options, Source, SyncError, Synced, sync};
 use tocyn_client::transport::Transport;
 use tocyn_client::wallet::{FaultFound, Group, GroupHealth, NewGroup, StoredMessage, Wallet};
 use tocyn_protocol::relay::RelayInfo;
@@ -37,6 +37,7 @@ pub async fn new_group(name: &str, issuer_url: &str, relay_url: &str) -> Invite 
         secret: GroupSecret::generate(&mut UnwrapErr(SysRng)),
         name: name.to_owned(),
         log_key: info.log_key,
+        cell_bytes: info.cell_bytes as u16,
         issuer: issuer_url.parse().expect("a URL"),
         relays: vec![relay_url.parse().expect("a URL")],
     }
@@ -104,7 +105,8 @@ impl Member {
         let wallet = self.wallet().await;
         let group = self.group(&wallet).await;
         let (relay, info) = self.relay().await;
-        let composed = compose(&wallet, &group, &info, text.as_bytes().to_vec(), now).await?;
+        let composed =
+            compose(&wallet, &group, &relay, &info, text.as_bytes().to_vec(), now).await?;
         queue(&wallet, &group, &composed).await?;
         let sent = send_waiting(&wallet, &relay, &info, &group, now).await;
         wallet.close().await;
@@ -123,25 +125,20 @@ impl Member {
 
     /// Reads what is new.
     pub async fn sync(&self, now: u64) -> Result<Synced, SyncError> {
-        self.sync_from(&Source::Relay(&relay(&self.relay_url)), false, now).await
+        self.sync_from(&Source::Relay(&relay(&self.relay_url)), now).await
     }
 
     /// Reads from a mirror.
     pub async fn sync_mirror(&self, url: &str, now: u64) -> Result<Synced, SyncError> {
         let url = url.parse().expect("a URL");
         let files = LogFiles::of_mirror(&Transport::default(), url).expect("a plain client");
-        self.sync_from(&Source::Mirror(&files), false, now).await
+        self.sync_from(&Source::Mirror(&files), now).await
     }
 
     /// Reads.
-    pub async fn sync_from(
-        &self,
-        source: &Source<'_>,
-        resync: bool,
-        now: u64,
-    ) -> Result<Synced, SyncError> {
+    pub async fn sync_from(&self, source: &Source<'_>, now: u64) -> Result<Synced, SyncError> {
         let wallet = self.wallet().await;
-        let synced = sync(&wallet, source, &self.invite.log_key, resync, now).await;
+        let synced = sync(&wallet, source, &self.invite.log_key, Options::default(), now).await;
         wallet.close().await;
         synced
     }

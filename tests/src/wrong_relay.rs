@@ -18,6 +18,7 @@ use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::log::proof::InclusionProof;
 use tocyn_protocol::log::tile::{Content, TILE_HEIGHT, Tile, encode_hashes, put_entry};
 use tocyn_protocol::log::tree::{Edge, Nodes, Tree};
+use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, RelayInfo};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -36,6 +37,8 @@ pub enum Rule {
     Drop,
     /// Into none, but the sender gets a receipt that looks good.
     OnlyAcknowledge,
+    /// Into none, and the sender gets a receipt whose proof is none.
+    BadReceipt,
     /// Into none for now: [`WrongRelay::release`] puts them in.
     HoldBack,
     /// Into every view, twice.
@@ -53,6 +56,8 @@ pub struct View {
     pub info: Option<fn(&mut RelayInfo)>,
     /// Whether checkpoints are signed with a key that is not the log's.
     pub other_key: bool,
+    /// Messages before this one are said to be gone.
+    pub oldest: Option<u64>,
 }
 
 struct Shared {
@@ -212,7 +217,7 @@ async fn tile(State(at): State<At>, UrlPath(path): UrlPath<String>) -> Response 
     }
 }
 
-async fn read(State(at): State<At>, RawQuery(query): RawQuery) -> Vec<u8> {
+async fn read(State(at): State<At>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let number = |name: &str| {
         let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
@@ -220,9 +225,16 @@ async fn read(State(at): State<At>, RawQuery(query): RawQuery) -> Vec<u8> {
     };
     let view = at.shared.views()[at.view].clone();
     let after = number("after").unwrap_or(0);
+    if let Some(oldest) = view.oldest.filter(|oldest| (after as u64) < oldest - 1) {
+        let mut problem = Problem::new(ProblemType::CursorGone, "they are gone");
+        problem.oldest = Some(oldest);
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        return (StatusCode::GONE, kind, serde_json::to_vec(&problem).expect("plain data"))
+            .into_response();
+    }
     let end = number("limit").map_or(view.cells.len(), |limit| view.cells.len().min(after + limit));
     let frame = |n: usize| [&(n as u64 + 1).to_be_bytes()[..], view.served(n)].concat();
-    (after..end).flat_map(frame).collect()
+    (after..end).flat_map(frame).collect::<Vec<u8>>().into_response()
 }
 
 async fn post(State(at): State<At>, headers: HeaderMap, cell: Bytes) -> Response {
@@ -249,7 +261,7 @@ async fn post(State(at): State<At>, headers: HeaderMap, cell: Bytes) -> Response
         Rule::Publish => (everywhere, 1),
         Rule::Twice => (everywhere, 2),
         Rule::OnlyTo(views) => (views.clone(), 1),
-        Rule::Drop | Rule::OnlyAcknowledge | Rule::HoldBack => (Vec::new(), 0),
+        Rule::Drop | Rule::OnlyAcknowledge | Rule::BadReceipt | Rule::HoldBack => (Vec::new(), 0),
     };
     for view in &into {
         (0..times).for_each(|_| views[*view].cells.push(cell.to_vec()));
@@ -263,6 +275,9 @@ async fn post(State(at): State<At>, headers: HeaderMap, cell: Bytes) -> Response
     if !into.contains(&at.view) {
         view.cells.push(cell.to_vec());
     }
-    let receipt = view.receipt(view.cells.len() - 1, &at.shared.key);
+    let mut receipt = view.receipt(view.cells.len() - 1, &at.shared.key);
+    if rule == Rule::BadReceipt {
+        receipt.proof = "trust me".to_owned();
+    }
     (StatusCode::CREATED, axum::Json(receipt)).into_response()
 }

@@ -147,3 +147,47 @@ fn other_files_are_refused() {
     let newer = evidence.to_json().replace("\"tocyn_evidence\": 1", "\"tocyn_evidence\": 2");
     assert!(Evidence::from_json(newer.as_bytes()).unwrap_err().to_string().contains("newer"));
 }
+
+/// Another good signature of the same text, as only one makes who wants to: with a nonce of its own.
+fn signed_again(key: &LogKey, note: &str) -> String {
+    use curve25519_dalek::{EdwardsPoint, Scalar};
+    use sha2::{Digest, Sha512};
+    let secret = key.to_secret_text();
+    let seed = BASE64.decode(secret.splitn(5, '+').nth(4).unwrap()).unwrap();
+    let hash: [u8; 64] = Sha512::digest(&seed[1..]).into();
+    let mut scalar: [u8; 32] = hash[..32].try_into().unwrap();
+    (scalar[0], scalar[31]) = (scalar[0] & 248, scalar[31] & 63 | 64);
+    let (scalar, nonce) = (Scalar::from_bytes_mod_order(scalar), Scalar::from(123_456_789u64));
+    let compressed = |scalar: &Scalar| EdwardsPoint::mul_base(scalar).compress().to_bytes();
+    let (text, line) = note.split_once("\n\n").unwrap();
+    let text = format!("{text}\n");
+    let (r, public) = (compressed(&nonce), compressed(&scalar));
+    let challenge: [u8; 64] =
+        Sha512::new().chain_update(r).chain_update(public).chain_update(&text).finalize().into();
+    let s = nonce + Scalar::from_bytes_mod_order_wide(&challenge) * scalar;
+    let (start, old) = line.trim_end().rsplit_once(' ').unwrap();
+    let id = &BASE64.decode(old).unwrap()[..4];
+    format!("{text}\n{start} {}\n", BASE64.encode([id, &r, s.as_bytes()].concat()))
+}
+
+#[test]
+fn one_checkpoint_signed_in_two_ways_is_proven() {
+    let key = key();
+    let note = log(&key, &["a", "b"]).note;
+    let again = signed_again(&key, &note);
+    assert_ne!(again, note);
+    assert_eq!(Checkpoint::open(&again, &key.verifier()), Checkpoint::open(&note, &key.verifier()));
+    let marked = |first: &str, second: &str| Fault::Marked {
+        first: first.to_owned(),
+        second: second.to_owned(),
+    };
+    assert!(matches!(verify(&key, marked(&note, &again)), Ok(Verdict::Proven(_))));
+    let other = log(&key, &["a", "c"]).note;
+    for (first, second) in [(&note, &note), (&note, &other)] {
+        let fault = verify(&key, marked(first, second));
+        assert!(matches!(fault, Err(NoEvidence::NoFault(_))), "{fault:?}");
+    }
+    // Lines of others are not what counts.
+    let witnessed = format!("{note}\u{2014} witness AAAAAAAA\n");
+    assert!(matches!(verify(&key, marked(&note, &witnessed)), Err(NoEvidence::NoFault(_))));
+}

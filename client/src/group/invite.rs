@@ -7,6 +7,7 @@
 //! name          2  + the group's name, UTF-8
 //! verifier key  2  + whose signature the relay's log has, as NAME+ID+KEY
 //! issuer        2  + its URL, UTF-8
+//! cell bytes    2  of the relay
 //! relays        1  + for each 2 and its URL, UTF-8
 //! check         4  the first bytes of the SHA-256 of all of the above
 //! ```
@@ -46,6 +47,8 @@ pub struct Invite {
     pub log_key: VerifierKey,
     /// Where its tokens are to be had.
     pub issuer: ServiceUrl,
+    /// The exact size of the relay's cells.
+    pub cell_bytes: u16,
     /// Where the relay is: at least one address.
     pub relays: Vec<ServiceUrl>,
 }
@@ -63,6 +66,7 @@ impl Invite {
         put_u16_bytes(&mut out, self.name.as_bytes());
         put_u16_bytes(&mut out, self.log_key.to_string().as_bytes());
         put_u16_bytes(&mut out, self.issuer.to_string().as_bytes());
+        out.extend(self.cell_bytes.to_be_bytes());
         let relays = &self.relays[..self.relays.len().min(MAX_RELAYS)];
         out.push(relays.len() as u8);
         relays.iter().for_each(|url| put_u16_bytes(&mut out, url.to_string().as_bytes()));
@@ -103,7 +107,7 @@ impl FromStr for Invite {
             text.parse::<ServiceUrl>().map_err(|_| refused("an address in it cannot be used"))
         };
         let (name, log_key, issuer) = (text()?, text()?.parse()?, url(text()?)?);
-        let number = reader.u8()?;
+        let (cell_bytes, number) = (reader.u16()?, reader.u8()?);
         let mut relays = Vec::new();
         for _ in 0..number {
             let len = reader.u16()?;
@@ -115,7 +119,7 @@ impl FromStr for Invite {
             return Err(refused("it names no relay"));
         }
         check_name(&name).map_err(refused)?;
-        Ok(Self { secret, name, log_key, issuer, relays })
+        Ok(Self { secret, name, log_key, issuer, cell_bytes, relays })
     }
 }
 

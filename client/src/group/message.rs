@@ -176,6 +176,11 @@ impl Content {
 }
 
 impl Message {
+    /// Whether a newer version of this program may be able to decode this.
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|version| *version > VERSION)
+    }
+
     /// Decodes a message.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let what = "message";
@@ -197,6 +202,9 @@ impl Message {
         }
         let len = reader.u16()?;
         let name = text(reader.bytes(len.into())?, "its author's name is not UTF-8")?;
+        if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+            return Err(refused("its author's name is too long, or has control characters"));
+        }
         let parents =
             (0..reader.u8()?).map(|_| reader.array().map(Id)).collect::<Result<_, _>>()?;
         let len = reader.u16()?;

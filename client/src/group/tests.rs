@@ -136,6 +136,7 @@ fn an_invite_comes_back_from_its_text_and_not_from_any_other() {
         name: "Côr y Cwm".to_owned(),
         log_key: relay("relay.example"),
         issuer: "https://issuer.example".parse().unwrap(),
+        cell_bytes: 2048,
         relays: vec!["https://relay.example".parse().unwrap(), "http://x.onion".parse().unwrap()],
     };
     let text = invite.to_secret_text();

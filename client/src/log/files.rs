@@ -7,7 +7,7 @@ use reqwest::{Client, StatusCode};
 use tocyn_protocol::log::note::MAX_NOTE_BYTES;
 use tocyn_protocol::log::tile::{ENTRY_HEADER_BYTES, MAX_ENTRY_BYTES, Tile, decode_hashes};
 use tocyn_protocol::log::tree::{HASH_BYTES, NodeHash};
-use tocyn_protocol::relay::RelayInfo;
+use tocyn_protocol::relay::{CellDecoder, RelayInfo, STREAM_HEADER_BYTES};
 
 use crate::relay::{INFO_PATH, check_info};
 use crate::transport::{
@@ -73,21 +73,26 @@ impl LogFiles {
     pub async fn cells(&self, bundle: Tile) -> Result<Vec<Vec<u8>>, HttpError> {
         let width = usize::from(bundle.width);
         let bytes = self.tile(bundle, width * (ENTRY_HEADER_BYTES + MAX_ENTRY_BYTES)).await?;
-        let mut rest = bytes.as_slice();
-        let mut cells = Vec::with_capacity(width);
-        while let Some((len, after)) = rest.split_first_chunk() {
-            let cell = after.split_at_checked(u16::from_be_bytes(*len).into());
-            let (cell, after) = cell.ok_or_else(|| self.senseless("a bundle breaks off"))?;
-            cells.push(cell.to_vec());
-            rest = after;
-        }
-        match rest.is_empty() && cells.len() >= width {
-            true => {
+        match entries(&bytes).filter(|cells| cells.len() >= width) {
+            Some(mut cells) => {
                 cells.truncate(width);
                 Ok(cells)
             }
-            false => Err(self.senseless("a bundle has another number of cells than its path says")),
+            None => Err(self.senseless("a bundle has other cells than its path says")),
         }
+    }
+
+    /// So many cells after a place in the log: from the relay only, since a copy has no such path.
+    pub(crate) async fn cells_after(
+        &self,
+        after: u64,
+        number: usize,
+    ) -> Result<Vec<Vec<u8>>, HttpError> {
+        let cell_bytes = self.info().await?.cell_bytes as usize;
+        let path = format!("v1/messages?after={after}&limit={number}");
+        let bytes = self.get(&path, number * (STREAM_HEADER_BYTES + cell_bytes)).await?;
+        let cells = CellDecoder::new(cell_bytes).push(&bytes);
+        Ok(cells.into_iter().map(|(_, cell)| cell).collect())
     }
 
     /// A partial tile may be gone where the log has grown; then the full one is there.
@@ -116,6 +121,18 @@ impl LogFiles {
     fn senseless(&self, why: &str) -> HttpError {
         HttpError::Answer { url: self.url.to_string(), why: why.to_owned() }
     }
+}
+
+/// The cells of a bundle; None if it breaks off.
+pub(crate) fn entries(bundle: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut rest = bundle;
+    let mut cells = Vec::new();
+    while let Some((len, after)) = rest.split_first_chunk() {
+        let (cell, after) = after.split_at_checked(u16::from_be_bytes(*len).into())?;
+        cells.push(cell.to_vec());
+        rest = after;
+    }
+    rest.is_empty().then_some(cells)
 }
 
 /// The largest file that is read.

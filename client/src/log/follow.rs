@@ -1,18 +1,24 @@
 //! The tree in the wallet grows up to the newest checkpoint. Because it only grows, this is the proof
 //! that the relay has taken nothing back; where it does not fit, there is evidence.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::HashMap;
+
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::evidence::SignedProof;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
-use tocyn_protocol::log::tree::{Edge, Nodes, Tree};
+use tocyn_protocol::log::tree::{Edge, NodeHash, Tree};
 
 use super::files::{LogFiles, TileSource};
 use super::{LogError, hold_note, hold_receipt, nodes};
 use crate::evidence::{Fault, to_hex};
+use crate::transport::HttpError;
 use crate::wallet::{CheckedLog, Wallet, WalletError};
 
+/// The most messages by which a log may grow between two looks: 2 GiB of hashes. A relay could sign
+/// any number, and hand out hashes for ever.
+const MAX_GROWTH: u64 = 1 << 26;
 /// Tiles that are asked for at once.
 const AT_ONCE: usize = 8;
 
@@ -25,16 +31,18 @@ pub struct Followed {
     pub size: u64,
 }
 
-/// Fetches the newest checkpoint and the hashes up to it, and checks that the log has only grown.
+/// Fetches the newest checkpoint and the hashes up to it, and checks that the log has only grown. With
+/// `from_start` all hashes are fetched again, so that what is asked for does not tell who asks.
 pub async fn follow(
     wallet: &Wallet,
     files: &LogFiles,
     key: &VerifierKey,
+    from_start: bool,
     now: u64,
 ) -> Result<Followed, LogError> {
-    let note = files.checkpoint().await?;
-    let shown = Checkpoint::open(&note, key)
-        .map_err(|error| LogError::Checkpoint { url: files.url().to_string(), error })?;
+    let (shown, note) = newest(files, key).await?;
+    // Whatever comes of this, it was signed, and must fit to what is signed later.
+    wallet.add_claim(key, &note).await?;
     let before = wallet.checked_log(key).await?;
     if let Some(known) = before.as_ref().filter(|known| known.size >= shown.size) {
         has_begun(wallet, files, key, known, shown, &note).await?;
@@ -44,19 +52,46 @@ pub async fn follow(
         true => before.as_ref().map_or(0, |before| before.synced_at),
         false => now,
     };
-    let mut tree = wallet.tree(key).await?;
-    if shown.size > tree.size() || before.is_none() {
-        let old_size = tree.size();
-        grow(&mut tree, files, shown.size).await?;
-        let edge = Edge::new(shown.size, &tree).ok_or(LogError::Tiles(files.url().to_string()))?;
-        if edge.root() != shown.root {
-            return Err(diverged(wallet, files, key, before, shown, &note).await?);
+    let mut growing = wallet.grow(key).await?;
+    let old_size = growing.tree.size();
+    if from_start || shown.size > old_size || before.is_none() {
+        check_growth(old_size, shown.size, files)?;
+        let first = if from_start { 0 } else { old_size };
+        let mut tiles = leaf_tiles(files, first, shown.size);
+        while let Some((tile, hashes)) = tiles.try_next().await? {
+            add(&mut growing.tree, tile, hashes);
+            growing.put_away_if_heavy().await?;
         }
-        wallet.keep_tree(key, old_size, &tree, &note, asked_at).await?;
-    } else {
-        wallet.asked(key, asked_at).await?;
+        drop(tiles);
     }
+    if shown.size < growing.tree.size() {
+        return Ok(Followed { before, size: shown.size });
+    }
+    let edge = Edge::new(shown.size, &growing.tree);
+    if edge.is_none_or(|edge| edge.root() != shown.root) {
+        drop(growing);
+        return Err(diverged(wallet, files, key, before, shown, &note).await?);
+    }
+    growing.keep(&note, asked_at).await?;
     Ok(Followed { before, size: shown.size })
+}
+
+/// The newest checkpoint, with nothing beside it that could mark whom it is shown to.
+pub(crate) async fn newest(
+    files: &LogFiles,
+    key: &VerifierKey,
+) -> Result<(Checkpoint, String), LogError> {
+    let note = files.checkpoint().await?;
+    Checkpoint::open_bare(&note, key)
+        .map_err(|error| LogError::Checkpoint { url: files.url().to_string(), error })
+}
+
+/// Refuses to fetch hashes without an end.
+pub(crate) fn check_growth(old: u64, new: u64, files: &LogFiles) -> Result<(), LogError> {
+    match new.saturating_sub(old) {
+        more if more > MAX_GROWTH => Err(LogError::TooLong { url: files.url().to_string(), more }),
+        _ => Ok(()),
+    }
 }
 
 /// Holds everything that this wallet was told of the log against its tree. Gives what does not fit.
@@ -67,25 +102,32 @@ pub async fn hold_claims(
 ) -> Result<Vec<LogError>, LogError> {
     let Some(log) = wallet.checked_log(key).await? else { return Ok(Vec::new()) };
     let mut faults = Vec::new();
-    for receipt in wallet.receipts(key).await? {
-        let seq = receipt.receipt.seq;
-        match hold_receipt(wallet, key, &receipt).await {
+    for proven in wallet.receipts(key).await? {
+        match hold_receipt(wallet, key, &proven).await {
             // A copy may lag behind what the relay has acknowledged.
             Ok(false) if files.is_mirror() => {}
             Ok(false) => {
-                let proof: SignedProof = receipt.proof.parse().map_err(WalletError::from)?;
-                if wallet.tell_receipt(key, seq).await? {
+                let proof: SignedProof = proven.proof.parse().map_err(WalletError::from)?;
+                if wallet.tell_receipt(key, &proven.receipt).await? {
                     faults.push(went_back(wallet, key, &proof.checkpoint, &log).await);
                 }
             }
             held => {
-                wallet.drop_receipt(key, seq).await?;
                 faults.extend(fault_only(held)?);
+                wallet.drop_receipt(key, &proven.receipt).await?;
             }
         }
     }
+    let mut signed = HashMap::from([(text(&log.checkpoint), log.checkpoint.clone())]);
     for claim in wallet.claims(key).await? {
+        if let Some(other) = signed.insert(text(&claim.note), claim.note.clone())
+            && other != claim.note
+        {
+            let fault = Fault::Marked { first: other, second: claim.note.clone() };
+            faults.push(LogError::fault(wallet, key, fault).await);
+        }
         match hold_note(wallet, key, &claim.note).await {
+            Ok(false) if files.is_mirror() => {}
             // Whoever cites a checkpoint does so in a message that comes after it, so the log that
             // has the message should be longer.
             Ok(false) => {
@@ -94,12 +136,17 @@ pub async fn hold_claims(
                 }
             }
             held => {
-                wallet.drop_claim(&claim).await?;
                 faults.extend(fault_only(held)?);
+                wallet.drop_claim(&claim).await?;
             }
         }
     }
     Ok(faults)
+}
+
+/// A note without its signature.
+fn text(note: &str) -> String {
+    note.split_once("\n\n").map_or(note, |(text, _)| text).to_owned()
 }
 
 async fn went_back(wallet: &Wallet, key: &VerifierKey, before: &str, now: &CheckedLog) -> LogError {
@@ -133,24 +180,26 @@ async fn has_begun(
     Ok(())
 }
 
-/// Adds the leaves up to `size`.
-pub(crate) async fn grow(tree: &mut Tree, files: &LogFiles, size: u64) -> Result<(), LogError> {
-    let first = tree.size() / TILE_WIDTH;
-    let tiles = (first..size.div_ceil(TILE_WIDTH))
-        .filter_map(|index| Tile::in_tree(Content::Hashes(0), index, size));
-    let mut tiles = stream::iter(tiles)
-        .map(|tile| async move { files.hashes(tile).await.map(|hashes| (tile, hashes)) })
-        .buffered(AT_ONCE);
-    while let Some((tile, hashes)) = tiles.try_next().await? {
-        for (index, leaf) in (tile.start()..).zip(hashes) {
-            match tree.node(0, index) {
-                None if index == tree.size() => tree.push(leaf),
-                // Where it differs, the root tells.
-                _ => {}
-            }
+/// The tiles of leaves from the one that has the leaf `from` on, in their order.
+pub(crate) fn leaf_tiles(
+    files: &LogFiles,
+    from: u64,
+    size: u64,
+) -> impl Stream<Item = Result<(Tile, Vec<NodeHash>), HttpError>> + Unpin {
+    let tiles = (from / TILE_WIDTH..size.div_ceil(TILE_WIDTH))
+        .filter_map(move |index| Tile::in_tree(Content::Hashes(0), index, size));
+    stream::iter(tiles)
+        .map(move |tile| async move { files.hashes(tile).await.map(|hashes| (tile, hashes)) })
+        .buffered(AT_ONCE)
+}
+
+/// Adds the leaves of a tile that come next. Where one differs from what is known, the root tells.
+pub(crate) fn add(tree: &mut Tree, tile: Tile, hashes: Vec<NodeHash>) {
+    for (index, leaf) in (tile.start()..).zip(hashes) {
+        if index == tree.size() {
+            tree.push(leaf);
         }
     }
-    Ok(())
 }
 
 /// What it means that the tree does not lead to the checkpoint.

@@ -37,6 +37,8 @@ pub struct Group {
     pub read_to: u64,
     /// Those that were no longer kept.
     pub skipped: u64,
+    /// What is missing before this place is not held against the relay.
+    pub excused_to: u64,
 }
 
 impl Group {
@@ -68,6 +70,7 @@ fn group(row: &SqliteRow) -> Result<Group, WalletError> {
             name: text("name")?,
             log_key: text("log_key")?.parse()?,
             issuer: url(&text("issuer_url")?)?,
+            cell_bytes: row.try_get("cell_bytes")?,
             relays: text("relay_urls")?.lines().map(url).collect::<Result<_, _>>()?,
         },
         author: AuthorKey::from_bytes(&*secret("author")?),
@@ -75,6 +78,7 @@ fn group(row: &SqliteRow) -> Result<Group, WalletError> {
         counter: number("counter")?,
         read_to: number("read_to")?,
         skipped: number("skipped")?,
+        excused_to: number("excused_to")?,
     })
 }
 
@@ -89,8 +93,8 @@ impl Wallet {
         let relays: Vec<String> = new.invite.relays.iter().map(ServiceUrl::to_string).collect();
         let done = sqlx::query(
             "INSERT OR IGNORE INTO groups
-                 (name, secret, author, own_name, log_key, issuer_url, relay_urls)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                 (name, secret, author, own_name, log_key, issuer_url, relay_urls, cell_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )
         .bind(&new.invite.name)
         .bind(&new.invite.secret.as_bytes()[..])
@@ -99,6 +103,7 @@ impl Wallet {
         .bind(new.invite.log_key.to_string())
         .bind(new.invite.issuer.to_string())
         .bind(relays.join("\n"))
+        .bind(new.invite.cell_bytes)
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() > 0)
@@ -117,16 +122,56 @@ impl Wallet {
 
     /// Forgets a group, its secret and all that was said in it.
     pub async fn drop_group(&self, group: &Group) -> Result<(), WalletError> {
-        sqlx::query("DELETE FROM groups WHERE id = ?1").bind(group.id).execute(&self.pool).await?;
-        Ok(())
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for statement in [
+            // Cells that wait, with the tokens that are reserved for them.
+            "INSERT INTO totals (issuer_name, relay_name, relay_url, given_up)
+             SELECT issuer_name, relay_name, relay_url, count(*)
+             FROM tokens JOIN token_keys ON token_keys.id = key_id
+             WHERE message_id IN (SELECT message_id FROM outbox WHERE group_id = ?1)
+             GROUP BY issuer_name, relay_name, relay_url
+             ON CONFLICT DO UPDATE SET given_up = given_up + excluded.given_up",
+            "DELETE FROM tokens
+             WHERE message_id IN (SELECT message_id FROM outbox WHERE group_id = ?1)",
+            "DELETE FROM groups WHERE id = ?1",
+        ] {
+            sqlx::query(statement).bind(group.id).execute(&mut *tx).await?;
+        }
+        for statement in [
+            "DELETE FROM claims WHERE log_key NOT IN (SELECT log_key FROM groups)",
+            "DELETE FROM receipts WHERE log_key NOT IN (SELECT log_key FROM groups)",
+            "DELETE FROM tiles WHERE log_key NOT IN (SELECT log_key FROM groups)",
+            "DELETE FROM trees WHERE log_key NOT IN (SELECT log_key FROM groups)",
+        ] {
+            sqlx::query(statement).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// What is missing by now, what members say they were shown, and what the relay did wrong, is
+    /// known and is not to be said again. Evidence stays where it is.
+    pub async fn accept(&self, group: &Group) -> Result<(), WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("UPDATE groups SET excused_to = read_to WHERE id = ?1")
+            .bind(group.id)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM seen_keys WHERE group_id = ?1")
+            .bind(group.id)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM faults WHERE log_key = ?1")
+            .bind(group.log_key().to_string())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     /// All messages of the log are to be looked at again for these groups.
     pub async fn read_again(&self, groups: &mut [Group]) -> Result<(), WalletError> {
         for group in groups {
             sqlx::query(
-                "UPDATE groups SET read_to = 0, skipped = 0, duplicates = 0, spoiled = 0
-                 WHERE id = ?1",
+                "UPDATE groups SET read_to = 0, skipped = 0, duplicates = 0, spoiled = 0 WHERE id = ?1",
             )
             .bind(group.id)
             .execute(&self.pool)
@@ -141,12 +186,15 @@ impl Wallet {
         for group in groups.iter_mut().filter(|group| group.read_to < first) {
             group.skipped += first - group.read_to;
             group.read_to = first;
-            sqlx::query("UPDATE groups SET read_to = ?2, skipped = ?3 WHERE id = ?1")
-                .bind(group.id)
-                .bind(group.read_to as i64)
-                .bind(group.skipped as i64)
-                .execute(&self.pool)
-                .await?;
+            sqlx::query(
+                "UPDATE groups SET read_to = ?2, skipped = ?3, excused_to = max(excused_to, ?2)
+                 WHERE id = ?1",
+            )
+            .bind(group.id)
+            .bind(group.read_to as i64)
+            .bind(group.skipped as i64)
+            .execute(&self.pool)
+            .await?;
         }
         Ok(())
     }

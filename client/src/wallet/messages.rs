@@ -98,15 +98,11 @@ pub struct GroupHealth {
     pub skipped: u64,
     /// Cells of this member that have no receipt yet.
     pub waiting: u64,
-}
-
-impl GroupHealth {
-    /// Whether the relay must have left something out: others have seen what is not here, although
-    /// everything in the log was read.
-    pub fn has_gap(&self) -> bool {
-        let counters = self.members.iter().any(|member| !member.missing.is_empty());
-        self.skipped == 0 && (counters || !self.missing.is_empty())
-    }
+    /// Messages of this member that the relay has acknowledged, and that are not in its log.
+    pub unpublished: u64,
+    /// Whether something is missing that cannot be among what was no longer kept, nor was accepted:
+    /// the relay left it out, or a member names what never was.
+    pub gap: bool,
 }
 
 impl Wallet {
@@ -128,6 +124,8 @@ impl Wallet {
                 Some(part) => match take_part(&mut tx, group, part, *seq, before).await? {
                     Took::Again => "duplicates",
                     Took::Spoiled => "spoiled",
+                    // Its parts are kept for a newer version of this program.
+                    Took::Newer => continue,
                     Took::Message => {
                         new += 1;
                         continue;
@@ -144,6 +142,24 @@ impl Wallet {
                 .bind(read_to as i64)
                 .execute(&mut *tx)
                 .await?;
+        }
+        tx.commit().await?;
+        Ok(new)
+    }
+
+    /// Tries again what an older version of this program could not read. Gives how many messages are
+    /// new.
+    pub async fn join_again(&self, group: &Group) -> Result<u64, WalletError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let rows = sqlx::query(
+            "SELECT message, author FROM parts WHERE group_id = ?1 AND bytes IS NOT NULL
+             GROUP BY message, author HAVING count(*) = max(parts)",
+        );
+        let mut new = 0;
+        for row in &rows.bind(group.id).fetch_all(&mut *tx).await? {
+            let (id, author) = (Id(bytes32(row, "message")?), Author(bytes32(row, "author")?));
+            let took = join(&mut tx, group, id, author, None).await?;
+            new += u64::from(matches!(took, Took::Message));
         }
         tx.commit().await?;
         Ok(new)
@@ -190,8 +206,11 @@ impl Wallet {
     /// What is missing in a group.
     pub async fn health(&self, group: &Group) -> Result<GroupHealth, WalletError> {
         let mut members: Vec<(Author, Member)> = Vec::new();
+        let mut gap = false;
+        let mut last_seq = 0;
         let rows = sqlx::query(
-            "SELECT author, name, counter FROM messages WHERE group_id = ?1 ORDER BY author, counter",
+            "SELECT author, name, counter, coalesce(seq, 9223372036854775807) AS place
+             FROM messages WHERE group_id = ?1 ORDER BY author, counter",
         );
         for row in &rows.bind(group.id).fetch_all(&self.pool).await? {
             let author = Author(bytes32(row, "author")?);
@@ -199,24 +218,34 @@ impl Wallet {
             if members.last().is_none_or(|(last, _)| *last != author) {
                 let member = Member { name: String::new(), messages: 0, missing: Vec::new() };
                 members.push((author, member));
+                last_seq = 0;
             }
             let (_, member) = members.last_mut().expect("there is one now");
             member.name = called(&row.try_get::<String, _>("name")?, author);
             let due = member.messages + member.missing.len() as u64 + 1;
             // A counter that jumps by millions is a member's fault, and not worth a list.
             member.missing.extend((due..counter).take(1000));
+            // What is missing is after the author's last message.
+            gap |= due < counter && last_seq >= group.excused_to;
+            last_seq = row.try_get::<i64, _>("place")? as u64;
             member.messages += u64::from(counter >= due);
         }
         let rows = sqlx::query(
-            "SELECT parent, author, name FROM parents JOIN messages
+            "SELECT parent, author, name, ?2 = 0 OR EXISTS (
+                     SELECT 1 FROM messages AS earlier
+                     WHERE earlier.group_id = ?1 AND earlier.author = messages.author
+                         AND earlier.counter < messages.counter AND earlier.seq > ?2) AS gap
+             FROM parents JOIN messages
                  ON messages.group_id = parents.group_id AND messages.id = child
              WHERE parents.group_id = ?1 AND NOT EXISTS (
                  SELECT 1 FROM messages WHERE group_id = ?1 AND id = parent)
              GROUP BY parent, author ORDER BY parent",
         );
         let mut missing: Vec<Missing> = Vec::new();
-        for row in &rows.bind(group.id).fetch_all(&self.pool).await? {
+        let rows = rows.bind(group.id).bind(group.excused_to as i64);
+        for row in &rows.fetch_all(&self.pool).await? {
             let message = Id(bytes32(row, "parent")?).to_string();
+            gap |= row.try_get::<bool, _>("gap")?;
             let by = called(&row.try_get::<String, _>("name")?, Author(bytes32(row, "author")?));
             match missing.last_mut().filter(|last| last.message == message) {
                 Some(last) => last.seen_by.push(by),
@@ -238,10 +267,15 @@ impl Wallet {
         let numbers = sqlx::query(
             "SELECT duplicates, spoiled, skipped,
                  (SELECT count(*) FROM messages WHERE group_id = ?1 AND late > 0) AS late,
-                 (SELECT count(*) FROM outbox WHERE group_id = ?1) AS waiting
+                 (SELECT count(*) FROM outbox WHERE group_id = ?1) AS waiting,
+                 (SELECT count(*) FROM messages WHERE group_id = ?1 AND author = ?2 AND seq IS NULL
+                      AND NOT EXISTS (SELECT 1 FROM outbox WHERE group_id = ?1)
+                      AND NOT EXISTS (SELECT 1 FROM receipts WHERE log_key = groups.log_key)
+                 ) AS unpublished
              FROM groups WHERE id = ?1",
         );
-        let numbers = numbers.bind(group.id).fetch_one(&self.pool).await?;
+        let own = group.author.author();
+        let numbers = numbers.bind(group.id).bind(&own.0[..]).fetch_one(&self.pool).await?;
         let number = |name| Ok::<u64, sqlx::Error>(numbers.try_get::<i64, _>(name)? as u64);
         Ok(GroupHealth {
             group: group.invite.name.clone(),
@@ -253,6 +287,8 @@ impl Wallet {
             spoiled: number("spoiled")?,
             skipped: number("skipped")?,
             waiting: number("waiting")?,
+            unpublished: number("unpublished")?,
+            gap,
         })
     }
 }
@@ -289,6 +325,8 @@ enum Took {
     Part,
     /// It was the last one.
     Message,
+    /// It was the last one, of a message that this version cannot read.
+    Newer,
     /// The parts do not make a message of a member.
     Spoiled,
 }
@@ -327,25 +365,38 @@ async fn take_part(
         // Whoever reads the log again meets the same cells again.
         return Ok(if first as u64 == seq { Took::Part } else { Took::Again });
     }
-    let rows = sqlx::query(
-        "SELECT seq, bytes FROM parts WHERE group_id = ?1 AND message = ?2 AND author = ?3
-         ORDER BY part",
+    join(tx, group, part.id, part.author, before).await
+}
+
+/// Makes a message of its parts, if all are here.
+async fn join(
+    tx: &mut SqliteConnection,
+    group: &Group,
+    id: Id,
+    author: Author,
+    before: Option<&CheckedLog>,
+) -> Result<Took, WalletError> {
+    let numbers = sqlx::query(
+        "SELECT count(*) AS here, max(parts) AS parts, min(seq) AS first, max(seq) AS last
+         FROM parts WHERE group_id = ?1 AND message = ?2 AND author = ?3",
     );
-    let rows = rows.bind(group.id).bind(&part.id.0[..]).bind(&part.author.0[..]);
-    let rows = rows.fetch_all(&mut *tx).await?;
-    if rows.len() < usize::from(part.of) {
+    let numbers = numbers.bind(group.id).bind(&id.0[..]).bind(&author.0[..]);
+    let numbers = numbers.fetch_one(&mut *tx).await?;
+    let number = |name| Ok::<u64, sqlx::Error>(numbers.try_get::<i64, _>(name)? as u64);
+    if number("here")? < number("parts")? {
         return Ok(Took::Part);
     }
-    let mut bytes = Vec::new();
-    let mut first_seq = seq;
-    for row in &rows {
-        bytes.extend(row.try_get::<Option<Vec<u8>>, _>("bytes")?.unwrap_or_default());
-        first_seq = first_seq.min(row.try_get::<i64, _>("seq")? as u64);
-    }
-    let whole = |message: &Message| (message.id, message.author) == (part.id, part.author);
+    let rows = sqlx::query_scalar(
+        "SELECT bytes FROM parts WHERE group_id = ?1 AND message = ?2 AND author = ?3 ORDER BY part",
+    );
+    let rows = rows.bind(group.id).bind(&id.0[..]).bind(&author.0[..]);
+    let parts: Vec<Option<Vec<u8>>> = rows.fetch_all(&mut *tx).await?;
+    let bytes = parts.into_iter().flatten().flatten().collect::<Vec<u8>>();
+    let whole = |message: &Message| (message.id, message.author) == (id, author);
     let Some(message) = Message::decode(&bytes).ok().filter(whole) else {
-        return Ok(Took::Spoiled);
+        return Ok(if Message::is_newer(&bytes) { Took::Newer } else { Took::Spoiled });
     };
+    let (first_seq, seq) = (number("first")?, number("last")?);
     let late = before
         .filter(|before| seq > before.size && message.author != group.author.author())
         .map_or(0, |before| before.synced_at.saturating_sub(message.content.time));
@@ -355,8 +406,8 @@ async fn take_part(
         "UPDATE parts SET bytes = NULL WHERE group_id = ?1 AND message = ?2 AND author = ?3",
     )
     .bind(group.id)
-    .bind(&part.id.0[..])
-    .bind(&part.author.0[..])
+    .bind(&id.0[..])
+    .bind(&author.0[..])
     .execute(&mut *tx)
     .await?;
     pass_on(tx, group, &message).await?;
@@ -406,12 +457,12 @@ async fn pass_on(
     message: &Message,
 ) -> Result<(), WalletError> {
     let seen_by = called(&message.content.name, message.author);
-    let signed = |note: &&String| Checkpoint::open(note, group.log_key()).is_ok();
-    if let Some(note) = message.content.checkpoint.as_ref().filter(signed) {
-        sqlx::query("INSERT OR IGNORE INTO claims (log_key, note, seen_by) VALUES (?1, ?2, ?3)")
+    let note = message.content.checkpoint.as_deref();
+    let signed = note.and_then(|note| Checkpoint::open_bare(note, group.log_key()).ok());
+    if let Some((_, note)) = signed {
+        sqlx::query("INSERT OR IGNORE INTO claims (log_key, note) VALUES (?1, ?2)")
             .bind(group.log_key().to_string())
             .bind(note)
-            .bind(&seen_by)
             .execute(&mut *tx)
             .await?;
     }

@@ -2,7 +2,6 @@
 //! its order, so that no message is in the log before one that it answers to.
 
 use sqlx::Row;
-use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::relay::MessageId;
 
 use super::messages::insert_message;
@@ -23,28 +22,13 @@ impl Wallet {
         let rows = sqlx::query(
             "SELECT id FROM messages WHERE group_id = ?1 AND NOT EXISTS (
                  SELECT 1 FROM parents WHERE group_id = ?1 AND parent = messages.id)
-             ORDER BY time DESC, id LIMIT ?2",
+             ORDER BY seq IS NULL DESC, seq DESC LIMIT ?2",
         )
         .bind(group.id)
         .bind(MAX_PARENTS as i64)
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(|row| Ok(Id(bytes32(row, "id")?))).collect()
-    }
-
-    /// The newest checkpoint that this wallet was shown: a signed note.
-    pub async fn newest_note(&self, key: &VerifierKey) -> Result<Option<String>, WalletError> {
-        let notes: Vec<String> = sqlx::query_scalar(
-            "SELECT checkpoint FROM trees WHERE log_key = ?1
-             UNION SELECT checkpoint FROM logs WHERE log_key = ?1 AND checkpoint IS NOT NULL",
-        )
-        .bind(key.to_string())
-        .fetch_all(&self.pool)
-        .await?;
-        let size = |note: &String| {
-            tocyn_protocol::log::checkpoint::Checkpoint::open(note, key).map_or(0, |c| c.size)
-        };
-        Ok(notes.into_iter().max_by_key(size))
     }
 
     /// Saves a message of this member with its cells, to be sent.
@@ -70,6 +54,18 @@ impl Wallet {
                 .await?;
         }
         Ok(tx.commit().await?)
+    }
+
+    /// How many cells of a group wait that have a token reserved for them already.
+    pub async fn begun(&self, group: &Group) -> Result<u64, WalletError> {
+        let begun: i64 = sqlx::query_scalar(
+            "SELECT count(DISTINCT message_id) FROM tokens
+             WHERE message_id IN (SELECT message_id FROM outbox WHERE group_id = ?1)",
+        )
+        .bind(group.id)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(begun as u64)
     }
 
     /// The cells of a group that wait, in the order in which they are to be sent.

@@ -20,6 +20,8 @@ pub struct Reserved {
     pub cell: Vec<u8>,
     /// The relay says that the token paid for another message.
     pub disputed: bool,
+    /// The message is a cell that waits to go to a group.
+    pub is_to_group: bool,
 }
 
 impl Wallet {
@@ -65,7 +67,8 @@ impl Wallet {
             if let Some(token) = token.map(Zeroizing::new) {
                 tx.commit().await?;
                 let (token, cell) = (Token::from_bytes(&token)?, cell.to_vec());
-                return Ok(Some(Reserved { token, key, message_id, cell, disputed: false }));
+                let (disputed, is_to_group) = (false, false);
+                return Ok(Some(Reserved { token, key, message_id, cell, disputed, is_to_group }));
             }
         }
         Ok(None)
@@ -74,7 +77,8 @@ impl Wallet {
     /// The reserved tokens of a pair: messages whose receipt has not come.
     pub async fn reserved(&self, pair: &Pair) -> Result<Vec<Reserved>, WalletError> {
         let rows = sqlx::query(
-            "SELECT token, message_id, cell, disputed, token_key, epoch, not_before, not_after
+            "SELECT token, message_id, cell, disputed, token_key, epoch, not_before, not_after,
+                 message_id IN (SELECT message_id FROM outbox) AS is_to_group
              FROM tokens JOIN token_keys ON token_keys.id = key_id
              WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND cell IS NOT NULL",
         )
@@ -91,13 +95,15 @@ impl Wallet {
                     message_id: MessageId::from_bytes(bytes32(row, "message_id")?),
                     cell: row.try_get("cell")?,
                     disputed: row.try_get("disputed")?,
+                    is_to_group: row.try_get("is_to_group")?,
                 })
             })
             .collect()
     }
 
-    /// The receipt came: deletes token and message. Of a message to a group the receipt is kept
-    /// until the message is found in the log.
+    /// The receipt came, and proves what it should: deletes token and message. Of a cell to a group the
+    /// receipt is kept until the cell is found in the log, and tokens that were reserved for it at
+    /// another address of the relay go too.
     pub async fn spend(
         &self,
         pair: &Pair,
@@ -112,9 +118,16 @@ impl Wallet {
         .bind(&proven.receipt.message_id.as_bytes()[..])
         .fetch_optional(&mut *tx)
         .await?;
+        let number = remove(&mut tx, token).await?;
+        let mut others = 0;
         if let Some(log_key) = log_key {
+            others = sqlx::query("DELETE FROM tokens WHERE message_id = ?1")
+                .bind(&proven.receipt.message_id.as_bytes()[..])
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
             sqlx::query(
-                "INSERT OR REPLACE INTO receipts (log_key, seq, message_id, proof)
+                "INSERT OR IGNORE INTO receipts (log_key, seq, message_id, proof)
                  VALUES (?1, ?2, ?3, ?4)",
             )
             .bind(log_key)
@@ -124,8 +137,7 @@ impl Wallet {
             .execute(&mut *tx)
             .await?;
         }
-        let number = remove(&mut tx, token).await?;
-        count(&mut tx, pair, number, 0).await?;
+        count(&mut tx, pair, number, others).await?;
         Ok(tx.commit().await?)
     }
 

@@ -11,6 +11,9 @@ use super::{Wallet, WalletError, bytes32};
 use crate::log::files::TileSource;
 use crate::log::nodes;
 
+/// Leaves that are kept in memory until their tiles are written.
+const HEAVY_LEAVES: u64 = 65_536;
+
 /// How far a log was checked.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct CheckedLog {
@@ -24,15 +27,13 @@ pub struct CheckedLog {
     pub synced_at: u64,
 }
 
-/// A checkpoint that a member passed on.
+/// A checkpoint that this wallet was shown, or that a member passed on.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Claim {
     /// To forget it by.
     pub id: i64,
     /// The signed note.
     pub note: String,
-    /// Who passed it on.
-    pub seen_by: String,
 }
 
 /// Something that a relay did wrong.
@@ -69,6 +70,63 @@ impl TileSource for WalletTiles<'_> {
     }
 }
 
+/// A tree that grows, in a transaction, so that it may grow far without being in memory.
+pub struct Growing<'a> {
+    tx: sqlx::Transaction<'a, sqlx::Sqlite>,
+    log_key: String,
+    /// Leaves whose tiles are written.
+    stored: u64,
+    /// The tree: of full tiles that are written it has no nodes any more.
+    pub tree: Tree,
+}
+
+impl Growing<'_> {
+    /// Writes tiles if many leaves were added.
+    pub async fn put_away_if_heavy(&mut self) -> Result<(), WalletError> {
+        match self.tree.size() - self.stored >= HEAVY_LEAVES {
+            true => self.put_away().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn put_away(&mut self) -> Result<(), WalletError> {
+        let changed = nodes::changed_tiles(&self.tree, self.stored).ok_or_else(damaged)?;
+        for (tile, hashes) in changed {
+            let Content::Hashes(level) = tile.content else { continue };
+            sqlx::query(
+                "INSERT INTO tiles (log_key, level, tile, hashes) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
+            )
+            .bind(&self.log_key)
+            .bind(level)
+            .bind(tile.index as i64)
+            .bind(encode_hashes(&hashes))
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        self.stored = self.tree.size();
+        self.tree.forget_full_tiles(self.stored);
+        Ok(())
+    }
+
+    /// Keeps the tree, which was checked against this checkpoint.
+    pub async fn keep(mut self, checkpoint: &str, now: u64) -> Result<(), WalletError> {
+        self.put_away().await?;
+        sqlx::query(
+            "INSERT INTO trees (log_key, size, checkpoint, synced_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint,
+                 synced_at = excluded.synced_at",
+        )
+        .bind(&self.log_key)
+        .bind(self.tree.size() as i64)
+        .bind(checkpoint)
+        .bind(now as i64)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(self.tx.commit().await?)
+    }
+}
+
 fn damaged() -> WalletError {
     DecodeError::Text { what: "tree of a log", why: "a tile is missing" }.into()
 }
@@ -92,52 +150,11 @@ impl Wallet {
         nodes::tree(&self.tiles(key), size).await?.ok_or_else(damaged)
     }
 
-    /// Keeps the tree, which has grown from `old_size` and was checked against this checkpoint.
-    pub async fn keep_tree(
-        &self,
-        key: &VerifierKey,
-        old_size: u64,
-        tree: &Tree,
-        checkpoint: &str,
-        now: u64,
-    ) -> Result<(), WalletError> {
-        let log_key = key.to_string();
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "INSERT INTO trees (log_key, size, checkpoint, synced_at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint,
-                 synced_at = excluded.synced_at",
-        )
-        .bind(&log_key)
-        .bind(tree.size() as i64)
-        .bind(checkpoint)
-        .bind(now as i64)
-        .execute(&mut *tx)
-        .await?;
-        for (tile, hashes) in nodes::changed_tiles(tree, old_size).ok_or_else(damaged)? {
-            let Content::Hashes(level) = tile.content else { continue };
-            sqlx::query(
-                "INSERT INTO tiles (log_key, level, tile, hashes) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
-            )
-            .bind(&log_key)
-            .bind(level)
-            .bind(tile.index as i64)
-            .bind(encode_hashes(&hashes))
-            .execute(&mut *tx)
-            .await?;
-        }
-        Ok(tx.commit().await?)
-    }
-
-    /// The relay was asked, and had nothing new.
-    pub async fn asked(&self, key: &VerifierKey, now: u64) -> Result<(), WalletError> {
-        sqlx::query("UPDATE trees SET synced_at = ?2 WHERE log_key = ?1")
-            .bind(key.to_string())
-            .bind(now as i64)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+    /// The tree, to grow. Nothing of what is added stays unless it is [kept](Growing::keep).
+    pub async fn grow(&self, key: &VerifierKey) -> Result<Growing<'_>, WalletError> {
+        let tree = self.tree(key).await?;
+        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Growing { tx, log_key: key.to_string(), stored: tree.size(), tree })
     }
 
     /// The leaves `first` to `first + number`, all in one tile.
@@ -153,9 +170,19 @@ impl Wallet {
         Ok(self.tiles(key).hashes(tile).await?.split_off(start as usize))
     }
 
-    /// Checkpoints that members passed on.
+    /// A signed checkpoint is to be held against the tree.
+    pub async fn add_claim(&self, key: &VerifierKey, note: &str) -> Result<(), WalletError> {
+        sqlx::query("INSERT OR IGNORE INTO claims (log_key, note) VALUES (?1, ?2)")
+            .bind(key.to_string())
+            .bind(note)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Checkpoints that are to be held against the tree.
     pub async fn claims(&self, key: &VerifierKey) -> Result<Vec<Claim>, WalletError> {
-        let claims = sqlx::query_as("SELECT id, note, seen_by FROM claims WHERE log_key = ?1");
+        let claims = sqlx::query_as("SELECT id, note FROM claims WHERE log_key = ?1");
         Ok(claims.bind(key.to_string()).fetch_all(&self.pool).await?)
     }
 
@@ -180,10 +207,15 @@ impl Wallet {
     }
 
     /// Forgets a receipt that was held against the tree.
-    pub async fn drop_receipt(&self, key: &VerifierKey, seq: u64) -> Result<(), WalletError> {
-        sqlx::query("DELETE FROM receipts WHERE log_key = ?1 AND seq = ?2")
+    pub async fn drop_receipt(
+        &self,
+        key: &VerifierKey,
+        receipt: &PostReceipt,
+    ) -> Result<(), WalletError> {
+        sqlx::query("DELETE FROM receipts WHERE log_key = ?1 AND seq = ?2 AND message_id = ?3")
             .bind(key.to_string())
-            .bind(seq as i64)
+            .bind(receipt.seq as i64)
+            .bind(&receipt.message_id.as_bytes()[..])
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -196,11 +228,17 @@ impl Wallet {
     }
 
     /// The same for a receipt.
-    pub async fn tell_receipt(&self, key: &VerifierKey, seq: u64) -> Result<bool, WalletError> {
+    pub async fn tell_receipt(
+        &self,
+        key: &VerifierKey,
+        receipt: &PostReceipt,
+    ) -> Result<bool, WalletError> {
         let done = sqlx::query(
-            "UPDATE receipts SET told = 1 WHERE log_key = ?1 AND seq = ?2 AND told = 0",
+            "UPDATE receipts SET told = 1
+             WHERE log_key = ?1 AND seq = ?2 AND message_id = ?3 AND told = 0",
         );
-        let done = done.bind(key.to_string()).bind(seq as i64).execute(&self.pool).await?;
+        let done = done.bind(key.to_string()).bind(receipt.seq as i64);
+        let done = done.bind(&receipt.message_id.as_bytes()[..]).execute(&self.pool).await?;
         Ok(done.rows_affected() > 0)
     }
 

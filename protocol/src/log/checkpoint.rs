@@ -25,7 +25,27 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The signed note.
     pub fn sign(&self, key: &LogKey) -> String {
-        key.sign(&format!("{}\n{}\n{}\n", key.name(), self.size, BASE64.encode(self.root.0)))
+        let text = self.text(key.name());
+        key.sign(&text[..text.len() - 1])
+    }
+
+    /// Takes a note as [`Self::open`] does, and gives it back with nothing in it but the checkpoint and
+    /// this key's signature. Refuses extensions: they could mark whom they are shown to.
+    pub fn open_bare(note: &str, key: &VerifierKey) -> Result<(Self, String), NoteError> {
+        let checkpoint = Self::open(note, key)?;
+        let bare = key.bare(note)?;
+        match bare.starts_with(&checkpoint.text(key.name())) {
+            true => Ok((checkpoint, bare)),
+            false => {
+                let why = "it has extensions, which could mark whom they are shown to";
+                Err(DecodeError::Text { what: "checkpoint", why }.into())
+            }
+        }
+    }
+
+    /// The three lines, and the empty one that ends a note's text.
+    fn text(&self, origin: &str) -> String {
+        format!("{origin}\n{}\n{}\n\n", self.size, BASE64.encode(self.root.0))
     }
 
     /// Takes a note that is signed by this key, and whose origin is its name. Lines of extensions

@@ -84,6 +84,18 @@ impl VerifierKey {
         &self.name
     }
 
+    /// A note that [`Self::open`] takes, without the signatures of others.
+    pub fn bare(&self, note: &str) -> Result<String, NoteError> {
+        let text = self.open(note)?;
+        let start = format!("{SIGNATURE_PREFIX}{} ", self.name);
+        let id = BASE64.encode(key_id(&self.name, &self.key));
+        // Four bytes are five whole digits of base64, and one that is shared with the next byte.
+        let is_mine = |line: &&str| line.strip_prefix(&start).is_some_and(|s| s[..5] == id[..5]);
+        let mine = note[text.len() + 1..].lines().find(is_mine);
+        let mine = mine.ok_or_else(|| NoteError::Unsigned(self.name.clone()))?;
+        Ok(format!("{text}\n{mine}\n"))
+    }
+
     /// The text of a note, if it is signed by this key. Signatures of others are passed over.
     pub fn open<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
         let malformed = |why| NoteError::Decode(DecodeError::Text { what: "note", why });

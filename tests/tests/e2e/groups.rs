@@ -237,7 +237,7 @@ async fn a_mirror_gives_the_same_and_one_that_lies_is_found_out() {
     assert_eq!(scene.of("ann", &mirror), "251 new messages; messages 1 to 251 are here\n");
     assert_eq!(
         files(&dir),
-        ["checkpoint", "tile/0/000.p/251", "tile/entries/000.p/251", "v1/info"]
+        ["checkpoint", "lock", "tile/0/000.p/251", "tile/entries/000.p/251", "v1/info"]
     );
     scene.fill(20).await;
     std::fs::write(scene.world.path().join("text"), "y".repeat(5000)).unwrap();
@@ -249,6 +249,7 @@ async fn a_mirror_gives_the_same_and_one_that_lies_is_found_out() {
         files(&dir),
         [
             "checkpoint",
+            "lock",
             "tile/0/000",
             "tile/0/001.p/18",
             "tile/1/000.p/1",
@@ -281,6 +282,14 @@ async fn a_mirror_gives_the_same_and_one_that_lies_is_found_out() {
     scene.of("Bob", &["sync"]);
     scene.of("Bob", &["sync", "--mirror", server.url()]);
     assert_eq!(show("Bob").len(), 3);
+
+    // A copy that claims to begin later makes nobody pass anything over.
+    let info = std::fs::read_to_string(dir.join("v1/info")).unwrap();
+    std::fs::write(dir.join("v1/info"), info.replace("\"oldest\": 1,", "\"oldest\": 275,"))
+        .unwrap();
+    let error = scene.refuses("Dai", &["sync", "--mirror", server.url()]);
+    assert!(error.contains("begins with message 275"), "{error}");
+    std::fs::write(dir.join("v1/info"), info).unwrap();
 
     // A mirror that lies: in a cell, in a hash, in the checkpoint.
     let sync = ["sync", "--mirror", server.url()];

@@ -27,6 +27,7 @@ mod scale_database;
 mod scale_faults;
 mod scale_rolling;
 mod server_view;
+mod wrong_member;
 mod wrong_relay;
 
 /// Scenarios that load the machine heavily come one after the other.

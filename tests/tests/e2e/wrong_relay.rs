@@ -9,10 +9,12 @@ use tocyn_client::log::LogError;
 use tocyn_client::post::PostError;
 use tocyn_client::send::SendError;
 use tocyn_client::sync::SyncError;
+use tocyn_e2e::bearer::http_client;
 use tocyn_e2e::member::{Member, new_group};
 use tocyn_e2e::service::Service;
 use tocyn_e2e::world::{World, output, succeed};
 use tocyn_e2e::wrong_relay::{Rule, WrongRelay};
+use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory, TokenKey};
 use tocyn_protocol::keys::KeyPair;
 
 /// Unix seconds of all that happens, unless a test says otherwise.
@@ -48,7 +50,7 @@ async fn scene() -> Scene {
     for member in [&scene.ann, &scene.bob] {
         assert!(member.sync(now()).await.unwrap().faults.is_empty());
         assert_eq!(member.texts().await, ["one", "two"]);
-        assert!(!member.health().await.has_gap());
+        assert!(!member.health().await.gap);
     }
     scene
 }
@@ -60,10 +62,12 @@ impl Scene {
         let file = faults.last().expect("a fault").file.clone().expect("evidence");
         let key = member.invite.log_key.to_string();
         let verify = ["evidence", "verify", &file, "--key", &key];
-        let said = succeed(&mut self.world.tocyn_of("stranger", &verify));
+        let said = output(&mut self.world.tocyn_of("stranger", &verify));
         let evidence = Evidence::from_json(&std::fs::read(&file).unwrap()).unwrap();
         let verdict = evidence.verify().unwrap();
-        assert_eq!(said, format!("{key}\n{verdict}\n"));
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{key}\n{verdict}\n"));
+        let proven = matches!(verdict, Verdict::Proven(_));
+        assert_eq!(said.status.code(), Some(if proven { 0 } else { 1 }));
         // With anything changed it is worth nothing.
         let text = std::fs::read_to_string(&file).unwrap();
         let broken = self.world.path().join("broken.json");
@@ -95,7 +99,7 @@ async fn a_message_that_all_are_denied_stays_with_its_sender() {
     assert_eq!(scene.ann.resume(now()).await.unwrap(), 2);
     scene.bob.sync(now()).await.unwrap();
     assert_eq!(scene.bob.texts().await, ["four", "one", "three", "two"]);
-    assert!(!scene.bob.health().await.has_gap());
+    assert!(!scene.bob.health().await.gap);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +112,7 @@ async fn a_message_that_some_are_denied_leaves_a_gap_and_two_logs() {
     scene.ann.say("four", now()).await.unwrap();
     let synced = scene.bob.sync(now()).await.unwrap();
     let health = scene.bob.health().await;
-    assert!(health.has_gap());
+    assert!(health.gap);
     assert_eq!(health.missing.len(), 1);
     assert!(health.missing[0].seen_by[0].starts_with("ann ("), "{health:?}");
     let ann = health.members.iter().find(|member| member.name.starts_with("ann")).unwrap();
@@ -155,7 +159,7 @@ async fn a_cell_that_was_changed_in_the_log_shows_in_what_others_were_shown() {
     assert!(synced.faults.iter().any(|fault| is_fault(fault, "forked")), "{synced:?}");
     let (_, verdict) = scene.evidence(&scene.bob).await;
     assert!(matches!(verdict, Verdict::Proven(_)), "{verdict}");
-    assert!(scene.bob.health().await.has_gap());
+    assert!(scene.bob.health().await.gap);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +179,7 @@ async fn what_comes_twice_changes_nothing_and_is_counted() {
     assert!(synced.faults.is_empty());
     assert_eq!(scene.bob.texts().await, ["one", "three", "two"]);
     let health = scene.bob.health().await;
-    assert_eq!((health.duplicates, health.has_gap()), (1, false));
+    assert_eq!((health.duplicates, health.gap), (1, false));
     // Someone else repeats it much later.
     let old = scene.relay.views()[0].cells[0].clone();
     scene.relay.views().iter_mut().for_each(|view| view.cells.push(old.clone()));
@@ -201,7 +205,7 @@ async fn the_order_is_that_of_the_answers_and_delay_is_reported() {
         view.cells.swap(2, last);
     });
     scene.bob.sync(before + 3700).await.unwrap();
-    assert!(!scene.bob.health().await.has_gap());
+    assert!(!scene.bob.health().await.gap);
     let messages = scene.bob.messages().await;
     let three = messages.iter().find(|message| message.body == b"three").unwrap();
     let four = messages.iter().find(|message| message.body == b"four").unwrap();
@@ -243,7 +247,7 @@ async fn two_logs_are_proven_by_what_a_member_passes_on() {
     let said = String::from_utf8(checked.stdout).unwrap();
     assert_eq!(checked.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("proven: it signed a log of") && said.contains("seen by ann ("),
+        said.contains("proven: it signed a log of") && said.contains(") says it was there"),
         "{said}"
     );
 }
@@ -297,45 +301,98 @@ async fn what_is_acknowledged_and_not_published_is_proven_by_its_receipt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_proves_nothing_leaves_the_message_with_its_sender() {
+    let scene = scene().await;
+    scene.relay.set(Rule::BadReceipt);
+    let refused = scene.ann.say("three", now()).await;
+    assert!(
+        matches!(refused, Err(SendError::Waiting { error: PostError::Unproven(_), .. })),
+        "{refused:?}"
+    );
+    assert!(scene.ann.faults().await[0].what.contains("does not prove"));
+    scene.relay.set(Rule::Publish);
+    assert_eq!(scene.ann.resume(now()).await.unwrap(), 1);
+    scene.bob.sync(now()).await.unwrap();
+    assert_eq!(scene.bob.texts().await, ["one", "three", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_should_be_kept_cannot_be_said_to_be_gone() {
+    let scene = scene().await;
+    scene.ann.say("three", now()).await.unwrap();
+    scene.relay.views()[1].oldest = Some(4);
+    let refused = scene.bob.sync(now()).await;
+    assert!(matches!(refused, Err(SyncError::GoneTooSoon { first: 3, .. })), "{refused:?}");
+    assert_eq!(scene.bob.health().await.skipped, 0);
+    // Bob goes on without it; what is left out later is a gap all the same.
+    let wallet = scene.bob.dir().to_str().unwrap().to_owned();
+    let mut sync = std::process::Command::new(tocyn_e2e::programs::program("tocyn"));
+    succeed(sync.args(["--wallet", &wallet, "sync", "--accept-gone"]));
+    assert_eq!(scene.bob.health().await.skipped, 1);
+    scene.ann.say("four", now()).await.unwrap();
+    scene.bob.sync(now()).await.unwrap();
+    let health = scene.bob.health().await;
+    assert!(!health.gap && !health.missing.is_empty(), "it may be the one: {health:?}");
+    scene.relay.set(Rule::OnlyTo(vec![0]));
+    scene.ann.say("five", now()).await.unwrap();
+    scene.relay.set(Rule::Publish);
+    scene.ann.say("six", now()).await.unwrap();
+    scene.bob.sync(now()).await.unwrap();
+    assert!(scene.bob.health().await.gap);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_key_for_one_user_is_refused_when_a_member_has_seen_another() {
     let scene = scene().await;
-    // Bob alone is shown another key for the next epoch, which no token of his has yet.
-    scene.relay.views()[1].info = Some(|info| {
-        let epoch = info.epoch + 1;
-        let key = *KeyPair::derive(&[7; 32], b"only for bob").public();
-        for entry in info.token_keys.iter_mut().filter(|entry| entry.epoch == epoch) {
+    // Issuer and relay conspire: both show a key of its own to Cyd alone, who has no token yet.
+    fn change(keys: &mut [TokenKey]) {
+        for entry in keys {
+            let seed = [entry.epoch as u8; 32];
+            let key = *KeyPair::derive(&seed, b"only for cyd").public();
             entry.token_key = URL_SAFE.encode(key.to_bytes());
         }
-    });
-    let refused = scene.bob.say("three", now()).await;
-    match refused {
-        Err(SendError::Waiting {
-            error: PostError::Keys(KeysError::SeenOtherwise { by, .. }),
-            ..
-        }) => assert!(by.starts_with("ann ("), "{by}"),
-        other => panic!("{other:?}"),
     }
-    // Nor does he buy: here already issuer and relay differ.
-    let wallet = scene.bob.dir().to_str().unwrap().to_owned();
-    let issuer = scene.bob.invite.issuer.to_string();
-    let voucher = scene.world.voucher(16);
-    let mut buy = std::process::Command::new(tocyn_e2e::programs::program("tocyn"));
-    let refused = output(buy.args([
-        "--wallet",
-        &wallet,
-        "request",
-        "--issuer",
-        &issuer,
-        "--relay",
-        scene.relay.url(1),
-        "--voucher",
-        &voucher,
-        "--count",
-        "16",
-    ]));
-    assert_eq!(refused.status.code(), Some(1));
+    let issuer = scene.ann.invite.issuer.to_string();
+    let false_issuer = false_issuer(&issuer, change).await;
+    scene.relay.views()[1].info = Some(|info| change(&mut info.token_keys));
+    let mut invite = scene.ann.invite.clone();
+    invite.issuer = false_issuer.parse().unwrap();
+    let cyd = Member::join(scene.world.path(), "cyd", &invite, scene.relay.url(1)).await;
+    cyd.sync(now()).await.unwrap();
+    let (wallet, voucher) = (cyd.dir().to_str().unwrap().to_owned(), scene.world.voucher(16));
+    let buy = || {
+        let mut buy = std::process::Command::new(tocyn_e2e::programs::program("tocyn"));
+        let args = ["request", "--group", "friends", "--voucher", &voucher, "--count", "16"];
+        let output = output(buy.args(["--wallet", &wallet]).args(args));
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = buy();
+    assert_eq!(code, Some(1));
+    assert!(said.contains("was shown another key") && said.contains("ann ("), "{said}");
     assert_eq!(scene.world.vouchers_left(), 16, "nothing was charged");
-    // Shown the same as Ann, he goes on.
+    // Bob, who has tokens, spends none either.
+    let refused = scene.bob.say("three", now()).await;
+    assert!(matches!(refused, Err(SendError::Keys(KeysError::Changed { .. }))), "{refused:?}");
+    // Shown the same as the others, both go on.
     scene.relay.views()[1].info = None;
-    assert_eq!(scene.bob.resume(now()).await.unwrap(), 1);
+    scene.bob.say("three", now()).await.unwrap();
+    // If Cyd comes to think that the others lie, that is for Cyd to decide.
+    scene.relay.views()[1].info = Some(|info| change(&mut info.token_keys));
+    let mut accept = std::process::Command::new(tocyn_e2e::programs::program("tocyn"));
+    succeed(accept.args(["--wallet", &wallet, "check", "--accept"]));
+    let (_, said) = buy();
+    assert!(!said.contains("was shown another key"), "{said}");
+}
+
+/// An issuer that shows other keys than the real one, and has no tokens.
+async fn false_issuer(real: &str, change: fn(&mut [TokenKey])) -> String {
+    let directory = http_client().get(format!("{real}{DIRECTORY_PATH}")).send().await.unwrap();
+    let mut directory: IssuerDirectory = directory.json().await.unwrap();
+    change(&mut directory.token_keys);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = move || async move { axum::Json(directory.clone()) };
+    let router = axum::Router::new().route(DIRECTORY_PATH, axum::routing::get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
 }

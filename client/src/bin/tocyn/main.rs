@@ -6,13 +6,17 @@ mod cmd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tocyn_client::printable::Printable;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tocyn: {error}");
+            // Some of it may be the words of others.
+            for line in error.to_string().lines() {
+                eprintln!("tocyn: {}", Printable(line));
+            }
             ExitCode::FAILURE
         }
     }

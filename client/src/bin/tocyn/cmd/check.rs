@@ -13,11 +13,25 @@ pub(crate) struct Args {
     /// Only this group.
     #[arg(value_name = "GROUP")]
     group: Option<String>,
+    /// From now on say no more of what is said now, nor of token keys that members were shown: it is
+    /// known, or it was a member's lie. Evidence is kept.
+    #[arg(long)]
+    accept: bool,
 }
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let wallet = globals.wallet().await?;
-    let troubled = report(globals, &wallet, args.group.as_deref()).await?;
+    let mut troubled = report(globals, &wallet, args.group.as_deref()).await?;
+    if args.accept {
+        let groups = match &args.group {
+            Some(name) => vec![find(&wallet, name).await?],
+            None => wallet.groups().await?,
+        };
+        for group in &groups {
+            wallet.accept(group).await?;
+        }
+        troubled = false;
+    }
     wallet.close().await;
     match troubled {
         true => Err("not all is well; see above".into()),
@@ -38,7 +52,7 @@ pub(crate) async fn report(
     let mut troubled = false;
     for group in &groups {
         let health = wallet.health(group).await?;
-        troubled |= health.has_gap();
+        troubled |= health.gap || health.unpublished > 0;
         match globals.json() {
             true => println!("{}", serde_json::to_string(&health)?),
             false => say(&health),
@@ -63,16 +77,16 @@ pub(crate) async fn report(
 
 fn say(health: &GroupHealth) {
     let name = Printable(&health.group).to_string();
-    let blame = match health.skipped {
-        0 => "the relay has left it out, or it was never sent",
-        _ => "it may be one of those that were no longer kept",
+    let blame = match health.gap {
+        true => "the relay has left it out, or it never was",
+        false => "it may be one of those that were no longer kept, or it was accepted",
     };
     let messages: u64 = health.members.iter().map(|member| member.messages).sum();
     println!("{name}: {messages} messages of {} members", health.members.len());
     for missing in &health.missing {
         let seen_by = Printable(&missing.seen_by.join(", ")).to_string();
         let id = &missing.message[..16];
-        println!("{name}: message {id} is missing; seen by {seen_by}: {blame}");
+        println!("{name}: message {id} is missing; {seen_by} says it was there: {blame}");
     }
     for member in &health.members {
         if !member.missing.is_empty() {
@@ -84,10 +98,14 @@ fn say(health: &GroupHealth) {
     }
     for part in &health.incomplete {
         let (id, here, of) = (&part.message[..16], part.parts, part.of);
-        println!("{name}: of message {id} {here} of {of} cells are here so far");
+        match here == of {
+            true => println!("{name}: message {id} is of a newer version of tocyn, or spoiled"),
+            false => println!("{name}: of message {id} {here} of {of} cells are here so far"),
+        }
     }
     let numbers = [
-        (health.late, "messages came late: the relay, or the way to it, has held them back"),
+        (health.late, "messages came late: they were held back, or sent late, or a clock is wrong"),
+        (health.unpublished, "of your messages were acknowledged and are not in the log"),
         (health.duplicates, "cells came again, which changes nothing"),
         (health.spoiled, "cells only pretend to be of this group, which changes nothing"),
         (health.skipped, "messages of the log were no longer kept when this group was read"),

@@ -12,7 +12,8 @@ use crate::cli::{CliResult, Globals};
 /// Evidence against relays.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Check a file, whoever made it, and say what it shows. Asks nobody.
+    /// Check a file, whoever made it, and say what it shows. Asks nobody. The status is 0 only if the
+    /// relay's own signatures show it.
     Verify {
         /// The file; `-` reads standard input.
         #[arg(value_name = "FILE")]
@@ -35,13 +36,19 @@ pub(crate) fn run(globals: &Globals, command: Command) -> CliResult {
             .map_err(|error| format!("{}: {error}", file.display()))?,
     };
     let evidence = Evidence::from_json(&text)?;
+    if key.is_none() {
+        eprintln!(
+            "tocyn: make sure that this is the key of the relay it is about: {}",
+            evidence.log_key
+        );
+    }
     if key.is_some_and(|key| key != evidence.log_key) {
         return Err(format!("it is about another relay's log: {}", evidence.log_key).into());
     }
     let verdict = evidence.verify()?;
+    let proven = matches!(verdict, Verdict::Proven(_));
     match globals.json() {
         true => {
-            let proven = matches!(verdict, Verdict::Proven(_));
             let (Verdict::Proven(what) | Verdict::Witnessed(what)) = verdict;
             let (kind, key) = (evidence.kind(), &evidence.log_key);
             println!(
@@ -51,5 +58,8 @@ pub(crate) fn run(globals: &Globals, command: Command) -> CliResult {
         }
         false => println!("{}\n{verdict}", evidence.log_key),
     }
-    Ok(())
+    match proven {
+        true => Ok(()),
+        false => Err("this is not proven by signatures alone; see above".into()),
+    }
 }

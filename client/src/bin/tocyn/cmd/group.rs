@@ -106,6 +106,7 @@ async fn create(globals: &Globals, args: Create) -> CliResult {
         name: args.name,
         log_key: agreed.info.log_key,
         issuer: args.issuer,
+        cell_bytes: agreed.info.cell_bytes as u16, // the client believes in no larger ones
         relays: args.relay,
     };
     add(globals, &invite, &args.own_name).await?;
@@ -128,9 +129,11 @@ async fn join(globals: &Globals, args: Join) -> CliResult {
     }
     add(globals, &invite, &args.own_name).await?;
     println!(
-        "you are a member of {} at {}; `tocyn sync` reads what was said",
+        "you are a member of {}. Its relay is {}, its tokens come from {}: whoever made the invite \
+         chose both, and the issuer gets your vouchers. `tocyn sync` reads what was said",
         Printable(&invite.name),
-        invite.relays[0]
+        invite.relays[0],
+        invite.issuer
     );
     Ok(())
 }
@@ -255,6 +258,7 @@ mod tests {
             )
             .verifier(),
             issuer: onion.parse().unwrap(),
+            cell_bytes: 2048,
             relays: vec![onion.parse().unwrap()],
         };
         let code = qr(&invite.to_secret_text()).unwrap();

@@ -124,6 +124,7 @@ async fn addresses(globals: &Globals, args: &Args) -> CliResult<(ServiceUrl, Ser
             let wallet = globals.wallet().await?;
             let invite = find(&wallet, group).await?.invite;
             wallet.close().await;
+            eprintln!("tocyn: the voucher goes to {}, as the invite said", invite.issuer);
             Ok((invite.issuer, invite.relays[0].clone()))
         }
         _ => Err("give --group, or --issuer and --relay".into()),

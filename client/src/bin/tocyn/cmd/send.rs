@@ -50,11 +50,11 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let waiting = wallet.waiting(&group).await?.len();
     let composed = match body {
         None => None,
-        Some(body) => Some(compose(&wallet, &group, &info, body, now()).await?),
+        Some(body) => Some(compose(&wallet, &group, &relay, &info, body, now()).await?),
     };
     let cells = composed.as_ref().map_or(0, |composed| composed.cells.len());
     let tokens = wallet.spendable(&Pair::of(&relay, &info), &shown(&info)?, now()).await?;
-    let begun = wallet.reserved(&Pair::of(&relay, &info)).await?.len();
+    let begun = wallet.begun(&group).await?;
     if composed.is_some() {
         let before = match waiting {
             0 => String::new(),
@@ -72,7 +72,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         return Ok(());
     }
     let need = cells + waiting;
-    if need as u64 > tokens + begun as u64 {
+    if need as u64 > tokens + begun {
         return Err(format!(
             "{need} tokens are needed and the wallet has {tokens}; nothing was sent or saved. Buy \
              some with `tocyn request --group {} --voucher CODE --count N`",
@@ -107,13 +107,14 @@ pub(crate) async fn relay_of(
         let info = match relay.info().await {
             Ok(info) => info,
             Err(error) => {
-                failure = Some(error);
+                failure = Some(error.into());
                 continue;
             }
         };
         if info.log_key != *group.log_key() {
             let (shown, known) = (info.log_key.to_string(), group.log_key().to_string());
-            return Err(SyncError::OtherLog { url: url.to_string(), shown, known }.into());
+            failure = Some(SyncError::OtherLog { url: url.to_string(), shown, known });
+            continue;
         }
         let tokens = wallet.spendable(&Pair::of(&relay, &info), &shown(&info)?, now()).await?;
         if tokens > 0 {

@@ -11,6 +11,7 @@ use tocyn_client::group::message::{Author, Id};
 use tocyn_client::group::order::{InTree, in_order};
 use tocyn_client::printable::Printable;
 use tocyn_client::read::{Range, Reader};
+use tocyn_client::sync::Options;
 use tocyn_client::transport::ServiceUrl;
 use tocyn_client::wallet::StoredMessage;
 
@@ -53,6 +54,7 @@ impl InTree for Shown {
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let mut shown = HashSet::new();
+    let mut last_size = None;
     loop {
         // Others may use the wallet while this waits.
         let wallet = globals.wallet().await?;
@@ -62,9 +64,13 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         if args.follow {
             let groups = wallet.groups().await?;
             let key = group.log_key();
-            match sync_log(globals, &wallet, &groups, key, &args.mirror, false).await {
+            match sync_log(globals, &wallet, &groups, key, &args.mirror, Options::default()).await {
                 Ok(synced) => {
                     size = synced.size;
+                    // It said that there was more.
+                    if last_size.replace(size) == Some(size) {
+                        wait = wait.max(AGAIN);
+                    }
                     synced.faults.iter().for_each(|fault| eprintln!("tocyn: {fault}"));
                 }
                 Err(error) => {

@@ -1,9 +1,10 @@
 //! `tocyn sync`.
 
 use serde_json::json;
+use tocyn_client::log::LogError;
 use tocyn_client::log::files::LogFiles;
-use tocyn_client::sync::{Source, SyncError, Synced, sync};
-use tocyn_client::transport::{HttpError, ServiceUrl};
+use tocyn_client::sync::{Options, Source, SyncError, Synced, sync};
+use tocyn_client::transport::ServiceUrl;
 use tocyn_client::wallet::{Group, Wallet};
 use tocyn_protocol::log::note::VerifierKey;
 
@@ -17,6 +18,9 @@ pub(crate) struct Args {
     /// it is the same reader as before.
     #[arg(long)]
     resync: bool,
+    /// Go on although the relay says that messages are gone which it should still keep.
+    #[arg(long)]
+    accept_gone: bool,
     /// Read from a copy of the log, as `tocyn mirror` makes them, instead of from the relay.
     #[arg(long, value_name = "URL")]
     mirror: Option<ServiceUrl>,
@@ -39,7 +43,8 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     }
     let mut failed = false;
     for key in keys {
-        let synced = sync_log(globals, &wallet, &groups, key, &args.mirror, args.resync).await;
+        let options = Options { resync: args.resync, accept_gone: args.accept_gone };
+        let synced = sync_log(globals, &wallet, &groups, key, &args.mirror, options).await;
         failed |= report(globals, key, &synced)?;
     }
     let troubled = check::report(globals, &wallet, None).await?;
@@ -57,26 +62,33 @@ pub(crate) async fn sync_log(
     groups: &[Group],
     key: &VerifierKey,
     mirror: &Option<ServiceUrl>,
-    resync: bool,
+    options: Options,
 ) -> Result<Synced, SyncError> {
     if let Some(url) = mirror {
         let files = LogFiles::of_mirror(&globals.transport(), url.clone())?;
-        return sync(wallet, &Source::Mirror(&files), key, resync, now()).await;
+        return sync(wallet, &Source::Mirror(&files), key, options, now()).await;
     }
     let mut failure = None;
     for url in groups.iter().filter(|group| group.log_key() == key).flat_map(|g| &g.invite.relays) {
         let relay = globals.relay_client(url)?;
-        match sync(wallet, &Source::Relay(&relay), key, resync, now()).await {
-            Err(error) if is_unreachable(&error) => failure = Some(error),
+        match sync(wallet, &Source::Relay(&relay), key, options, now()).await {
+            Err(error) if is_better_elsewhere(&error) => failure = Some(error),
             synced => return synced,
         }
     }
     Err(failure.expect("a group has an address"))
 }
 
-fn is_unreachable(error: &SyncError) -> bool {
-    use tocyn_client::log::LogError;
-    matches!(error, SyncError::Log(LogError::Http(HttpError::Unreachable { .. })))
+/// Whether another address of the same relay may do better.
+fn is_better_elsewhere(error: &SyncError) -> bool {
+    let log = |error: &LogError| {
+        matches!(error, LogError::Http(_) | LogError::Tiles(_) | LogError::Checkpoint { .. })
+    };
+    match error {
+        SyncError::Log(error) => log(error),
+        SyncError::Read(_) | SyncError::OtherLog { .. } | SyncError::Withheld { .. } => true,
+        _ => false,
+    }
 }
 
 /// Says what came; gives whether something is wrong.
