@@ -155,10 +155,8 @@ impl Mirror {
             return Err(not_on);
         }
         // Bundles are whole: one that has lost its first messages is passed over.
-        let oldest = match here {
-            Some(here) => here.oldest,
-            None => (info.oldest - 1).div_ceil(TILE_WIDTH) * TILE_WIDTH + 1,
-        };
+        let oldest = here.map_or(info.oldest, |here| here.oldest);
+        let oldest = (oldest - 1).div_ceil(TILE_WIDTH) * TILE_WIDTH + 1;
         let oldest = self.fetch_bundles(relay, tree, old_size, oldest).await?.min(shown.size + 1);
         for (tile, hashes) in nodes::changed_tiles(tree, old_size).unwrap_or_default() {
             self.write(&tile.to_string(), &encode_hashes(&hashes))?;

@@ -3,8 +3,9 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use tocyn_e2e::bearer::{bound, buy, cell, http_client, post};
+use tocyn_e2e::bearer::{bound, buy, cell, http_client, post, read_all};
 use tocyn_e2e::file_server::FileServer;
 use tocyn_e2e::service::Service;
 use tocyn_e2e::socks::SocksProxy;
@@ -65,6 +66,24 @@ impl Scene {
             let answer = post(&http, self.relay.url(), &bound(token, &cell), &cell).await.unwrap();
             assert_eq!(answer.status().as_u16(), 201);
         }
+    }
+}
+
+impl Scene {
+    /// Starts the relay again, so that it keeps so many cells.
+    async fn keep(self, cells: u64) -> Self {
+        let config = self.world.relay_data().join("config.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let line = text.lines().find(|line| line.starts_with("max_bytes = ")).unwrap();
+        let bounded = text.replace(line, &format!("max_bytes = {}", cells * 2048));
+        std::fs::write(&config, bounded).unwrap();
+        let relay = self.world.start_relay_after(self.relay);
+        let scene = Self { relay, ..self };
+        // Retention runs at the start.
+        while read_all(&http_client(), scene.relay.url()).await.len() as u64 > cells {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        scene
     }
 }
 
@@ -312,6 +331,34 @@ async fn a_mirror_gives_the_same_and_one_that_lies_is_found_out() {
         let synced = output(&mut scene.world.tocyn_of(person, &sync));
         assert_eq!(show(person).len(), 2, "{synced:?}");
         assert_eq!(synced.status.code(), Some(i32::from(person == "Dai")), "{synced:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_keeps_what_the_relay_drops() {
+    let mut scene = Scene::new();
+    let dir = scene.world.path().join("mirror");
+    let late = scene.world.path().join("late");
+    let mirror = |scene: &Scene, dir: &Path| {
+        scene.of("ann", &["mirror", dir.to_str().unwrap(), "--relay", scene.relay.url()])
+    };
+    scene.fill(10).await;
+    assert_eq!(mirror(&scene, &dir), "10 new messages; messages 1 to 10 are here\n");
+    // The relay drops the first ones, but none that the copy lacks.
+    scene.fill(6).await;
+    scene = scene.keep(8).await;
+    assert_eq!(mirror(&scene, &dir), "6 new messages; messages 1 to 16 are here\n");
+    // A copy that begins now has to wait for the next bundle.
+    assert!(mirror(&scene, &late).contains("after message 16"), "{}", mirror(&scene, &late));
+    // The relay drops some that the copy lacks: the bundle cannot be had whole any more.
+    scene.fill(20).await;
+    scene = scene.keep(3).await;
+    assert!(mirror(&scene, &dir).contains("what comes after message 36 will be here"));
+    scene = scene.keep(1000).await;
+    scene.fill(222).await;
+    for dir in [&dir, &late] {
+        let said = mirror(&scene, dir);
+        assert!(said.ends_with("messages 257 to 258 are here\n"), "{said}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tocyn_client::mirror::Mirror;
+use tocyn_client::mirror::{Mirror, Mirrored};
 use tocyn_client::transport::ServiceUrl;
 
 use crate::cli::{CliResult, Globals};
@@ -33,10 +33,13 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
             (Ok(mirrored), _) if globals.json() => {
                 println!("{}", serde_json::to_string(mirrored)?);
             }
-            (Ok(mirrored), _) => println!(
-                "{} new messages; messages {} to {} are here",
-                mirrored.new, mirrored.oldest, mirrored.size
+            (Ok(Mirrored { new, oldest, size }), _) if oldest > size => println!(
+                "{new} new messages, whose bundle the relay no longer has whole; what comes after \
+                 message {size} will be here"
             ),
+            (Ok(Mirrored { new, oldest, size }), _) => {
+                println!("{new} new messages; messages {oldest} to {size} are here");
+            }
             (Err(error), Some(_)) => eprintln!("tocyn: {error}"),
             (Err(_), None) => {}
         }
