@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tocyn_e2e::bearer::{bound, buy, cell, http_client, post, read_all};
+use tocyn_e2e::bearer::{bound, buy, cell, http_client, post};
 use tocyn_e2e::file_server::FileServer;
+use tocyn_e2e::member;
 use tocyn_e2e::service::Service;
 use tocyn_e2e::socks::SocksProxy;
 use tocyn_e2e::world::{World, output, succeed};
@@ -80,10 +81,13 @@ impl Scene {
         let relay = self.world.start_relay_after(self.relay);
         let scene = Self { relay, ..self };
         // Retention runs at the start.
-        while read_all(&http_client(), scene.relay.url()).await.len() as u64 > cells {
+        loop {
+            let info = member::relay(scene.relay.url()).info().await.unwrap();
+            if info.head + 1 - info.oldest <= cells {
+                return scene;
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        scene
     }
 }
 
