@@ -292,7 +292,7 @@ impl State {
         }
         let inclusion = InclusionProof::new(index, &self.edge, nodes).ok_or(StoreError::Tree)?;
         let proof = SignedProof { index, inclusion, checkpoint: self.note.clone() };
-        Ok(ProvenReceipt { receipt, proof: proof.to_string() })
+        Ok(ProvenReceipt { receipt, proof: proof.to_text() })
     }
 
     /// Those that are full with the first `upto` leaves, and were not put away.
