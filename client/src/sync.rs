@@ -2,24 +2,23 @@
 //! tree, and sifted for cells of the groups that this wallet is in. Neither the relay nor a mirror
 //! can tell which ones these are.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use tocyn_protocol::log::evidence::SignedProof;
-use tocyn_protocol::log::note::VerifierKey;
-use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
-use tocyn_protocol::problem::ProblemType;
-use tocyn_protocol::relay::{MessageId, RelayInfo, RetentionInfo};
+mod cells;
+mod sifting;
 
-use crate::evidence::Fault;
+use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::problem::ProblemType;
+use tocyn_protocol::relay::RetentionInfo;
+
 use crate::group::cell::CellKeys;
-use crate::group::parts::Part;
+use crate::log::LogError;
 use crate::log::files::LogFiles;
 use crate::log::follow::{follow, hold_claims};
-use crate::log::{LogError, nodes};
-use crate::read::{Range, ReadError, Reader};
+use crate::read::ReadError;
 use crate::relay::RelayClient;
 use crate::transport::HttpError;
-use crate::wallet::{CheckedLog, Group, Taken, Wallet, WalletError};
+use crate::wallet::{Group, Wallet, WalletError};
+use cells::Cells;
+use sifting::Sifting;
 
 /// Why reading ended early. What was read before it is in the wallet.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +209,7 @@ impl Reading<'_> {
             | SyncError::Read(ReadError::Http(HttpError::Refused { problem, .. }))
                 if problem.problem_type() == Some(ProblemType::CursorGone) =>
             {
-                problem.oldest.unwrap_or(self.cells.info.oldest)
+                problem.oldest.unwrap_or(self.cells.info().oldest)
             }
             _ => return Err(error),
         };
@@ -219,7 +218,7 @@ impl Reading<'_> {
             return Err(SyncError::GoneTooSoon { url: self.sifting.served_by.clone(), first });
         }
         self.sifting.wallet.skip_to(&mut self.sifting.groups, first).await?;
-        self.cells.reader = None;
+        self.cells.ask_again();
         Ok(())
     }
 
@@ -229,122 +228,9 @@ impl Reading<'_> {
         let Some(before) = self.sifting.before.as_ref().filter(|log| log.size < first) else {
             return false;
         };
-        let RetentionInfo { max_age_seconds, max_bytes } = self.cells.info.retention;
-        let bytes = (self.size - before.size).saturating_mul(self.cells.info.cell_bytes);
+        let RetentionInfo { max_age_seconds, max_bytes } = self.cells.info().retention;
+        let bytes = (self.size - before.size).saturating_mul(self.cells.info().cell_bytes);
         let age = self.now.saturating_sub(before.synced_at);
         (max_age_seconds == 0 || age < max_age_seconds) && (max_bytes == 0 || bytes < max_bytes)
-    }
-}
-
-/// The cells after a place in the log, in pieces that do not cross the border of a bundle.
-struct Cells<'a> {
-    source: &'a Source<'a>,
-    info: &'a RelayInfo,
-    reader: Option<Reader<'a>>,
-    /// What came after cells that were given out first.
-    failed: Option<ReadError>,
-}
-
-impl<'a> Cells<'a> {
-    fn new(source: &'a Source<'a>, info: &'a RelayInfo) -> Self {
-        Self { source, info, reader: None, failed: None }
-    }
-
-    /// Empty where there are no more.
-    async fn after(&mut self, from: u64, size: u64) -> Result<Vec<Vec<u8>>, SyncError> {
-        let end = ((from / TILE_WIDTH + 1) * TILE_WIDTH).min(size);
-        match self.source {
-            Source::Mirror(files) => {
-                if from + 1 < self.info.oldest {
-                    let (url, oldest) = (files.url().to_string(), self.info.oldest);
-                    return Err(SyncError::MirrorBegins { url, oldest, next: from + 1 });
-                }
-                let bundle = Tile::in_tree(Content::Entries, from / TILE_WIDTH, size);
-                let Some(bundle) = bundle else { return Ok(Vec::new()) };
-                let mut cells = files.cells(bundle).await?;
-                Ok(cells.split_off((from % TILE_WIDTH) as usize))
-            }
-            Source::Relay(relay) => {
-                if let Some(error) = self.failed.take() {
-                    return Err(error.into());
-                }
-                let range = Range { after: Some(from), limit: Some(size - from), follow: false };
-                let reader =
-                    self.reader.get_or_insert_with(|| Reader::new(relay, self.info, range));
-                let mut cells = Vec::new();
-                while from + (cells.len() as u64) < end {
-                    match reader.next().await {
-                        Ok(Some((_, cell))) => cells.push(cell),
-                        Ok(None) => break,
-                        Err(error) if cells.is_empty() => return Err(error.into()),
-                        Err(error) => {
-                            self.failed = Some(error);
-                            break;
-                        }
-                    }
-                }
-                Ok(cells)
-            }
-        }
-    }
-}
-
-/// Finds the groups' cells.
-struct Sifting<'a> {
-    wallet: &'a Wallet,
-    key: &'a VerifierKey,
-    groups: Vec<Group>,
-    keys: Vec<CellKeys>,
-    ids: Vec<[u8; 32]>,
-    before: Option<CheckedLog>,
-    served_by: String,
-}
-
-impl Sifting<'_> {
-    /// Where the group that has read the least goes on; None when all have read all.
-    fn next(&self, size: u64) -> Option<u64> {
-        self.groups.iter().map(|group| group.read_to).min().filter(|from| *from < size)
-    }
-
-    /// Takes consecutive cells in; gives how many messages are new.
-    async fn sift(&mut self, from: u64, cells: &[Vec<u8>]) -> Result<u64, SyncError> {
-        let leaves = self.wallet.leaves(self.key, from, cells.len() as u64).await?;
-        let mut found = Vec::new();
-        for ((index, cell), leaf) in (from..).zip(cells).zip(leaves) {
-            if MessageId::of(cell) != leaf.into() {
-                return Err(self.altered(index, cell).await?.into());
-            }
-            for (group, keys) in self.keys.iter().enumerate() {
-                if keys.claims(cell) && self.groups[group].read_to <= index {
-                    let part =
-                        keys.open(cell).and_then(|plain| Part::open(&plain, &self.ids[group]).ok());
-                    found.push(Taken { group, seq: index + 1, part });
-                }
-            }
-        }
-        let read_to = from + cells.len() as u64;
-        let new = self.wallet.take(&self.groups, &found, read_to, self.before.as_ref()).await?;
-        for group in &mut self.groups {
-            group.read_to = group.read_to.max(read_to);
-        }
-        Ok(new)
-    }
-
-    /// Other bytes than those in the log.
-    async fn altered(&self, index: u64, cell: &[u8]) -> Result<LogError, SyncError> {
-        let log = self.wallet.checked_log(self.key).await?;
-        let size = log.as_ref().map_or(0, |log| log.size);
-        let proof = nodes::leaf(&self.wallet.tiles(self.key), index, size).await?;
-        let (Some(log), Some((leaf, inclusion))) = (log, proof) else {
-            return Ok(LogError::Tiles(self.served_by.clone()));
-        };
-        let proof = SignedProof { index, inclusion, checkpoint: log.checkpoint }.to_string();
-        let fault = Fault::Altered {
-            proof,
-            message_id: leaf.into(),
-            served: BASE64.encode(cell),
-            served_by: self.served_by.clone(),
-        };
-        Ok(LogError::fault(self.wallet, self.key, fault).await)
     }
 }

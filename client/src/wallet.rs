@@ -6,9 +6,11 @@
 //! a crash at any point loses nothing: what was begun is sent again.
 
 mod groups;
+mod health;
 mod logs;
 mod messages;
 mod outbox;
+mod parts;
 mod pending;
 mod reserved;
 mod trees;
@@ -33,8 +35,9 @@ use crate::evidence::{Evidence, Verdict};
 use crate::keys::{EpochKey, Pair};
 
 pub use groups::{Group, NewGroup};
+pub use health::{GroupHealth, Incomplete, Member, Missing};
 pub use logs::KnownLog;
-pub use messages::{GroupHealth, Incomplete, Member, Missing, StoredMessage, Taken};
+pub use messages::{StoredMessage, Taken};
 pub use outbox::Waiting;
 pub use pending::SavedBatch;
 pub use reserved::Reserved;

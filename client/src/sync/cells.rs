@@ -1,0 +1,70 @@
+//! Cells on their way from the relay or from a mirror.
+
+use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
+use tocyn_protocol::relay::RelayInfo;
+
+use super::{Source, SyncError};
+use crate::read::{Range, ReadError, Reader};
+
+/// The cells after a place in the log, in pieces that do not cross the border of a bundle.
+pub(super) struct Cells<'a> {
+    source: &'a Source<'a>,
+    info: &'a RelayInfo,
+    reader: Option<Reader<'a>>,
+    /// What came after cells that were given out first.
+    failed: Option<ReadError>,
+}
+
+impl<'a> Cells<'a> {
+    pub(super) fn new(source: &'a Source<'a>, info: &'a RelayInfo) -> Self {
+        Self { source, info, reader: None, failed: None }
+    }
+
+    /// What the source says about itself.
+    pub(super) fn info(&self) -> &RelayInfo {
+        self.info
+    }
+
+    /// Asks anew from the next place on.
+    pub(super) fn ask_again(&mut self) {
+        self.reader = None;
+    }
+
+    /// Empty where there are no more.
+    pub(super) async fn after(&mut self, from: u64, size: u64) -> Result<Vec<Vec<u8>>, SyncError> {
+        let end = ((from / TILE_WIDTH + 1) * TILE_WIDTH).min(size);
+        match self.source {
+            Source::Mirror(files) => {
+                if from + 1 < self.info.oldest {
+                    let (url, oldest) = (files.url().to_string(), self.info.oldest);
+                    return Err(SyncError::MirrorBegins { url, oldest, next: from + 1 });
+                }
+                let bundle = Tile::in_tree(Content::Entries, from / TILE_WIDTH, size);
+                let Some(bundle) = bundle else { return Ok(Vec::new()) };
+                let mut cells = files.cells(bundle).await?;
+                Ok(cells.split_off((from % TILE_WIDTH) as usize))
+            }
+            Source::Relay(relay) => {
+                if let Some(error) = self.failed.take() {
+                    return Err(error.into());
+                }
+                let range = Range { after: Some(from), limit: Some(size - from), follow: false };
+                let reader =
+                    self.reader.get_or_insert_with(|| Reader::new(relay, self.info, range));
+                let mut cells = Vec::new();
+                while from + (cells.len() as u64) < end {
+                    match reader.next().await {
+                        Ok(Some((_, cell))) => cells.push(cell),
+                        Ok(None) => break,
+                        Err(error) if cells.is_empty() => return Err(error.into()),
+                        Err(error) => {
+                            self.failed = Some(error);
+                            break;
+                        }
+                    }
+                }
+                Ok(cells)
+            }
+        }
+    }
+}
