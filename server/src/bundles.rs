@@ -2,26 +2,35 @@
 //! bytes of c2sp.org/tlog-tiles. What is in it for good is what the database says is sealed.
 
 mod check;
+mod clean;
+mod fresh;
 pub(crate) mod open;
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use getrandom::SysRng;
-use rand_core::{Rng, UnwrapErr};
 use tocyn_protocol::log::tile::{Content, ENTRY_HEADER_BYTES, TILE_WIDTH, Tile};
 
 pub use check::check;
+pub use fresh::{FreshBundle, Named};
 
 /// Whose signature the log in the folder has.
 const KEY_FILE: &str = "key";
 /// What files begin with that are not finished. They lie at the top, so that a start need not look
 /// through all of the folder for them.
 const FRESH: &str = "new-";
+
+/// What a folder above says that cannot be made durable, and need not: this process has not made it.
+const NOT_OURS: [ErrorKind; 4] = [
+    ErrorKind::PermissionDenied,
+    ErrorKind::ReadOnlyFilesystem,
+    ErrorKind::InvalidInput,
+    ErrorKind::Unsupported,
+];
 
 /// A file or the folder failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +47,6 @@ pub struct FolderError {
 pub struct Folder {
     root: PathBuf,
     entry_bytes: usize,
-}
-
-/// A bundle's file before it has its name. Dropping it removes it.
-pub struct FreshBundle {
-    file: File,
-    path: PathBuf,
 }
 
 impl Folder {
@@ -96,32 +99,21 @@ impl Folder {
         fresh.sync()?;
         // Two relays may come here at once, with the same key.
         fresh.rename(&self.root.join(KEY_FILE))?;
+        self.sync_way()
+    }
+
+    /// Makes the folder's own name durable, and what lies at its top: a crash may have come between
+    /// the two. The folders above it may belong to others, who need not let us open them.
+    pub fn sync_way(&self) -> Result<(), FolderError> {
         sync_folder(&self.root)?;
-        match self.root.parent() {
-            Some(parent) => sync_folder(parent),
-            None => Ok(()),
+        let failed = |source| FolderError { path: self.root.clone(), source };
+        for above in std::path::absolute(&self.root).map_err(failed)?.ancestors().skip(1) {
+            match sync_folder(above) {
+                Err(error) if !NOT_OURS.contains(&error.source.kind()) => return Err(error),
+                _ => {}
+            }
         }
-    }
-
-    /// Writes a new file, without a name that means anything yet.
-    pub fn write_new(&self, bytes: &[u8]) -> Result<FreshBundle, FolderError> {
-        let path = self.root.join(format!("{FRESH}{:016x}", UnwrapErr(SysRng).next_u64()));
-        let failed = |source| FolderError { path: path.clone(), source };
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let mut fresh = FreshBundle { file: file.map_err(failed)?, path: path.clone() };
-        fresh.file.write_all(bytes).map_err(failed)?;
-        Ok(fresh)
-    }
-
-    /// Gives a file, whose bytes are durable, the name of a bundle. One that has it already is of a
-    /// crash before the database said that it was sealed, or has the same bytes.
-    pub fn name(&self, fresh: FreshBundle, bundle: u64) -> Result<(), FolderError> {
-        let path = self.bundle_path(bundle);
-        if let Some(folder) = path.parent() {
-            let failed = |source| FolderError { path: folder.to_owned(), source };
-            make_folders(folder).map_err(failed)?;
-        }
-        fresh.rename(&path)
+        Ok(())
     }
 
     /// Makes the names of these bundles durable, and those of the folders on the way to them.
@@ -172,65 +164,6 @@ impl Folder {
             }
         }
         Ok(missing)
-    }
-
-    /// Removes a bundle, and the folders that are empty then. It may be gone already.
-    pub fn remove(&self, bundle: u64) -> Result<(), FolderError> {
-        let path = self.bundle_path(bundle);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(FolderError { path, source: error });
-            }
-            _ => {}
-        }
-        let top = self.root.join("tile/entries");
-        let above = path.ancestors().skip(1).take_while(|folder| *folder != top);
-        // Fails at the first one that is not empty.
-        let _ = above.map(fs::remove_dir).find(Result::is_err);
-        Ok(())
-    }
-
-    /// Removes what a crash has left: files that are not finished, and bundles before `first`, which
-    /// were dropped. Later ones stay, sealed or not: another relay may be sealing them.
-    pub fn clean(&self, first: u64) -> Result<(), FolderError> {
-        for (name, path) in list(&self.root)? {
-            if name.starts_with(FRESH) {
-                let _ = fs::remove_file(path); // another relay may be as far
-            }
-        }
-        self.clean_below(&self.root.join("tile/entries"), 0, first)
-    }
-
-    /// In a folder whose name stands for `above`: the digits of a bundle without the last ones.
-    fn clean_below(&self, folder: &Path, above: u64, first: u64) -> Result<(), FolderError> {
-        for (name, path) in list(folder)? {
-            let digits = name.strip_prefix('x').unwrap_or(&name);
-            let Some(group) = digits.parse().ok().filter(|_| digits.len() == 3) else { continue };
-            let place = above.saturating_mul(1000).saturating_add(group);
-            if name != digits {
-                self.clean_below(&path, place, first)?;
-            } else if place < first {
-                self.remove(place)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl FreshBundle {
-    /// Makes its bytes durable.
-    pub fn sync(&self) -> Result<(), FolderError> {
-        self.file.sync_all().map_err(|source| FolderError { path: self.path.clone(), source })
-    }
-
-    fn rename(self, to: &Path) -> Result<(), FolderError> {
-        fs::rename(&self.path, to).map_err(|source| FolderError { path: to.to_owned(), source })
-    }
-}
-
-impl Drop for FreshBundle {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path); // it may have its name by now
     }
 }
 

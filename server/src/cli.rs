@@ -5,6 +5,7 @@ mod db;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -82,12 +83,8 @@ impl Cli {
         let settings = || Settings::read(&data, self.database.as_deref());
         match self.command {
             Command::Init { pairing } => init(&data, &pairing),
-            Command::Serve { listen } => {
-                tokio::runtime::Runtime::new()?.block_on(serve(&data, listen, settings()?, clock))
-            }
-            Command::Db(command) => {
-                tokio::runtime::Runtime::new()?.block_on(command.run(&data, settings()?, clock()))
-            }
+            Command::Serve { listen } => run_to_end(serve(&data, listen, settings()?, clock)),
+            Command::Db(command) => run_to_end(command.run(&data, settings()?, clock())),
             Command::Pairing(PairingCommand::Install { file }) => {
                 let _lock = data.lock()?;
                 data.install_pairing(&file)?;
@@ -96,6 +93,14 @@ impl Cli {
             }
         }
     }
+}
+
+/// Threads that wait for a folder that hangs are not waited for.
+fn run_to_end(work: impl Future<Output = CliResult>) -> CliResult {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    done
 }
 
 /// What the data folder and the command line say.

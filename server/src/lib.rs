@@ -80,6 +80,8 @@ pub async fn run(
     let relay = Arc::new(relay::Relay::new(config, pairing, messages, log, clock));
     let retention = tokio::spawn(retention::run_forever(relay.clone()));
     let putting_away = tokio::spawn(put_away_forever(relay.clone()));
+    let sealing = tokio::spawn(seal::seal_forever(relay.messages.clone()));
+    let removing = tokio::spawn(seal::remove_forever(relay.messages.clone()));
     let (working, head) = (store.clone(), relay.head.clone());
     let work = tokio::spawn(async move { working.work_forever(head).await });
     let (stop, stopping) = watch::channel(Stopping::No);
@@ -91,22 +93,18 @@ pub async fn run(
         stop.send_replace(Stopping::Draining);
     };
     listen::serve(listener, router, &config.limits, shutdown).await;
-    retention.abort();
-    work.abort();
-    putting_away.abort();
+    for task in [retention, work, putting_away, sealing, removing] {
+        task.abort();
+    }
     store.close().await;
 }
 
-/// Every second, tiles that are full leave memory, and then full bundles leave the database.
+/// Every second, tiles that are full leave memory. Not with the bundles: a folder may hang.
 async fn put_away_forever(relay: Arc<relay::Relay>) {
     loop {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         if let Err(error) = relay.log.put_away().await {
             tracing::warn!(%error, "cannot put tiles away; it will be tried again");
-        }
-        if let Err(error) = seal::seal(&relay.messages, &|_| ()).await {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, source, "cannot seal messages; it will be tried again");
         }
     }
 }

@@ -1,14 +1,12 @@
 //! The tree over all messages, signed as it grows. It follows from the order of the log alone, so
 //! each of several relays keeps it by itself, and all sign the same.
 
-use std::collections::HashMap;
-
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::evidence::SignedProof;
 use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::log::proof::InclusionProof;
 use tocyn_protocol::log::tile::{
-    Content, TILE_HEIGHT, TILE_WIDTH, Tile, encode_hashes, node_above,
+    Content, TILE_HEIGHT, TILE_WIDTH, Tile, Tiles, encode_hashes, node_above,
 };
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, STREAM_HEADER_BYTES};
@@ -142,11 +140,11 @@ impl Log {
 
     /// Full tiles do not change, so the state need not be held while they are read.
     async fn prove_old(&self, receipt: PostReceipt) -> Result<ProvenReceipt, StoreError> {
-        let mut tiles = HashMap::new();
+        let mut tiles = Tiles::default();
         for level in 0..TILE_LEVELS {
             let tile = (receipt.seq - 1) >> (u32::from(level + 1) * u32::from(TILE_HEIGHT)).min(63);
             let Some(hashes) = self.store.tile(level, tile).await? else { break };
-            tiles.insert((level, tile), hashes);
+            tiles.0.insert((level, tile), hashes);
         }
         let state = self.state.lock().await;
         state.prove(receipt, &Known { tree: &state.tree, tiles: &tiles })
@@ -316,17 +314,11 @@ impl State {
 /// What is in memory, and some tiles that are not.
 struct Known<'a> {
     tree: &'a Tree,
-    tiles: &'a HashMap<(u8, u64), Vec<NodeHash>>,
+    tiles: &'a Tiles,
 }
 
 impl Nodes for Known<'_> {
     fn node(&self, level: u8, index: u64) -> Option<NodeHash> {
-        self.tree.node(level, index).or_else(|| {
-            let (tile_level, height) = (level / TILE_HEIGHT, level % TILE_HEIGHT);
-            let first = index.checked_shl(height.into())?;
-            let tile = self.tiles.get(&(tile_level, first / TILE_WIDTH))?;
-            let start = (first % TILE_WIDTH) as usize;
-            Some(node_above(&tile[start..start + (1 << height)]))
-        })
+        self.tree.node(level, index).or_else(|| self.tiles.node(level, index))
     }
 }

@@ -1,25 +1,34 @@
 //! Messages, wherever they lie: the newest in the database, the others in sealed bundles.
 
 use std::ops::Range;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::log::tile::{Content, ENTRY_HEADER_BYTES, TILE_WIDTH, Tile, put_entry};
 use tocyn_protocol::log::tree::HASH_BYTES;
 use tocyn_protocol::relay::STREAM_HEADER_BYTES;
+use tokio::sync::Semaphore;
 
 use crate::bundles::{Folder, FolderError, open};
 use crate::log::is_there;
 use crate::store::{ReadPage, Store, StoreError, block_messages};
+
+/// Files that are read at once; more wait. A folder on a network may hang, and each read then keeps a
+/// thread of those that everything else needs too.
+const READS: usize = 64;
+/// How long a read may take, with the wait for its turn, before the reader is cut off.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The messages that are kept.
 pub struct Messages {
     store: Store,
     cell_bytes: usize,
     folder: Option<Folder>,
+    reads: Arc<Semaphore>,
     /// The bundles that were sealed when the database was last asked.
     sealed: Mutex<Range<u64>>,
     /// Bundles before this one have no files any more.
@@ -66,7 +75,8 @@ impl Messages {
             }
         }
         let removed = sealed.start.into();
-        Ok(Self { store, cell_bytes, folder, sealed: Mutex::new(sealed), removed })
+        let (reads, sealed) = (Arc::new(Semaphore::new(READS)), Mutex::new(sealed));
+        Ok(Self { store, cell_bytes, folder, reads, sealed, removed })
     }
 
     /// The database.
@@ -95,11 +105,21 @@ impl Messages {
         Ok(sealed)
     }
 
+    /// Fails where messages are sealed in a folder that this relay was not told of.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        match self.folder {
+            None if !self.look().await?.is_empty() => Err(StoreError::NoFolder),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the file of a bundle that was dropped; says whether there may be more.
     pub async fn remove_one_dropped(&self) -> Result<bool, StoreError> {
         let Some(folder) = self.folder.clone() else { return Ok(false) };
-        let bundle = self.removed.load(Ordering::Relaxed);
-        if bundle >= self.look().await?.start {
+        let start = self.look().await?.start;
+        // Should the database say so, files of earlier ones are to come.
+        let bundle = self.removed.fetch_min(start, Ordering::Relaxed);
+        if bundle >= start {
             return Ok(false);
         }
         blocking(move || Ok(folder.remove(bundle)?)).await?;
@@ -165,7 +185,7 @@ impl Messages {
         let most = limit.min(block_messages(frame_bytes) as u64);
         let end = (end * TILE_WIDTH).min(after.saturating_add(most));
         let entry_bytes = ENTRY_HEADER_BYTES + self.cell_bytes;
-        blocking(move || {
+        self.read_file(folder.bundle_path(after / TILE_WIDTH), move || {
             let mut frames = BytesMut::with_capacity((end - after) as usize * frame_bytes);
             let mut last = after;
             while last < end {
@@ -216,7 +236,9 @@ impl Messages {
         if let Some(folder) = self.folder.clone().filter(|_| self.sealed().contains(&tile.index)) {
             let last = end.min(after + block_messages(entry_bytes) as u64);
             let cells = after - tile.start()..last - tile.start();
-            let entries = blocking(move || Ok(folder.entries(tile.index, cells)?)).await?;
+            let path = folder.bundle_path(tile.index);
+            let read = move || Ok(folder.entries(tile.index, cells)?);
+            let entries = self.read_file(path, read).await?;
             if let Some(entries) = entries {
                 return Ok(Some((entries.into(), last)));
             }
@@ -226,6 +248,27 @@ impl Messages {
         let frames = page.bytes.chunks_exact(STREAM_HEADER_BYTES + self.cell_bytes);
         frames.for_each(|frame| put_entry(&mut entries, &frame[STREAM_HEADER_BYTES..]));
         Ok(Some((entries.into(), page.last)))
+    }
+}
+
+impl Messages {
+    /// Reads a file when it is its turn, and not for ever. Who is stuck keeps the turn.
+    async fn read_file<T: Send + 'static>(
+        &self,
+        path: PathBuf,
+        read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reading = async {
+            let turn = self.reads.clone().acquire_owned().await.expect("never closed");
+            blocking(move || {
+                let read = read();
+                drop(turn);
+                read
+            })
+            .await
+        };
+        let late = |_| FolderError { path, source: std::io::ErrorKind::TimedOut.into() };
+        tokio::time::timeout(PATIENCE, reading).await.map_err(late)?
     }
 }
 

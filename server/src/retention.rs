@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::relay::Relay;
-use crate::seal;
 use crate::store::StoreError;
 
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -21,8 +20,8 @@ pub struct Removed {
 /// One round at `now` (unix seconds). A part that fails keeps no other one from its turn.
 pub async fn run_once(relay: &Relay, now: u64) -> Result<Removed, StoreError> {
     relay.store.check_clock(now).await?;
-    let messages = trim(relay, now).await;
     let epochs = change_epochs(relay, now).await;
+    let messages = trim(relay, now).await;
     Ok(Removed { messages: messages?, epochs: epochs? })
 }
 
@@ -36,6 +35,7 @@ async fn change_epochs(relay: &Relay, now: u64) -> Result<Vec<u64>, StoreError> 
     prepared.and(closed)
 }
 
+/// The files of sealed bundles are removed by [`crate::seal::remove_forever`].
 async fn trim(relay: &Relay, now: u64) -> Result<u64, StoreError> {
     let retention = &relay.config.retention;
     let keep_from = match retention.max_bytes / relay.config.cell_bytes as u64 {
@@ -46,7 +46,7 @@ async fn trim(relay: &Relay, now: u64) -> Result<u64, StoreError> {
         0 => 0,
         age => now.saturating_sub(age),
     };
-    seal::drop_old(&relay.messages, keep_from, received_from, &|_| ()).await
+    relay.store.trim(keep_from, received_from).await
 }
 
 /// A round at once, then one every 30 seconds, or every epoch where that is shorter.
@@ -60,7 +60,10 @@ pub async fn run_forever(relay: Arc<Relay>) {
                 epochs = ?removed.epochs,
                 "removed old messages and closed epochs"
             ),
-            Err(error) => tracing::warn!(%error, "cannot remove old messages"),
+            Err(error) => {
+                let source = error.reason();
+                tracing::warn!(%error, source, "cannot remove old messages and closed epochs");
+            }
         }
         tokio::time::sleep(INTERVAL.min(epoch)).await;
     }

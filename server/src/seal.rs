@@ -1,14 +1,24 @@
 //! Full bundles leave the database for files, and old ones are dropped. Each message that is kept is
 //! in a file or in the database at any time, whenever this is cut short.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tocyn_protocol::log::tile::{TILE_WIDTH, put_entry};
 use tocyn_protocol::relay::{MessageId, STREAM_HEADER_BYTES};
 
+use crate::bundles::{FolderError, FreshBundle, Named};
 use crate::messages::{Messages, blocking};
-use crate::store::StoreError;
+use crate::store::{FullTile, StoreError};
 
 /// Bundles that leave the database in one transaction: posts wait for it.
 const BATCH: u64 = 4;
+/// How often to look for full bundles, and for dropped ones.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The longest wait after sealing failed. It writes files each time.
+const INTERVAL_AT_MOST: Duration = Duration::from_secs(60);
+/// Rounds after which files are looked for that a crash has left unfinished.
+const ROUNDS: u32 = 600;
 
 /// What has just been done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +50,9 @@ pub async fn seal(messages: &Messages, done: Observer<'_>) -> Result<u64, StoreE
     loop {
         let first = messages.look().await?.end;
         let mut next = first;
+        let mut tiles = Vec::new();
         while next < first + BATCH
-            && let Some(bytes) = read(messages, next).await?
+            && let Some((tile, bytes)) = read(messages, next).await?
         {
             let writing = folder.clone();
             let fresh = blocking(move || Ok(writing.write_new(&bytes)?)).await?;
@@ -49,8 +60,11 @@ pub async fn seal(messages: &Messages, done: Observer<'_>) -> Result<u64, StoreE
             let fresh = blocking(move || Ok(fresh.sync().map(|()| fresh)?)).await?;
             done(Step::Synced);
             let naming = folder.clone();
-            blocking(move || Ok(naming.name(fresh, next)?)).await?;
+            if let Named::Taken(fresh) = blocking(move || Ok(naming.name(fresh, next)?)).await? {
+                replace(messages, &tile, fresh).await?;
+            }
             done(Step::Named);
+            tiles.push(tile);
             next += 1;
         }
         if next == first {
@@ -59,19 +73,46 @@ pub async fn seal(messages: &Messages, done: Observer<'_>) -> Result<u64, StoreE
         let syncing = folder.clone();
         blocking(move || Ok(syncing.sync_names(first..next)?)).await?;
         done(Step::NamesSynced);
-        let put = messages.store().put_sealed(first..next).await?;
+        let put = messages.store().put_sealed(&tiles).await?;
         done(Step::Recorded);
         sealed += put;
         if put < next - first {
-            // Another relay was faster, or retention.
+            // Another relay was faster, or retention, which may have looked for the files before
+            // they had their names.
+            let start = messages.look().await?.start;
+            for bundle in first + put..next.min(start) {
+                let folder = folder.clone();
+                blocking(move || Ok(folder.remove(bundle)?)).await?;
+            }
             return Ok(sealed);
         }
     }
 }
 
-/// The bytes of a bundle out of the database, checked against the tree. None if it is not full, its
-/// tile was not put away, or it is not in the database any more.
-async fn read(messages: &Messages, bundle: u64) -> Result<Option<Vec<u8>>, StoreError> {
+/// Puts a file in place of another one with the bundle's name, which a crash has left of a log that
+/// is no more. A sealed one stays: messages are in it that may be nowhere else.
+async fn replace(
+    messages: &Messages,
+    tile: &FullTile,
+    fresh: FreshBundle,
+) -> Result<(), StoreError> {
+    let Some(folder) = messages.folder().cloned() else { return Ok(()) };
+    let bundle = tile.index;
+    if messages.store().tile(0, bundle).await?.as_ref() != Some(&tile.hashes) {
+        return Err(StoreError::Tree);
+    }
+    if messages.look().await?.contains(&bundle) {
+        let what = "this sealed file has other messages than the database had; find out with \
+            `tocyn-relay db check` whether it is damaged, and restore it if so";
+        let source = std::io::Error::other(what);
+        return Err(FolderError { path: folder.bundle_path(bundle), source }.into());
+    }
+    blocking(move || Ok(folder.replace(fresh, bundle)?)).await
+}
+
+/// The bytes of a bundle out of the database, and the tile that they were checked against. None if it
+/// is not full, its tile was not put away, or it is not in the database any more.
+async fn read(messages: &Messages, bundle: u64) -> Result<Option<(FullTile, Vec<u8>)>, StoreError> {
     let store = messages.store();
     let Some(tile) = store.tile(0, bundle).await? else { return Ok(None) };
     let (mut after, end) = (bundle * TILE_WIDTH, (bundle + 1) * TILE_WIDTH);
@@ -91,7 +132,7 @@ async fn read(messages: &Messages, bundle: u64) -> Result<Option<Vec<u8>>, Store
         }
         after = page.last;
     }
-    Ok(Some(entries))
+    Ok(Some((FullTile { level: 0, index: bundle, hashes: tile }, entries)))
 }
 
 /// Deletes the oldest messages as [`crate::store::Store::trim`] does, then the files of the bundles that
@@ -104,8 +145,70 @@ pub async fn drop_old(
 ) -> Result<u64, StoreError> {
     let dropped = messages.store().trim(keep_from, received_from).await?;
     done(Step::Dropped);
+    remove_dropped(messages, done).await?;
+    Ok(dropped)
+}
+
+async fn remove_dropped(messages: &Messages, done: Observer<'_>) -> Result<(), StoreError> {
     while messages.remove_one_dropped().await? {
         done(Step::Removed);
     }
-    Ok(dropped)
+    Ok(())
+}
+
+/// Seals every second; where that fails, less and less often.
+pub async fn seal_forever(messages: Arc<Messages>) {
+    let mut wait = INTERVAL;
+    loop {
+        tokio::time::sleep(wait).await;
+        match seal(&messages, &|_| ()).await {
+            Ok(_) => wait = INTERVAL,
+            Err(error) => {
+                wait = longer(wait);
+                let (source, seconds) = (error.reason(), wait.as_secs());
+                tracing::warn!(%error, source, seconds, "cannot seal messages; tried again later");
+            }
+        }
+    }
+}
+
+fn longer(wait: Duration) -> Duration {
+    (wait * 2).min(INTERVAL_AT_MOST)
+}
+
+/// Removes the files of bundles that retention has dropped, here or elsewhere, and what a crash has
+/// left unfinished. By itself: a folder that hangs must not keep epochs from being closed.
+pub async fn remove_forever(messages: Arc<Messages>) {
+    let (mut wait, mut round) = (INTERVAL, 0u32);
+    loop {
+        tokio::time::sleep(wait).await;
+        round = round.wrapping_add(1);
+        let removed = async {
+            remove_dropped(&messages, &|_| ()).await?;
+            match messages.folder().cloned().filter(|_| round.is_multiple_of(ROUNDS)) {
+                Some(folder) => blocking(move || Ok(folder.clean_fresh()?)).await,
+                None => Ok(()),
+            }
+        };
+        match removed.await {
+            Ok(()) => wait = INTERVAL,
+            Err(error) => {
+                wait = longer(wait);
+                let source = error.reason();
+                tracing::warn!(%error, source, "cannot remove the files of dropped messages");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_less_often_but_at_least_each_minute() {
+        let waits = std::iter::successors(Some(INTERVAL), |wait| Some(longer(*wait)));
+        let seconds: Vec<_> = waits.take(9).map(|wait| wait.as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
 }

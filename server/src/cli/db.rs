@@ -48,7 +48,9 @@ impl DbCommand {
             Self::Migrate => migrate(database).await,
             Self::Check => check(Store::look_at(database).await?, folder.as_ref(), database).await,
             Self::Stats { json } => stats(Store::look_at(database).await?, json).await,
-            Self::Drop { before } => drop_before(Store::look_at(database).await?, before).await,
+            Self::Drop { before } => {
+                drop_before(Store::look_at(database).await?, before, folder).await
+            }
             Self::Copy { to } => copy(database, &to, folder.as_ref(), now).await,
         }
     }
@@ -98,14 +100,29 @@ async fn stats(store: Store, json: bool) -> CliResult {
     Ok(())
 }
 
-/// The files go when a relay starts with the folder.
-async fn drop_before(store: Store, before: u64) -> CliResult {
+/// Rows first, files after that.
+async fn drop_before(store: Store, before: u64, folder: Option<Folder>) -> CliResult {
     let dropped = store.trim(before, 0).await?;
     let LogRange { oldest, head } = store.range().await?;
+    let (first, key) = (store.sealed().await?.start, store.key().await?);
     store.close().await;
     println!("{dropped} messages were deleted; {oldest} to {head} are kept");
     if oldest < before {
         println!("those before {before} share a block or a sealed file with one that stays");
+    }
+    match folder {
+        // None: nothing was ever sealed there, or it is not mounted.
+        Some(folder) if key.is_some() && folder.key()? == key => folder.clean(first)?,
+        Some(folder) => println!(
+            "no files were removed: {} is not the folder of this log, or not mounted; a relay that \
+             starts with that removes them",
+            folder.path().display()
+        ),
+        None if first > 0 => println!(
+            "if there are files of them, they remain until a relay starts with the log.folder that \
+             they are in"
+        ),
+        None => {}
     }
     Ok(())
 }

@@ -18,5 +18,6 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
     let relay: &Relay = &state.relay;
     relay.epochs.redeemer((relay.clock)())?;
     relay.store.ready().await?;
+    relay.messages.ready().await?;
     Ok("ready\n")
 }

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tocyn_protocol::log::tile::{Content, Tile};
+use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
 
@@ -16,8 +17,23 @@ use super::{ApiError, AppState};
 use crate::relay::Relay;
 use crate::store::StoreError;
 
-/// Tiles never change.
+/// Full tiles of hashes never change, and are kept for ever.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// Seconds for what does not change either, but is asked for only until the tile is full, or may be
+/// dropped.
+const ONE_DAY: u64 = 86_400;
+
+/// How long a cache may have a tile. Messages must be able to go, so it keeps their bundles for no
+/// longer than this relay would.
+fn caching(tile: Tile, max_age: Duration) -> String {
+    let full = u64::from(tile.width) == TILE_WIDTH;
+    let seconds = match (tile.content, max_age.as_secs()) {
+        (Content::Hashes(_), _) if full => return FOR_EVER.to_owned(),
+        (Content::Hashes(_), _) | (Content::Entries, 0) => ONE_DAY,
+        (Content::Entries, seconds) => seconds.min(ONE_DAY),
+    };
+    format!("public, max-age={seconds}{}", if full { ", immutable" } else { "" })
+}
 
 pub(crate) async fn checkpoint(State(state): State<AppState>) -> Result<Response, ApiError> {
     let note = state.relay.log.checkpoint().await?;
@@ -32,8 +48,11 @@ pub(crate) async fn tile(
     let not_found = |detail: String| ApiError::new(ProblemType::NotFound, detail);
     let tile: Tile =
         format!("tile/{path}").parse().map_err(|error| not_found(format!("{error}")))?;
-    let headers =
-        [(header::CONTENT_TYPE, media_type::OCTET_STREAM), (header::CACHE_CONTROL, FOR_EVER)];
+    let caching = caching(tile, state.relay.config.retention.max_age);
+    let headers = [
+        (header::CONTENT_TYPE, media_type::OCTET_STREAM.to_owned()),
+        (header::CACHE_CONTROL, caching),
+    ];
     let body = match tile.content {
         Content::Hashes(_) => state.relay.log.tile(tile).await.map(|bytes| bytes.map(Body::from)),
         Content::Entries => {
@@ -60,6 +79,31 @@ pub(crate) async fn tile(
 fn entries(relay: Arc<Relay>, tile: Tile) -> Body {
     Body::from_stream(stream::try_unfold(tile.start(), move |after| {
         let relay = relay.clone();
-        async move { relay.messages.entries(tile, after).await.map_err(io::Error::other) }
+        async move {
+            let part = relay.messages.entries(tile, after).await.inspect_err(StoreError::log_cut);
+            part.map_err(io::Error::other)
+        }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_keep_no_messages_for_longer_than_the_relay() {
+        let (days, hour) = (Duration::from_secs(90 * 86_400), Duration::from_secs(3600));
+        for (path, max_age, expected) in [
+            ("tile/0/001", hour, FOR_EVER),
+            ("tile/1/000", days, FOR_EVER),
+            ("tile/0/001.p/3", hour, "public, max-age=86400"),
+            ("tile/entries/001", days, "public, max-age=86400, immutable"),
+            ("tile/entries/001", hour, "public, max-age=3600, immutable"),
+            ("tile/entries/001", Duration::ZERO, "public, max-age=86400, immutable"),
+            ("tile/entries/001.p/3", days, "public, max-age=86400"),
+            ("tile/entries/001.p/3", hour, "public, max-age=3600"),
+        ] {
+            assert_eq!(caching(path.parse().unwrap(), max_age), expected, "{path}");
+        }
+    }
 }

@@ -60,7 +60,8 @@ pub(crate) async fn get(
     let messages = state.relay.messages.clone();
     let reader = Reader { messages, after, left, follow };
     let pages = stream::try_unfold(reader, |mut reader| async move {
-        let page = reader.next_page().await.map_err(io::Error::other)?;
+        let page = reader.next_page().await.inspect_err(StoreError::log_cut);
+        let page = page.map_err(io::Error::other)?;
         Ok::<_, io::Error>(page.map(|page| (page, reader)))
     });
     let headers = [(header::CONTENT_TYPE, media_type::CELLS), (header::CACHE_CONTROL, "no-store")];

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tocyn_protocol::log::tile::TILE_WIDTH;
 
-use super::{Store, StoreError};
+use super::{FullTile, Store, StoreError};
 
 /// A sealed bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +15,18 @@ pub(super) struct BundleRow {
 }
 
 /// Which bundles are sealed: from the first to the last one that the table has. Where it has none,
-/// an empty range that begins with the first bundle of which no message was deleted.
-pub(super) fn sealed(first: Option<i64>, last: Option<i64>, oldest: u64) -> Range<u64> {
+/// an empty range that begins with the first bundle of which no message was deleted: not before
+/// `dropped_below`, since a large block may have all messages of a bundle that was dropped.
+pub(super) fn sealed(
+    first: Option<i64>,
+    last: Option<i64>,
+    oldest: u64,
+    dropped_below: i64,
+) -> Range<u64> {
     match (first, last) {
         (Some(first), Some(last)) => first as u64..last as u64 + 1,
         _ => {
-            let whole = (oldest - 1).div_ceil(TILE_WIDTH);
+            let whole = (oldest - 1).div_ceil(TILE_WIDTH).max(dropped_below as u64);
             whole..whole
         }
     }
@@ -36,10 +42,13 @@ impl Store {
         }
     }
 
-    /// Takes note that these bundles are sealed, which must be durable by now, and deletes the blocks
-    /// that lie wholly in sealed ones. Stops at one that does not follow the last one, or
-    /// of which messages were deleted meanwhile. Gives how many it has taken note of.
-    pub async fn put_sealed(&self, bundles: Range<u64>) -> Result<u64, StoreError> {
+    /// Takes note that the bundles of these tiles of level 0 are sealed, which must be durable by now,
+    /// and deletes the blocks that lie wholly in sealed ones. Stops at one that does not follow the
+    /// last one, or of which messages were deleted meanwhile. Gives how many it has taken note of.
+    ///
+    /// The files were checked against these tiles. Where the database has others by now, or does
+    /// not reach as far, the files are of a log that is no more, and this fails.
+    pub async fn put_sealed(&self, bundles: &[FullTile]) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.put_sealed(bundles).await,
             Self::Postgres(store) => store.put_sealed(bundles).await,

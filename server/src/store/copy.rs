@@ -55,6 +55,8 @@ pub(super) struct Facts {
     pub(super) closed_below: i64,
     pub(super) pairing_id: Vec<u8>,
     pub(super) verifier_key: Option<String>,
+    /// Bundles before this one were dropped.
+    pub(super) dropped_below: i64,
     /// Sorted.
     pub(super) retired_pairings: Vec<Vec<u8>>,
 }
@@ -99,7 +101,7 @@ pub(super) trait Source {
 async fn digest(source: &mut impl Source) -> Result<Copied, StoreError> {
     let mut hash = Sha256::new();
     let facts = source.facts().await?;
-    for number in [facts.head, facts.cell_bytes, facts.closed_below] {
+    for number in [facts.head, facts.cell_bytes, facts.closed_below, facts.dropped_below] {
         hash.update(number.to_be_bytes());
     }
     hash.update(&facts.pairing_id);
@@ -134,7 +136,8 @@ async fn digest(source: &mut impl Source) -> Result<Copied, StoreError> {
             for (seq, frame) in (block.first..).zip(block.frames.chunks_exact(frame_bytes)) {
                 hash.update(received_at.to_be_bytes());
                 hash.update(frame);
-                messages += u64::from(!is_sealed(seq));
+                let is_dropped = seq <= facts.dropped_below as u64 * TILE_WIDTH;
+                messages += u64::from(!is_sealed(seq) && !is_dropped);
             }
         }
     }

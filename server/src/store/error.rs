@@ -61,12 +61,14 @@ pub enum StoreError {
     Tree,
     /// A file of sealed messages cannot be read or written.
     #[error(
-        "the relay's sealed messages cannot be read; its operator must run `tocyn-relay db check`"
+        "the relay's sealed messages cannot be read or written; its operator must run `tocyn-relay \
+         db check`"
     )]
     Folder(#[from] FolderError),
     /// Another relay has sealed messages into a folder that this one does not know.
     #[error(
-        "other relays have sealed these messages into files; the operator of this one must set          log.folder as they have it, and start it again"
+        "other relays have sealed these messages into files; the operator of this one must set \
+         log.folder as they have it, and start it again"
     )]
     NoFolder,
     /// The message is stored, and the tree cannot be had for the moment.
@@ -83,8 +85,20 @@ pub enum StoreError {
 impl StoreError {
     /// Tells the operator, once for each failure.
     pub fn log(&self) {
-        let source = std::error::Error::source(self).map(ToString::to_string);
-        tracing::error!(error = %self, source, "the store failed");
+        tracing::error!(error = %self, source = self.reason(), "the store failed");
+    }
+
+    /// What is behind it, with the file's path if it is one: for the operator, not for clients.
+    pub fn reason(&self) -> Option<String> {
+        std::error::Error::source(self).map(ToString::to_string)
+    }
+
+    /// Tells the operator of what cut a reader off that had its answer's head already, if it is for the
+    /// operator to mend.
+    pub fn log_cut(&self) {
+        if let Self::Folder(_) | Self::Tree | Self::NoFolder = self {
+            tracing::error!(error = %self, source = self.reason(), "a reader was cut off");
+        }
     }
 }
 

@@ -68,9 +68,10 @@ impl SqliteStore {
 
     pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {
         let row = sqlx::query(
-            "SELECT head, coalesce((SELECT min(first) FROM (
+            "SELECT head, max(coalesce((SELECT min(first) FROM (
                  SELECT min(first_seq) AS first FROM blocks
-                 UNION ALL SELECT min(bundle) * 256 + 1 FROM bundles)), head + 1) AS oldest
+                 UNION ALL SELECT min(bundle) * 256 + 1 FROM bundles)), head + 1),
+                 (SELECT below * 256 + 1 FROM dropped)) AS oldest
              FROM log",
         )
         .fetch_one(&self.readers)

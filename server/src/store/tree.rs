@@ -102,17 +102,34 @@ impl Store {
         }
     }
 
+    /// The key that it is tied to, if it is.
+    pub async fn key(&self) -> Result<Option<String>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.key().await,
+            Self::Postgres(store) => store.key().await,
+        }
+    }
+
     /// The first message in the database that is not the one in the tree. Reads all of them.
     pub(super) async fn first_other_than_in_tree(&self) -> Result<Option<u64>, StoreError> {
         let range = self.range().await?;
         let mut known = Leaves { first_seq: 1, hashes: Vec::new() };
         let mut after = range.oldest - 1;
-        let sealed = self.sealed().await?;
+        let mut sealed = self.sealed().await?;
         loop {
             if sealed.contains(&(after / TILE_WIDTH)) {
                 after = sealed.end * TILE_WIDTH;
             }
-            let Some(page) = self.read_after(after, MESSAGES).await? else { return Ok(None) };
+            let Some(page) = self.read_after(after, MESSAGES).await? else {
+                // The end; or a relay has sealed or dropped meanwhile all that comes here.
+                let oldest = self.range().await?.oldest;
+                sealed = self.sealed().await?;
+                if !sealed.contains(&(after / TILE_WIDTH)) && oldest <= after + 1 {
+                    return Ok(None);
+                }
+                after = after.max(oldest - 1);
+                continue;
+            };
             let cells = page.bytes.chunks_exact(page.bytes.len() / page.messages as usize);
             for (seq, frame) in (page.last + 1 - page.messages..).zip(cells) {
                 let place = |known: &Leaves| seq.checked_sub(known.first_seq).map(|at| at as usize);

@@ -10,5 +10,6 @@ mod moving;
 mod opening;
 mod pipeline;
 mod sealing;
+mod sealing_faults;
 mod server;
 mod spending;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -111,6 +111,13 @@ fn seal_up_to(step: usize, data: &Path, database: &str) -> Vec<String> {
 /// What a relay has after that is what it should have.
 async fn check(stopped: &Stopped, steps: &[String], data: &Path, database: &str) {
     let http = http_client();
+    // What is not finished stays for a while: another relay may be at work on it.
+    for file in std::fs::read_dir(data.join("log")).unwrap().map(Result::unwrap) {
+        if file.file_name().to_str().unwrap().starts_with("new-") {
+            let file = std::fs::File::options().write(true).open(file.path()).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(700)).unwrap();
+        }
+    }
     let mut command = serve("tocyn-relay", data, "127.0.0.1:0");
     on(&mut command, database);
     let relay = Service::run(&mut command, data);
@@ -219,14 +226,15 @@ async fn a_lost_file_is_named_and_the_operator_may_go_on_without_it() {
     let url = Postgres::shared().new_url();
     let (status, said) = relay(&["db", "copy", "--to", &url]);
     assert!(status == Some(1) && said.contains(lost.to_str().unwrap()), "{said}");
+    std::fs::write(&lost, "some of it").unwrap();
     let (status, said) = relay(&["db", "drop", "--before", "513"]);
-    // The commit of 451 to 540 reaches over the border.
-    assert!(status == Some(0) && said.contains("451 to 600 are kept"), "{said}");
+    assert!(!lost.exists(), "the file goes with its messages");
+    assert!(status == Some(0) && said.contains("513 to 600 are kept"), "{said}");
     let service = stopped.world.start_relay();
-    let expected: Vec<_> = (451..).zip(stopped.cells[450..].iter().cloned()).collect();
+    let expected: Vec<_> = (513..).zip(stopped.cells[512..].iter().cloned()).collect();
     assert_eq!(read_all(&http, service.url()).await, expected);
     assert!(relay(&["db", "check"]).1.contains("no fault found"));
     assert_eq!(service.stop().code(), Some(0));
     let (status, said) = relay(&["db", "copy", "--to", &url]);
-    assert!(status == Some(0) && said.contains("150 messages"), "{said}");
+    assert!(status == Some(0) && said.contains("88 messages"), "{said}");
 }

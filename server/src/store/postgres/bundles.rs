@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use sqlx::{Connection, Row};
+use sqlx::{Connection, FromRow, Row};
+use tocyn_protocol::log::tile::{TILE_WIDTH, encode_hashes};
 
 use super::epochs::BEGIN;
-use super::{PostgresStore, StoreError, in_time, unsigned};
+use super::{LogRow, PostgresStore, StoreError, in_time, unsigned};
+use crate::store::FullTile;
 use crate::store::bundles::sealed;
 
 /// Taken by those who add or drop bundles and those who delete blocks, so that no hole comes
@@ -21,31 +23,45 @@ impl PostgresStore {
         let query = sqlx::query(
             "SELECT (SELECT min(bundle) FROM bundles) AS first,
                  (SELECT max(bundle) FROM bundles) AS last,
-                 coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest
+                 coalesce((SELECT min(first_seq) FROM blocks), head + 1) AS oldest,
+                 (SELECT below FROM dropped) AS dropped_below
              FROM log",
         );
         let row = self.ask(async |db| query.fetch_one(db).await).await?;
         let oldest = unsigned(row.try_get("oldest")?);
-        Ok(sealed(row.try_get("first")?, row.try_get("last")?, oldest))
+        let dropped_below = row.try_get("dropped_below")?;
+        Ok(sealed(row.try_get("first")?, row.try_get("last")?, oldest, dropped_below))
     }
 
     pub(in crate::store) async fn put_sealed(
         &self,
-        bundles: Range<u64>,
+        bundles: &[FullTile],
     ) -> Result<u64, StoreError> {
+        self.check_went_back()?;
+        let seen = self.seen_head();
         in_time(async {
             let mut connection = self.connect().await?;
             let mut tx = connection.begin_with(BEGIN).await?;
             sqlx::raw_sql(LOCK_BUNDLES).execute(&mut *tx).await?;
-            // What this process has sealed may be of a log that is no more.
-            let good =
-                "SELECT EXISTS (SELECT FROM log WHERE pairing_id = $1 AND NOT went_back)";
-            let good = sqlx::query_scalar(good).bind(self.0.pairing_id);
-            if !good.fetch_one(&mut *tx).await? {
-                return Err(StoreError::Tree);
+            // What this process has sealed may be of a log that is no more: a standby that lagged may
+            // have taken over since, and may even have grown past this by now.
+            let row = self.log_row().fetch_one(&mut *tx).await?;
+            let pairing_id: Vec<u8> = row.try_get("pairing_id")?;
+            if pairing_id != self.0.pairing_id {
+                return Err(StoreError::PairingReplaced);
             }
+            let end = bundles.last().map_or(0, |last| (last.index + 1) * TILE_WIDTH);
+            self.read_head(LogRow::from_row(&row)?, seen.max(end)).await?;
             let mut put = 0;
-            for bundle in bundles {
+            for tile in bundles {
+                let bundle = tile.index as i64;
+                let same = sqlx::query_scalar(
+                    "SELECT EXISTS (SELECT FROM tiles WHERE level = 0 AND tile = $1 AND hashes = $2)",
+                );
+                let same = same.bind(bundle).bind(encode_hashes(&tile.hashes));
+                if tile.level != 0 || !same.fetch_one(&mut *tx).await? {
+                    return Err(StoreError::Tree);
+                }
                 // It follows the last one, and its first message is there, so all of them are.
                 let inserted = sqlx::query(
                     "INSERT INTO bundles (bundle, received_at)
@@ -53,9 +69,10 @@ impl PostgresStore {
                      WHERE first_seq + messages > $1 * 256 + 1 AND first_seq <= $1 * 256 + 256
                          AND first_seq >= (SELECT max(first_seq) FROM blocks WHERE first_seq <= $1 * 256 + 1)
                      HAVING min(first_seq) <= $1 * 256 + 1
-                         AND coalesce((SELECT max(bundle) FROM bundles), $1 - 1) = $1 - 1",
+                         AND coalesce((SELECT max(bundle) FROM bundles), $1 - 1) = $1 - 1
+                         AND $1 >= (SELECT below FROM dropped)",
                 );
-                match inserted.bind(bundle as i64).execute(&mut *tx).await?.rows_affected() {
+                match inserted.bind(bundle).execute(&mut *tx).await?.rows_affected() {
                     0 => break,
                     _ => put += 1,
                 }

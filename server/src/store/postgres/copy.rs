@@ -65,6 +65,10 @@ impl Target {
             .bind(&facts.retired_pairings)
             .execute(&mut self.0)
             .await?;
+        sqlx::query("UPDATE dropped SET below = $1")
+            .bind(facts.dropped_below)
+            .execute(&mut self.0)
+            .await?;
         Ok(())
     }
 
@@ -156,8 +160,10 @@ impl Target {
 
 impl Source for Target {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
-        let facts =
-            sqlx::query("SELECT head, cell_bytes, closed_below, pairing_id, verifier_key FROM log");
+        let facts = sqlx::query(
+            "SELECT head, cell_bytes, closed_below, pairing_id, verifier_key,
+                 (SELECT below FROM dropped) AS dropped_below FROM log",
+        );
         let row = facts.fetch_one(&mut self.0).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
         Ok(Facts {
@@ -166,6 +172,7 @@ impl Source for Target {
             closed_below: row.try_get("closed_below")?,
             pairing_id: row.try_get("pairing_id")?,
             verifier_key: row.try_get("verifier_key")?,
+            dropped_below: row.try_get("dropped_below")?,
             retired_pairings: sqlx::query_scalar(retired).fetch_all(&mut self.0).await?,
         })
     }

@@ -1,7 +1,8 @@
 //! Reading and deleting messages.
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection, FromRow, Row};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{Connection, FromRow, Postgres, Row};
 
 use super::bundles::LOCK_BUNDLES;
 use super::epochs::BEGIN;
@@ -15,24 +16,30 @@ impl PostgresStore {
     /// Fails where the log ends before what was seen of it: what is in memory is of another one.
     pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {
         let seen = self.seen_head();
-        let query = sqlx::query(
-            "SELECT head, pg_is_in_recovery() AS standby,
-                 went_back OR coalesce(pairing_id = $4 AND $1 >= closed_below AND NOT EXISTS (
-                     SELECT FROM spent WHERE epoch = $1 AND nonce = $2 AND seq = $3
-                 ), false) AS went_back,
-                 coalesce(least((SELECT min(first_seq) FROM blocks),
-                     (SELECT min(bundle) * 256 + 1 FROM bundles)), head + 1) AS oldest
-             FROM log",
-        );
-        let last = self.last_spent();
-        let query = query
-            .bind(last.map(|last| last.epoch as i64))
-            .bind(last.map(|last| last.nonce))
-            .bind(last.map(|last| last.seq as i64))
-            .bind(self.0.pairing_id);
+        let query = self.log_row();
         let row = self.ask(async |db| query.fetch_one(db).await).await?;
         let head = self.read_head(LogRow::from_row(&row)?, seen).await?;
         Ok(LogRange { oldest: unsigned(row.try_get("oldest")?), head })
+    }
+
+    /// For [`LogRow`], with `pairing_id` and `oldest`.
+    pub(super) fn log_row(&self) -> Query<'_, Postgres, PgArguments> {
+        let query = sqlx::query(
+            "SELECT head, pairing_id, pg_is_in_recovery() AS standby,
+                 went_back OR coalesce(pairing_id = $4 AND $1 >= closed_below AND NOT EXISTS (
+                     SELECT FROM spent WHERE epoch = $1 AND nonce = $2 AND seq = $3
+                 ), false) AS went_back,
+                 greatest(coalesce(least((SELECT min(first_seq) FROM blocks),
+                     (SELECT min(bundle) * 256 + 1 FROM bundles)), head + 1),
+                     (SELECT below * 256 + 1 FROM dropped)) AS oldest
+             FROM log",
+        );
+        let last = self.last_spent();
+        query
+            .bind(last.map(|last| last.epoch as i64))
+            .bind(last.map(|last| last.nonce))
+            .bind(last.map(|last| last.seq as i64))
+            .bind(self.0.pairing_id)
     }
 
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
@@ -128,6 +135,12 @@ async fn trim_a_little(connection: &mut PgConnection, keep_from: i64) -> Result<
     let dropped: Vec<i64> = dropped.bind(keep_from).fetch_all(&mut *tx).await?;
     // Blocks may lie before the bundles, too.
     let after_dropped = dropped.iter().max().map_or(0, |last| last * 256 + 257);
+    if !dropped.is_empty() {
+        sqlx::query("UPDATE dropped SET below = greatest(below, $1 / 256)")
+            .bind(after_dropped)
+            .execute(&mut *tx)
+            .await?;
+    }
     let deleted = sqlx::query(
         "DELETE FROM blocks
          WHERE first_seq < greatest($2, (SELECT min(first_seq) FROM blocks) + $3)

@@ -120,6 +120,12 @@ pub(super) async fn trim(writer: &Writer, keep_from: u64) -> Result<(), sqlx::Er
         let dropped = dropped.bind(keep_from as i64).fetch_all(&mut *tx).await?;
         // Blocks may lie before the bundles, too.
         let after_dropped = dropped.iter().max().map_or(0, |last| last * 256 + 257);
+        if !dropped.is_empty() {
+            sqlx::query("UPDATE dropped SET below = max(below, ?1 / 256)")
+                .bind(after_dropped)
+                .execute(&mut *tx)
+                .await?;
+        }
         let deleted = sqlx::query(
             "DELETE FROM blocks
              WHERE first_seq < max(?2, (SELECT min(first_seq) FROM blocks) + ?3)

@@ -19,10 +19,11 @@ const BUNDLES: i64 = 10_000;
 
 impl Source for SqliteStore {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
-        let row =
-            sqlx::query("SELECT head, cell_bytes, closed_below, pairing_id, verifier_key FROM log")
-                .fetch_one(&self.readers)
-                .await?;
+        let facts = sqlx::query(
+            "SELECT head, cell_bytes, closed_below, pairing_id, verifier_key,
+                 (SELECT below FROM dropped) AS dropped_below FROM log",
+        );
+        let row = facts.fetch_one(&self.readers).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
         Ok(Facts {
             head: row.try_get("head")?,
@@ -30,6 +31,7 @@ impl Source for SqliteStore {
             closed_below: row.try_get("closed_below")?,
             pairing_id: row.try_get("pairing_id")?,
             verifier_key: row.try_get("verifier_key")?,
+            dropped_below: row.try_get("dropped_below")?,
             retired_pairings: sqlx::query_scalar(retired).fetch_all(&self.readers).await?,
         })
     }

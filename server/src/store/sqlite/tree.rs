@@ -101,4 +101,9 @@ impl SqliteStore {
         let bound = sqlx::query_scalar("SELECT verifier_key FROM log");
         Ok(bound.fetch_one(&mut *writer).await?)
     }
+
+    pub(in crate::store) async fn key(&self) -> Result<Option<String>, StoreError> {
+        let bound = sqlx::query_scalar("SELECT verifier_key FROM log");
+        Ok(bound.fetch_one(&self.readers).await?)
+    }
 }

@@ -1,0 +1,64 @@
+//! Takes out of the folder what is not to be in it any more.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{FRESH, Folder, FolderError, list};
+
+/// A file that is not finished after this long was left by a crash.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+impl Folder {
+    /// Removes a bundle, and the folders that are empty then. It may be gone already.
+    pub fn remove(&self, bundle: u64) -> Result<(), FolderError> {
+        let path = self.bundle_path(bundle);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(FolderError { path, source: error });
+            }
+            _ => {}
+        }
+        let top = self.root.join("tile/entries");
+        let above = path.ancestors().skip(1).take_while(|folder| *folder != top);
+        // Fails at the first one that is not empty.
+        let _ = above.map(fs::remove_dir).find(Result::is_err);
+        Ok(())
+    }
+
+    /// Removes what a crash has left: files that are not finished, and bundles before `first`, which
+    /// were dropped. Later ones stay, sealed or not: another relay may be sealing them.
+    pub fn clean(&self, first: u64) -> Result<(), FolderError> {
+        self.clean_fresh()?;
+        self.clean_below(&self.root.join("tile/entries"), 0, first)
+    }
+
+    /// Removes files that are not finished and will not be: another relay is done with one of its
+    /// own long before.
+    pub fn clean_fresh(&self) -> Result<(), FolderError> {
+        for (name, path) in list(&self.root)? {
+            let age = fs::metadata(&path).and_then(|file| file.modified());
+            let age = age.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+            if name.starts_with(FRESH) && age > FORGOTTEN {
+                let _ = fs::remove_file(path); // another relay may be as far
+            }
+        }
+        Ok(())
+    }
+
+    /// In a folder whose name stands for `above`: the digits of a bundle without the last ones.
+    fn clean_below(&self, folder: &Path, above: u64, first: u64) -> Result<(), FolderError> {
+        for (name, path) in list(folder)? {
+            let digits = name.strip_prefix('x').unwrap_or(&name);
+            let Some(group) = digits.parse().ok().filter(|_| digits.len() == 3) else { continue };
+            let place = above.saturating_mul(1000).saturating_add(group);
+            if name != digits {
+                self.clean_below(&path, place, first)?;
+            } else if place < first {
+                self.remove(place)?;
+            }
+        }
+        Ok(())
+    }
+}
