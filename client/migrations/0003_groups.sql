@@ -58,7 +58,8 @@ CREATE TABLE groups (
     counter    INTEGER NOT NULL DEFAULT 0, -- of this member's last message
     read_to    INTEGER NOT NULL DEFAULT 0, -- messages of the log that were looked at, or skipped
     skipped    INTEGER NOT NULL DEFAULT 0, -- of those, the ones that were no longer kept
-    excused_to INTEGER NOT NULL DEFAULT 0, -- what is missing before this place is not held against the relay
+    excused_to INTEGER NOT NULL DEFAULT 0, -- what may lie before this place was skipped, and is not held against the relay
+    accepted_to INTEGER NOT NULL DEFAULT 0, -- what is named as missing before this place is known
     duplicates INTEGER NOT NULL DEFAULT 0, -- cells that came again
     spoiled    INTEGER NOT NULL DEFAULT 0  -- cells that only pretend to be of this group, or make no sense
 ) STRICT;

@@ -77,7 +77,7 @@ pub enum Fault {
         /// The other one.
         second: String,
     },
-    /// It, or a mirror, served other bytes than those in the log.
+    /// It served other bytes than those in the log.
     Altered {
         /// That the log has another message there: a c2sp.org/tlog-proof.
         proof: String,
@@ -85,7 +85,7 @@ pub enum Fault {
         message_id: MessageId,
         /// What was served, in base64.
         served: String,
-        /// By whom: the address of the relay or of a mirror.
+        /// By whom: the relay's address.
         served_by: String,
     },
 }

@@ -65,6 +65,17 @@ pub enum LogError {
          elsewhere, and tell the operator"
     )]
     Tiles(String),
+    /// A mirror with other bytes than the log has.
+    #[error(
+        "the copy at {url} has another message {seq} than the log: it is damaged, or lies. What came \
+         before it is good; read on from the relay, or from another copy"
+    )]
+    BadCopy {
+        /// Where.
+        url: String,
+        /// Which one.
+        seq: u64,
+    },
     /// More than can be.
     #[error(
         "{url} has signed {more} messages more than this wallet knows of, which is more than is \

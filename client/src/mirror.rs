@@ -41,6 +41,9 @@ pub enum MirrorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Something else is in the folder.
+    #[error("{0} has other files than those of a mirror; give an empty folder")]
+    NotEmpty(PathBuf),
     /// Another run.
     #[error("{0} is being written by another `tocyn mirror`")]
     InUse(PathBuf),
@@ -78,8 +81,13 @@ pub enum MirrorError {
         there: u64,
     },
     /// A message that is not the one in the tree.
-    #[error("the relay hands out another message {0} than is in its log; the copy stays as it is")]
-    Altered(u64),
+    #[error("{url} hands out another message {seq} than is in the log; the copy stays as it is")]
+    Altered {
+        /// Who.
+        url: String,
+        /// Which one.
+        seq: u64,
+    },
     /// The relay's log cannot be had.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -134,6 +142,9 @@ impl Mirror {
         let note = relay.checkpoint().await?;
         let shown = Checkpoint::open(&note, &info.log_key)?;
         let here = self.info()?;
+        if here.is_none() && !self.is_empty()? {
+            return Err(MirrorError::NotEmpty(self.dir.clone()));
+        }
         if let Some(here) = here.as_ref().filter(|here| here.log_key != info.log_key) {
             let (here, there) = (here.log_key.to_string(), info.log_key.to_string());
             return Err(MirrorError::OtherLog { here, there });
@@ -191,7 +202,8 @@ impl Mirror {
             for (place, cell) in (bundle.start()..).zip(cells) {
                 let leaf = tree.node(0, place).map(MessageId::from);
                 if leaf != Some(MessageId::of(&cell)) {
-                    return Err(MirrorError::Altered(place + 1));
+                    let url = relay.url().to_string();
+                    return Err(MirrorError::Altered { url, seq: place + 1 });
                 }
                 put_entry(&mut bytes, &cell);
             }
@@ -247,6 +259,19 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing is in the folder but what this run has put there.
+    fn is_empty(&self) -> Result<bool, MirrorError> {
+        let failed = |source| MirrorError::Io { path: self.dir.clone(), source };
+        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+            // The first run may have been cut short before it wrote `v1/info`.
+            let name = entry.map_err(failed)?.file_name();
+            if !["lock", "tile", "v1"].iter().any(|ours| name == *ours) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// So that two runs do not write into one folder.

@@ -105,6 +105,19 @@ pub enum PostError {
     Wallet(#[from] WalletError),
 }
 
+impl PostError {
+    /// What went wrong, without what to do about it with `tocyn post`.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unknown(error) | Self::Refused(error) => error.to_string(),
+            Self::Unproven(error) => {
+                format!("the relay's receipt does not prove that it has the message: {error}")
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
 /// Posts a cell with a token drawn at random, and gives the receipt. One token is shown to the
 /// relay and no more, whatever it answers.
 pub async fn post(

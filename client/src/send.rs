@@ -50,8 +50,8 @@ pub enum SendError {
     Fault(PostError),
     /// Some cells have no receipt. They are saved.
     #[error(
-        "{waiting} of the message's cells have no receipt yet: {error}. They are saved, and go out \
-         with the next `tocyn send`; `tocyn send GROUP --resume` sends no more than them"
+        "{waiting} cells have no receipt yet: {}. They are saved, and go out with the next `tocyn send`; \
+         `tocyn send GROUP --resume` sends no more than them", error.cause()
     )]
     Waiting {
         /// Cells.

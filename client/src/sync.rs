@@ -157,6 +157,7 @@ pub async fn sync(
             groups,
             before: followed.before,
             served_by: files.url().to_string(),
+            is_mirror: files.is_mirror(),
         },
         cells: Cells::new(source, &info),
         size: followed.size,

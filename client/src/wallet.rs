@@ -41,7 +41,7 @@ pub use messages::{StoredMessage, Taken};
 pub use outbox::Waiting;
 pub use pending::SavedBatch;
 pub use reserved::Reserved;
-pub use trees::{CheckedLog, Claim, FaultFound, WalletTiles};
+pub use trees::{CheckedLog, Claim, FaultFound, Growing, WalletTiles};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// How long to wait for another command on the same wallet, and how often to look.

@@ -22,6 +22,7 @@ pub(super) struct Sifting<'a> {
     pub(super) ids: Vec<[u8; 32]>,
     pub(super) before: Option<CheckedLog>,
     pub(super) served_by: String,
+    pub(super) is_mirror: bool,
 }
 
 impl Sifting<'_> {
@@ -56,6 +57,10 @@ impl Sifting<'_> {
 
     /// Other bytes than those in the log.
     async fn altered(&self, index: u64, cell: &[u8]) -> Result<LogError, SyncError> {
+        if self.is_mirror {
+            // That says nothing about the relay.
+            return Ok(LogError::BadCopy { url: self.served_by.clone(), seq: index + 1 });
+        }
         let log = self.wallet.checked_log(self.key).await?;
         let size = log.as_ref().map_or(0, |log| log.size);
         let proof = nodes::leaf(&self.wallet.tiles(self.key), index, size).await?;

@@ -37,8 +37,10 @@ pub struct Group {
     pub read_to: u64,
     /// Those that were no longer kept.
     pub skipped: u64,
-    /// What is missing before this place is not held against the relay.
+    /// What may lie before this place was skipped, and is not held against the relay.
     pub excused_to: u64,
+    /// What is named as missing before this place is known.
+    pub accepted_to: u64,
 }
 
 impl Group {
@@ -79,6 +81,7 @@ fn group(row: &SqliteRow) -> Result<Group, WalletError> {
         read_to: number("read_to")?,
         skipped: number("skipped")?,
         excused_to: number("excused_to")?,
+        accepted_to: number("accepted_to")?,
     })
 }
 
@@ -152,7 +155,7 @@ impl Wallet {
     /// known and is not to be said again. Evidence stays where it is.
     pub async fn accept(&self, group: &Group) -> Result<(), WalletError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("UPDATE groups SET excused_to = read_to WHERE id = ?1")
+        sqlx::query("UPDATE groups SET accepted_to = read_to WHERE id = ?1")
             .bind(group.id)
             .execute(&mut *tx)
             .await?;

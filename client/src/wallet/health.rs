@@ -15,6 +15,8 @@ pub struct Member {
     pub messages: u64,
     /// Numbers of its messages that are not here, though later ones are.
     pub missing: Vec<u64>,
+    /// Those of them that may be among what was no longer kept, or were accepted.
+    pub excused: Vec<u64>,
 }
 
 /// A message that others have seen and that is not here.
@@ -24,6 +26,8 @@ pub struct Missing {
     pub message: String,
     /// Who answered to it.
     pub seen_by: Vec<String>,
+    /// It may be among what was no longer kept, or was accepted.
+    pub excused: bool,
 }
 
 /// A message of which cells are missing.
@@ -69,7 +73,6 @@ impl Wallet {
     /// What is missing in a group.
     pub async fn health(&self, group: &Group) -> Result<GroupHealth, WalletError> {
         let mut members: Vec<(Author, Member)> = Vec::new();
-        let mut gap = false;
         let mut last_seq = 0;
         let rows = sqlx::query(
             "SELECT author, name, counter, coalesce(seq, 9223372036854775807) AS place
@@ -79,7 +82,12 @@ impl Wallet {
             let author = Author(bytes32(row, "author")?);
             let counter = row.try_get::<i64, _>("counter")? as u64;
             if members.last().is_none_or(|(last, _)| *last != author) {
-                let member = Member { name: String::new(), messages: 0, missing: Vec::new() };
+                let member = Member {
+                    name: String::new(),
+                    messages: 0,
+                    missing: Vec::new(),
+                    excused: Vec::new(),
+                };
                 members.push((author, member));
                 last_seq = 0;
             }
@@ -87,17 +95,21 @@ impl Wallet {
             member.name = called(&row.try_get::<String, _>("name")?, author);
             let due = member.messages + member.missing.len() as u64 + 1;
             // A counter that jumps by millions is a member's fault, and not worth a list.
-            member.missing.extend((due..counter).take(1000));
-            // What is missing is after the author's last message.
-            gap |= due < counter && last_seq >= group.excused_to;
-            last_seq = row.try_get::<i64, _>("place")? as u64;
+            let lacking = (due..counter).take(1000);
+            let place = row.try_get::<i64, _>("place")? as u64;
+            // What is missing lies after the author's last message, and this one names it.
+            if last_seq < group.excused_to || place <= group.accepted_to {
+                member.excused.extend(lacking.clone());
+            }
+            member.missing.extend(lacking);
+            last_seq = place;
             member.messages += u64::from(counter >= due);
         }
         let rows = sqlx::query(
-            "SELECT parent, author, name, ?2 = 0 OR EXISTS (
+            "SELECT parent, author, name, seq <= ?3 OR (?2 > 0 AND NOT EXISTS (
                      SELECT 1 FROM messages AS earlier
                      WHERE earlier.group_id = ?1 AND earlier.author = messages.author
-                         AND earlier.counter < messages.counter AND earlier.seq > ?2) AS gap
+                         AND earlier.counter < messages.counter AND earlier.seq > ?2)) AS excused
              FROM parents JOIN messages
                  ON messages.group_id = parents.group_id AND messages.id = child
              WHERE parents.group_id = ?1 AND NOT EXISTS (
@@ -105,14 +117,17 @@ impl Wallet {
              GROUP BY parent, author ORDER BY parent",
         );
         let mut missing: Vec<Missing> = Vec::new();
-        let rows = rows.bind(group.id).bind(group.excused_to as i64);
+        let rows = rows.bind(group.id).bind(group.excused_to as i64).bind(group.accepted_to as i64);
         for row in &rows.fetch_all(&self.pool).await? {
             let message = Id(bytes32(row, "parent")?).to_string();
-            gap |= row.try_get::<bool, _>("gap")?;
+            let excused = row.try_get::<Option<bool>, _>("excused")?.unwrap_or(false);
             let by = called(&row.try_get::<String, _>("name")?, Author(bytes32(row, "author")?));
             match missing.last_mut().filter(|last| last.message == message) {
-                Some(last) => last.seen_by.push(by),
-                None => missing.push(Missing { message, seen_by: vec![by] }),
+                Some(last) => {
+                    last.seen_by.push(by);
+                    last.excused &= excused;
+                }
+                None => missing.push(Missing { message, seen_by: vec![by], excused }),
             }
         }
         let rows = sqlx::query(
@@ -140,6 +155,8 @@ impl Wallet {
         let own = group.author.author();
         let numbers = numbers.bind(group.id).bind(&own.0[..]).fetch_one(&self.pool).await?;
         let number = |name| Ok::<u64, sqlx::Error>(numbers.try_get::<i64, _>(name)? as u64);
+        let lacks = |(_, member): &(Author, Member)| member.missing.len() > member.excused.len();
+        let gap = members.iter().any(lacks) || missing.iter().any(|missing| !missing.excused);
         Ok(GroupHealth {
             group: group.invite.name.clone(),
             members: members.into_iter().map(|(_, member)| member).collect(),

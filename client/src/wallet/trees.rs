@@ -150,7 +150,7 @@ impl Wallet {
         nodes::tree(&self.tiles(key), size).await?.ok_or_else(damaged)
     }
 
-    /// The tree, to grow. Nothing of what is added stays unless it is [kept](Growing::keep).
+    /// The tree, to grow. Nothing of what is added stays unless it is kept.
     pub async fn grow(&self, key: &VerifierKey) -> Result<Growing<'_>, WalletError> {
         let tree = self.tree(key).await?;
         let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;

@@ -80,7 +80,6 @@ async fn a_message_that_never_was_is_named_and_can_be_dismissed() {
     assert_eq!(code, Some(0), "{said}");
     // Not for what comes after.
     let lie = Content { parents: vec![Id([8; 32])], ..content("Eve", (1 << 40) + 2, b"more") };
-    scene.post(&eve, &content("Eve", (1 << 40) + 1, b"so").encode(eve.author()), &[0]).await;
     scene.post(&eve, &lie.encode(eve.author()), &[0]).await;
     scene.ann.sync(NOW).await.unwrap();
     assert_eq!(scene.check(&["check"]).0, Some(1));

@@ -29,6 +29,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         };
         for group in &groups {
             wallet.accept(group).await?;
+            println!("{}: accepted", Printable(&group.invite.name));
         }
         troubled = false;
     }
@@ -77,23 +78,27 @@ pub(crate) async fn report(
 
 fn say(health: &GroupHealth) {
     let name = Printable(&health.group).to_string();
-    let blame = match health.gap {
-        true => "the relay has left it out, or it never was",
-        false => "it may be one of those that were no longer kept, or it was accepted",
+    let blame = |excused: bool| match excused {
+        false => "the relay has left it out, or it never was",
+        true => "it may be one of those that were no longer kept, or it was accepted",
     };
     let messages: u64 = health.members.iter().map(|member| member.messages).sum();
     println!("{name}: {messages} messages of {} members", health.members.len());
     for missing in &health.missing {
         let seen_by = Printable(&missing.seen_by.join(", ")).to_string();
         let id = &missing.message[..16];
-        println!("{name}: message {id} is missing; {seen_by} says it was there: {blame}");
+        println!(
+            "{name}: message {id} is missing; {seen_by} says it was there: {}",
+            blame(missing.excused)
+        );
     }
     for member in &health.members {
         if !member.missing.is_empty() {
             let who = Printable(&member.name);
             let numbers: Vec<String> = member.missing.iter().map(u64::to_string).collect();
             let numbers = numbers.join(", ");
-            println!("{name}: of {who} the messages {numbers} are missing: {blame}");
+            let blame = blame(member.missing.len() == member.excused.len());
+            println!("{name}: of {who} these numbers are missing: {numbers}: {blame}");
         }
     }
     for part in &health.incomplete {

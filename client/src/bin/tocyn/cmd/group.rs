@@ -183,12 +183,14 @@ async fn list(globals: &Globals) -> CliResult {
                 });
                 writeln!(out, "{row}")?;
             }
-            false => writeln!(
-                out,
-                "{}: {messages} messages of {} members, at {relay}",
-                Printable(&invite.name),
-                health.members.len()
-            )?,
+            false => {
+                let (name, members) = (Printable(&invite.name), health.members.len());
+                write!(out, "{name}: {messages} messages of {members} members, at {relay}")?;
+                match health.waiting {
+                    0 => writeln!(out)?,
+                    cells => writeln!(out, "; {cells} cells wait (`tocyn send {name} --resume`)")?,
+                }
+            }
         }
     }
     if groups.is_empty() && !globals.json() {

@@ -46,7 +46,9 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     };
     let wallet = globals.wallet().await?;
     let group = find(&wallet, &args.group).await?;
-    let (relay, info) = relay_of(globals, &wallet, &group).await?;
+    let (relay, info) = relay_of(globals, &wallet, &group)
+        .await
+        .map_err(|error| format!("{error}. Nothing was sent or saved: try again later"))?;
     let waiting = wallet.waiting(&group).await?.len();
     let composed = match body {
         None => None,
