@@ -17,13 +17,13 @@ use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::note::NoteError;
 use tocyn_protocol::log::tile::{
-    Content, TILE_WIDTH, Tile, decode_hashes, encode_hashes, put_entry,
+    Content, TILE_LEVELS, TILE_WIDTH, Tile, decode_entries, decode_hashes, encode_hashes, put_entry,
 };
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::relay::{MessageId, RelayInfo};
 
-use crate::log::files::{CHECKPOINT_PATH, LogFiles, TileSource, entries};
+use crate::log::files::{CHECKPOINT_PATH, LogFiles, TileSource};
 use crate::log::follow::{add, check_growth, leaf_tiles};
 use crate::log::{LogError, nodes};
 use crate::relay::INFO_PATH;
@@ -227,8 +227,9 @@ impl Mirror {
             return Ok(None);
         };
         let bytes = self.read(&here.to_string())?.unwrap_or_default();
-        let mut cells =
-            entries(&bytes).ok_or_else(|| self.damaged(&here.to_string(), "it breaks off"))?;
+        let cells = decode_entries(&bytes);
+        let cells = cells.map_err(|error| self.damaged(&here.to_string(), error))?;
+        let mut cells: Vec<Vec<u8>> = cells.into_iter().map(<[u8]>::to_vec).collect();
         let number = usize::from(bundle.width).saturating_sub(cells.len());
         let after = bundle.start() + cells.len() as u64;
         match relay.cells_after(after, number).await {
@@ -243,7 +244,7 @@ impl Mirror {
     /// Partial tiles that a full one has replaced. Readers that want them take the full one.
     fn drop_partial(&self, old_size: u64, size: u64) -> Result<(), MirrorError> {
         let full = |level: u32, size: u64| size.checked_shr(8 * level).unwrap_or(0) / TILE_WIDTH;
-        for (level, content) in (0..8u8)
+        for (level, content) in (0..TILE_LEVELS)
             .map(|level| (level, Content::Hashes(level)))
             .chain(std::iter::once((0, Content::Entries)))
         {

@@ -6,7 +6,7 @@ use tocyn_protocol::log::evidence::SignedProof;
 use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::log::proof::InclusionProof;
 use tocyn_protocol::log::tile::{
-    Content, TILE_HEIGHT, TILE_WIDTH, Tile, Tiles, encode_hashes, node_above,
+    Content, TILE_HEIGHT, TILE_LEVELS, TILE_WIDTH, Tile, Tiles, encode_hashes, node_above,
 };
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, STREAM_HEADER_BYTES};
@@ -14,8 +14,6 @@ use tokio::sync::Mutex;
 
 use crate::store::{FullTile, Leaves, Store, StoreError};
 
-/// Levels of tiles that a tree can have.
-const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
 /// Messages that are read in one piece where a log from before there was a tree is given one.
 const OLD_MESSAGES: u64 = 4096;
 /// Leaves that are put away in one piece.

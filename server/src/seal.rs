@@ -33,9 +33,7 @@ pub enum Step {
     NamesSynced,
     /// The database says that they are sealed, and does not have their messages any more.
     Recorded,
-    /// The database says that old messages are gone.
-    Dropped,
-    /// The file of a bundle is gone.
+    /// The file of a bundle that was dropped is gone.
     Removed,
 }
 
@@ -135,21 +133,8 @@ async fn read(messages: &Messages, bundle: u64) -> Result<Option<(FullTile, Vec<
     Ok(Some((FullTile { level: 0, index: bundle, hashes: tile }, entries)))
 }
 
-/// Deletes the oldest messages as [`crate::store::Store::trim`] does, then the files of the bundles that
-/// are gone, here or by another relay; gives how many messages.
-pub async fn drop_old(
-    messages: &Messages,
-    keep_from: u64,
-    received_from: u64,
-    done: Observer<'_>,
-) -> Result<u64, StoreError> {
-    let dropped = messages.store().trim(keep_from, received_from).await?;
-    done(Step::Dropped);
-    remove_dropped(messages, done).await?;
-    Ok(dropped)
-}
-
-async fn remove_dropped(messages: &Messages, done: Observer<'_>) -> Result<(), StoreError> {
+/// Removes the files of the bundles that retention has dropped, here or in another relay.
+pub async fn remove_dropped(messages: &Messages, done: Observer<'_>) -> Result<(), StoreError> {
     while messages.remove_one_dropped().await? {
         done(Step::Removed);
     }

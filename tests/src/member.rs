@@ -10,7 +10,6 @@ use tocyn_client::group::invite::Invite;
 use tocyn_client::group::message::AuthorKey;
 use tocyn_client::issuer::IssuerClient;
 use tocyn_client::keys::agree;
-use tocyn_client::log::files::LogFiles;
 use tocyn_client::relay::RelayClient;
 use tocyn_client::request::request;
 use tocyn_client::send::{SendError, compose, queue, send_waiting};
@@ -125,20 +124,10 @@ impl Member {
 
     /// Reads what is new.
     pub async fn sync(&self, now: u64) -> Result<Synced, SyncError> {
-        self.sync_from(&Source::Relay(&relay(&self.relay_url)), now).await
-    }
-
-    /// Reads from a mirror.
-    pub async fn sync_mirror(&self, url: &str, now: u64) -> Result<Synced, SyncError> {
-        let url = url.parse().expect("a URL");
-        let files = LogFiles::of_mirror(&Transport::default(), url).expect("a plain client");
-        self.sync_from(&Source::Mirror(&files), now).await
-    }
-
-    /// Reads.
-    pub async fn sync_from(&self, source: &Source<'_>, now: u64) -> Result<Synced, SyncError> {
+        let relay = relay(&self.relay_url);
+        let (source, key) = (Source::Relay(&relay), &self.invite.log_key);
         let wallet = self.wallet().await;
-        let synced = sync(&wallet, source, &self.invite.log_key, Options::default(), now).await;
+        let synced = sync(&wallet, &source, key, Options::default(), now).await;
         wallet.close().await;
         synced
     }

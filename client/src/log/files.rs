@@ -5,7 +5,9 @@ use std::future::Future;
 
 use reqwest::{Client, StatusCode};
 use tocyn_protocol::log::note::MAX_NOTE_BYTES;
-use tocyn_protocol::log::tile::{ENTRY_HEADER_BYTES, MAX_ENTRY_BYTES, Tile, decode_hashes};
+use tocyn_protocol::log::tile::{
+    ENTRY_HEADER_BYTES, MAX_ENTRY_BYTES, TILE_WIDTH, Tile, decode_entries, decode_hashes,
+};
 use tocyn_protocol::log::tree::{HASH_BYTES, NodeHash};
 use tocyn_protocol::relay::{CellDecoder, RelayInfo, STREAM_HEADER_BYTES};
 
@@ -73,13 +75,10 @@ impl LogFiles {
     pub async fn cells(&self, bundle: Tile) -> Result<Vec<Vec<u8>>, HttpError> {
         let width = usize::from(bundle.width);
         let bytes = self.tile(bundle, width * (ENTRY_HEADER_BYTES + MAX_ENTRY_BYTES)).await?;
-        match entries(&bytes).filter(|cells| cells.len() >= width) {
-            Some(mut cells) => {
-                cells.truncate(width);
-                Ok(cells)
-            }
-            None => Err(self.senseless("a bundle has other cells than its path says")),
-        }
+        let cells = decode_entries(&bytes).ok().filter(|cells| cells.len() >= width);
+        let cells =
+            cells.ok_or_else(|| self.senseless("a bundle has fewer cells than its path says"))?;
+        Ok(cells[..width].iter().map(|cell| cell.to_vec()).collect())
     }
 
     /// So many cells after a place in the log: from the relay only, since a copy has no such path.
@@ -99,7 +98,7 @@ impl LogFiles {
     async fn tile(&self, tile: Tile, limit: usize) -> Result<Vec<u8>, HttpError> {
         match self.get(&tile.to_string(), limit).await {
             Err(HttpError::Status { status: 404, .. }) if !tile.is_full() => {
-                let full = Tile { width: tocyn_protocol::log::tile::TILE_WIDTH as u16, ..tile };
+                let full = Tile { width: TILE_WIDTH as u16, ..tile };
                 self.get(&full.to_string(), MAX_TILE_BYTES).await
             }
             got => got,
@@ -123,20 +122,8 @@ impl LogFiles {
     }
 }
 
-/// The cells of a bundle; None if it breaks off.
-pub(crate) fn entries(bundle: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut rest = bundle;
-    let mut cells = Vec::new();
-    while let Some((len, after)) = rest.split_first_chunk() {
-        let (cell, after) = after.split_at_checked(u16::from_be_bytes(*len).into())?;
-        cells.push(cell.to_vec());
-        rest = after;
-    }
-    rest.is_empty().then_some(cells)
-}
-
 /// The largest file that is read.
-const MAX_TILE_BYTES: usize = 256 * (ENTRY_HEADER_BYTES + MAX_ENTRY_BYTES);
+const MAX_TILE_BYTES: usize = TILE_WIDTH as usize * (ENTRY_HEADER_BYTES + MAX_ENTRY_BYTES);
 
 impl TileSource for LogFiles {
     type Error = HttpError;

@@ -3,13 +3,10 @@
 use std::cell::Cell;
 
 use tocyn_protocol::log::proof::{ConsistencyProof, InclusionProof};
-use tocyn_protocol::log::tile::{Content, TILE_HEIGHT, TILE_WIDTH, Tile, Tiles};
+use tocyn_protocol::log::tile::{Content, TILE_HEIGHT, TILE_LEVELS, TILE_WIDTH, Tile, Tiles};
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 
 use super::files::TileSource;
-
-/// Levels of tiles that a tree can have.
-const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
 
 /// Nodes of a tree, and the first of them that was asked for in vain.
 struct Fetched {

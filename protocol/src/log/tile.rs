@@ -5,11 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::tree::{HASH_BYTES, NodeHash, Nodes};
-use crate::codec::put_u16_bytes;
+use crate::codec::{Reader, put_u16_bytes};
 use crate::error::DecodeError;
 
 /// Levels of the tree in a tile.
 pub const TILE_HEIGHT: u8 = 8;
+/// Levels of tiles that a tree can have.
+pub const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
 /// Hashes in a full tile, and cells in a full bundle.
 pub const TILE_WIDTH: u64 = 1 << TILE_HEIGHT;
 /// The largest cell in bytes: a bundle has a `u16` for its length.
@@ -173,21 +175,16 @@ pub fn put_entry(bundle: &mut Vec<u8>, cell: &[u8]) {
     put_u16_bytes(bundle, cell);
 }
 
-/// The cells of a bundle, each of `cell_bytes`.
-pub fn decode_entries(
-    bytes: &[u8],
-    width: u16,
-    cell_bytes: usize,
-) -> Result<Vec<&[u8]>, DecodeError> {
-    let entry_bytes = ENTRY_HEADER_BYTES + cell_bytes;
-    let refused = |why| DecodeError::Text { what: "bundle", why };
-    if bytes.len() != usize::from(width) * entry_bytes {
-        return Err(refused("it has another length than its path says"));
+/// The cells of a bundle, of whatever number and sizes: the tree tells whether they are those of the log.
+pub fn decode_entries(bytes: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
+    let mut rest = bytes;
+    let mut cells = Vec::new();
+    while !rest.is_empty() {
+        let mut reader = Reader::new("bundle", rest);
+        let len = reader.u16()?;
+        let cell = reader.bytes(len.into())?;
+        cells.push(cell);
+        rest = &rest[ENTRY_HEADER_BYTES + cell.len()..];
     }
-    let cell =
-        |entry: &'_ [u8]| usize::from(u16::from_be_bytes([entry[0], entry[1]])) == cell_bytes;
-    if !bytes.chunks_exact(entry_bytes).all(cell) {
-        return Err(refused("a cell in it has another size"));
-    }
-    Ok(bytes.chunks_exact(entry_bytes).map(|entry| &entry[ENTRY_HEADER_BYTES..]).collect())
+    Ok(cells)
 }

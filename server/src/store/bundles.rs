@@ -7,6 +7,12 @@ use tocyn_protocol::log::tile::TILE_WIDTH;
 
 use super::{FullTile, Store, StoreError};
 
+/// Deletes the blocks that lie wholly in sealed bundles.
+pub(super) const DELETE_SEALED_BLOCKS: &str = "DELETE FROM blocks
+    WHERE first_seq > (SELECT min(bundle) FROM bundles) * 256
+        AND first_seq <= (SELECT max(bundle) FROM bundles) * 256 + 256
+        AND first_seq + messages <= (SELECT max(bundle) FROM bundles) * 256 + 257";
+
 /// A sealed bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BundleRow {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
-use tocyn_protocol::log::tile::{TILE_HEIGHT, TILE_WIDTH, encode_hashes};
+use tocyn_protocol::log::tile::{TILE_LEVELS, TILE_WIDTH, encode_hashes};
 use tocyn_protocol::pairing::Epoch;
 
 use super::bundles::BundleRow;
@@ -15,8 +15,6 @@ use super::{Nonce, Store, StoreError};
 use crate::database::Database;
 
 /// Levels that tiles can have.
-const TILE_LEVELS: u8 = 64 / TILE_HEIGHT;
-
 /// What was moved; the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Copied {

@@ -14,6 +14,7 @@ use tocyn_protocol::token::Token;
 use tocyn_relay::database::Database;
 use tocyn_relay::log::Log;
 use tocyn_relay::messages::Messages;
+use tocyn_relay::seal::remove_dropped;
 use tocyn_relay::store::{LogRange, Message, SpendOutcome, Store, StoreError};
 use tocyn_test_postgres::Postgres;
 
@@ -216,4 +217,15 @@ async fn open_file(path: &std::path::Path) -> sqlx::SqliteConnection {
 
 pub(crate) fn seq(outcome: &SpendOutcome) -> Option<u64> {
     outcome.stored_seq()
+}
+
+/// What retention does: deletes the oldest messages, then the files of bundles; gives how many.
+pub(crate) async fn drop_old(
+    messages: &Messages,
+    keep_from: u64,
+    received_from: u64,
+) -> Result<u64, StoreError> {
+    let dropped = messages.store().trim(keep_from, received_from).await?;
+    remove_dropped(messages, &|_| ()).await?;
+    Ok(dropped)
 }

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use tocyn_protocol::log::tile::{Tile, decode_entries};
 use tocyn_relay::bundles::{self, Folder};
 use tocyn_relay::messages::Messages;
-use tocyn_relay::seal::{Step, drop_old, seal};
+use tocyn_relay::seal::{Step, seal};
 use tocyn_relay::store::{FullTile, Store, StoreError};
 
-use crate::fixture::{Fixture, On, on_both};
+use crate::fixture::{Fixture, On, drop_old, on_both};
 use crate::log::{check as check_proofs, store};
 
 on_both! {
@@ -139,7 +139,7 @@ async fn bundles_are_the_same_from_the_database_and_from_files(on: On) {
         assert!(std::fs::read(f.folder().join(path)).unwrap() == *bytes, "{path}");
     }
     assert!(!f.folder().join("tile/entries/002").exists());
-    let cells = decode_entries(&before[1], 256, 2000).unwrap();
+    let cells = decode_entries(&before[1]).unwrap();
     let page = messages.read_after(256, 1).await.unwrap().unwrap();
     assert_eq!(page.bytes[8..], *cells[0]);
 }
@@ -152,7 +152,7 @@ async fn old_bundles_go_whole_by_size(on: On) {
     for (keep_from, dropped, oldest) in
         [(0, 0, 1), (256, 0, 1), (257, 256, 257), (700, 256, 513), (700, 0, 513), (1024, 256, 769)]
     {
-        let gone = drop_old(&messages, keep_from, 0, &nothing).await.unwrap();
+        let gone = drop_old(&messages, keep_from, 0).await.unwrap();
         assert_eq!((gone, f.range().await), (dropped, (oldest, 1100)), "from {keep_from}");
         let first = (oldest - 1) / 256;
         for n in 0..4 {
@@ -171,7 +171,7 @@ async fn old_bundles_go_whole_by_size(on: On) {
     assert!(matches!(gone, Err(StoreError::Overtaken)));
     bundle(&messages, "tile/entries/003").await.unwrap();
     // A block that reaches from the last bundle into the rest stays for what is in the rest.
-    assert_eq!(drop_old(&messages, 1100, 0, &nothing).await.unwrap(), 256);
+    assert_eq!(drop_old(&messages, 1100, 0).await.unwrap(), 256);
     assert_eq!((f.range().await, count(&f, "bundles").await), ((1025, 1100), 0));
     assert_eq!(count(&f, "blocks").await, 100);
     assert_eq!(read_all(&messages, 1024, 999).await.len(), 76 * 72);
@@ -187,7 +187,7 @@ async fn old_bundles_go_whole_by_size(on: On) {
     assert!(folder(&f).bundle_path(4).exists());
     assert_eq!(read_all(&messages, 1024, 999).await.len(), 376 * 72);
     assert_eq!(faults(&f).await, [""; 0]);
-    assert_eq!(drop_old(&messages, u64::MAX, 0, &nothing).await.unwrap(), 376);
+    assert_eq!(drop_old(&messages, u64::MAX, 0).await.unwrap(), 376);
     assert_eq!(f.range().await, (1401, 1400));
     assert!(messages.read_after(1400, 9).await.unwrap().is_none());
     assert!(matches!(messages.read_after(1399, 9).await, Err(StoreError::Overtaken)));
@@ -208,7 +208,7 @@ async fn old_bundles_go_whole_by_age(on: On) {
     assert_eq!(times, [20, 40, 50]);
     for (received_from, oldest) in [(20, 1), (21, 257), (40, 257), (41, 513), (50, 513), (51, 822)]
     {
-        drop_old(&messages, 0, received_from, &nothing).await.unwrap();
+        drop_old(&messages, 0, received_from).await.unwrap();
         assert_eq!(f.range().await, (oldest, 821), "from {received_from}");
         assert_eq!(faults(&f).await, [""; 0]);
     }
@@ -235,11 +235,11 @@ async fn a_log_that_begins_in_a_bundle_is_sealed_from_the_next_one_on(on: On) {
     }
     assert_eq!(faults(&f).await, [""; 0]);
     f.messages().await;
-    assert_eq!(drop_old(&messages, 255, 0, &nothing).await.unwrap(), 100);
+    assert_eq!(drop_old(&messages, 255, 0).await.unwrap(), 100);
     assert_eq!((f.range().await, faults(&f).await), ((201, 1000), vec![]));
-    assert_eq!(drop_old(&messages, 512, 0, &nothing).await.unwrap(), 56);
+    assert_eq!(drop_old(&messages, 512, 0).await.unwrap(), 56);
     assert_eq!((f.range().await, faults(&f).await), ((257, 1000), vec![]));
-    assert_eq!(drop_old(&messages, 780, 0, &nothing).await.unwrap(), 512);
+    assert_eq!(drop_old(&messages, 780, 0).await.unwrap(), 512);
     assert_eq!((f.range().await, faults(&f).await), ((769, 1000), vec![]));
 }
 
@@ -435,14 +435,14 @@ async fn several_relays_seal_and_drop_in_one_folder() {
     // One drops; another one hears of it when it looks.
     let third = f.second_store().await;
     let third = f.messages_in(&third, Some(&f.folder())).await.unwrap();
-    assert_eq!(drop_old(&here, 600, 0, &nothing).await.unwrap(), 512);
+    assert_eq!(drop_old(&here, 600, 0).await.unwrap(), 512);
     assert!(matches!(third.read_after(100, 9).await, Err(StoreError::Overtaken)));
     assert!(read_all(&there, 512, 999).await == expected[512 * 72..]);
-    drop_old(&there, 600, 0, &nothing).await.unwrap();
+    drop_old(&there, 600, 0).await.unwrap();
     // One that was paused before it could say what it had sealed brings nothing back.
     assert_eq!(other.put_sealed(&tiles(&other, 0..2).await).await.unwrap(), 0);
     assert_eq!(other.put_sealed(&tiles(&other, 4..5).await).await.unwrap(), 0);
-    assert_eq!(drop_old(&here, u64::MAX, 0, &nothing).await.unwrap(), 988);
+    assert_eq!(drop_old(&here, u64::MAX, 0).await.unwrap(), 988);
     assert_eq!(other.put_sealed(&tiles(&other, 4..5).await).await.unwrap(), 0);
     assert_eq!((f.range().await, faults(&f).await), ((1501, 1500), vec![]));
     // A relay without the folder says so, as soon as there is something in it.

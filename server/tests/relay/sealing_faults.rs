@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tocyn_relay::bundles::Named;
 use tocyn_relay::messages::Messages;
-use tocyn_relay::seal::{Step, drop_old, seal};
+use tocyn_relay::seal::{Step, seal};
 use tocyn_relay::store::{FullTile, StoreError};
 
-use crate::fixture::{Fixture, On, on_both};
+use crate::fixture::{Fixture, On, drop_old, on_both};
 use crate::log::store;
 use crate::sealing::{count, faults, folder, nothing, read_all, seal_all, tiles};
 
@@ -147,11 +147,11 @@ async fn files_that_come_back_with_the_database_go_again(on: On) {
     let messages = f.messages().await;
     assert_eq!(seal_all(&f, &messages).await, 4);
     let (first, path) = (folder(&f).bundle_path(0), folder(&f).bundle_path(3));
-    drop_old(&messages, 700, 0, &nothing).await.unwrap();
+    drop_old(&messages, 700, 0).await.unwrap();
     f.sql("INSERT INTO bundles (bundle, received_at) VALUES (0, 1), (1, 1)").await;
     assert!(!messages.remove_one_dropped().await.unwrap());
     std::fs::copy(&path, &first).unwrap();
-    drop_old(&messages, 257, 0, &nothing).await.unwrap();
+    drop_old(&messages, 257, 0).await.unwrap();
     assert!(!first.exists() && path.exists());
 }
 
@@ -164,9 +164,9 @@ async fn what_was_dropped_does_not_come_back_out_of_a_large_block(on: On) {
     let messages = f.messages().await;
     assert_eq!(seal_all(&f, &messages).await, 4);
     assert_eq!(count(&f, "blocks").await, 1000, "it reaches over the border");
-    assert_eq!(drop_old(&messages, 600, 0, &nothing).await.unwrap(), 512);
+    assert_eq!(drop_old(&messages, 600, 0).await.unwrap(), 512);
     assert_eq!(f.range().await, (513, 1100));
-    assert_eq!(drop_old(&messages, 1030, 0, &nothing).await.unwrap(), 512);
+    assert_eq!(drop_old(&messages, 1030, 0).await.unwrap(), 512);
     let empty = |f: Fixture| async move {
         assert_eq!((count(&f, "blocks").await, f.range().await), (1000, (1025, 1100)));
         assert_eq!(f.store.sealed().await.unwrap(), 4..4);
@@ -230,8 +230,7 @@ async fn readers_that_are_in_the_midst_of_it_miss_nothing(on: On) {
         store(&f, &f.store, 300).await;
         log.put_away().await.unwrap();
         let keep_from = (round * 300).saturating_sub(600);
-        let (sealed, gone) =
-            tokio::join!(seal(&messages, &nothing), drop_old(&late, keep_from, 0, &nothing));
+        let (sealed, gone) = tokio::join!(seal(&messages, &nothing), drop_old(&late, keep_from, 0));
         sealed.unwrap();
         dropped += gone.unwrap();
     }

@@ -8,7 +8,7 @@ use tocyn_relay::data_dir::DataDir;
 use tocyn_relay::database::Database;
 use tocyn_relay::log::Log;
 use tocyn_relay::messages::Messages;
-use tocyn_relay::seal::{Step, drop_old, seal};
+use tocyn_relay::seal::{Step, remove_dropped, seal};
 use tocyn_relay::store::Store;
 
 #[tokio::main]
@@ -29,12 +29,15 @@ async fn main() {
     let messages = Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes);
     let messages = messages.await.expect("a folder");
     let steps = AtomicUsize::new(0);
-    let observe = |step: Step| {
-        println!("{step:?}");
+    let reached = |step: &str| {
+        println!("{step}");
         if steps.fetch_add(1, Ordering::Relaxed) + 1 == last {
             std::process::abort();
         }
     };
+    let observe = |step: Step| reached(&format!("{step:?}"));
     seal(&messages, &observe).await.expect("it is sealed");
-    drop_old(&messages, before, 0, &observe).await.expect("it is dropped");
+    messages.store().trim(before, 0).await.expect("it is dropped");
+    reached("Dropped");
+    remove_dropped(&messages, &observe).await.expect("files are removed");
 }

@@ -8,7 +8,7 @@ use tocyn_protocol::log::tile::{TILE_WIDTH, encode_hashes};
 use super::epochs::BEGIN;
 use super::{LogRow, PostgresStore, StoreError, in_time, unsigned};
 use crate::store::FullTile;
-use crate::store::bundles::sealed;
+use crate::store::bundles::{DELETE_SEALED_BLOCKS, sealed};
 
 /// Taken by those who add or drop bundles and those who delete blocks, so that no hole comes
 /// between the two. Posts and readers do not wait for it. Files are changed after the
@@ -77,14 +77,7 @@ impl PostgresStore {
                     _ => put += 1,
                 }
             }
-            sqlx::query(
-                "DELETE FROM blocks
-                 WHERE first_seq > (SELECT min(bundle) FROM bundles) * 256
-                     AND first_seq <= (SELECT max(bundle) FROM bundles) * 256 + 256
-                     AND first_seq + messages <= (SELECT max(bundle) FROM bundles) * 256 + 257",
-            )
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query(DELETE_SEALED_BLOCKS).execute(&mut *tx).await?;
             tx.commit().await?;
             Ok(put)
         })

@@ -7,7 +7,7 @@ use tocyn_protocol::log::tile::{TILE_WIDTH, encode_hashes};
 
 use super::{SqliteStore, StoreError};
 use crate::store::FullTile;
-use crate::store::bundles::sealed;
+use crate::store::bundles::{DELETE_SEALED_BLOCKS, sealed};
 
 impl SqliteStore {
     pub(in crate::store) async fn sealed(&self) -> Result<Range<u64>, StoreError> {
@@ -60,14 +60,7 @@ impl SqliteStore {
                 _ => put += 1,
             }
         }
-        sqlx::query(
-            "DELETE FROM blocks
-             WHERE first_seq > (SELECT min(bundle) FROM bundles) * 256
-                 AND first_seq <= (SELECT max(bundle) FROM bundles) * 256 + 256
-                 AND first_seq + messages <= (SELECT max(bundle) FROM bundles) * 256 + 257",
-        )
-        .execute(&mut *tx)
-        .await?;
+        sqlx::query(DELETE_SEALED_BLOCKS).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(put)
     }
