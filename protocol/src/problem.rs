@@ -28,6 +28,7 @@ pub enum ProblemType {
     VoucherExpired,
     VoucherRevoked,
     TooManyReplays,
+    TooManyRefusals,
     CursorGone,
     NotFound,
     MethodNotAllowed,
@@ -62,6 +63,12 @@ const TABLE: &[(ProblemType, &str, u16, &str)] = {
         (VoucherExpired, "voucher-expired", 403, "The voucher has expired"),
         (VoucherRevoked, "voucher-revoked", 403, "The voucher was revoked"),
         (TooManyReplays, "too-many-replays", 429, "The request was repeated too often"),
+        (
+            TooManyRefusals,
+            "too-many-refusals",
+            429,
+            "Too many requests of this client were refused",
+        ),
         (CursorGone, "cursor-gone", 410, "The messages asked for are no longer kept"),
         (NotFound, "not-found", 404, "There is nothing here"),
         (MethodNotAllowed, "method-not-allowed", 405, "The method is not allowed here"),
@@ -79,7 +86,12 @@ impl ProblemType {
 
     /// The stable name, as `urn:tocyn:problem:token-spent`.
     pub fn urn(self) -> String {
-        format!("urn:tocyn:problem:{}", self.row().1)
+        format!("urn:tocyn:problem:{}", self.name())
+    }
+
+    /// The last part of the URN, as `token-spent`.
+    pub fn name(self) -> &'static str {
+        self.row().1
     }
 
     /// The HTTP status.

@@ -2,32 +2,43 @@
 
 mod db;
 
-use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use tokio::net::TcpListener;
+use tocyn_service::config::{ConfigCommand, Places};
+use tocyn_service::database::Database;
+use tocyn_service::folder::create;
+use tocyn_service::listen::{Address, Addresses, Listeners};
+use tocyn_service::program::{LogFormat, VERSION};
+use tocyn_service::serve::stop_signal;
 
 use crate::config::Config;
-use crate::data_dir::{DataDir, create, read_pairing};
-use crate::database::Database;
+use crate::data_dir::{DataDir, read_pairing};
 use crate::log::Log;
 use crate::messages::Messages;
 use crate::store::Store;
-use crate::{Clock, listen, run, system_clock};
+use crate::{Clock, run, system_clock};
+
+/// The settings at their defaults, with what they mean.
+const EXAMPLE: &str = include_str!("../config.example.toml");
 
 type CliResult = Result<(), Box<dyn std::error::Error>>;
 
 /// Redeems one token for each posted message, and serves every message to everyone.
 #[derive(Parser)]
-#[command(name = "tocyn-relay", version)]
+#[command(name = "tocyn-relay", version = VERSION)]
 pub struct Cli {
     /// Folder with config, pairing and database; needed by every command.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", env = "TOCYN_RELAY_DATA")]
     data: Option<PathBuf>,
+    /// Settings that come before all others; see `config show` for where they come from.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines are written to stderr.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log: LogFormat,
     /// Database instead of the configured one: sqlite:///absolute/path, or
     /// postgres://USER@HOST/DATABASE.
     #[arg(long, global = true, value_name = "URL")]
@@ -46,10 +57,13 @@ enum Command {
     },
     /// Take posts and serve reads until SIGTERM.
     Serve {
-        /// Address to listen on instead of the configured one; port 0 picks a free one.
-        #[arg(long)]
-        listen: Option<SocketAddr>,
+        /// Listen on ADDR:PORT (port 0 picks a free one) or unix:PATH instead of what is set.
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<Address>,
     },
+    /// Make, check and show the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Look after the database, or move to another one.
     #[command(subcommand)]
     Db(db::DbCommand),
@@ -80,10 +94,12 @@ impl Cli {
                 .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
                 .exit()
         };
-        let settings = || Settings::read(&data, self.database.as_deref());
+        let places = Places::new("relay", self.config, data.path());
+        let settings = || Settings::read(&data, &places, self.database.as_deref());
         match self.command {
             Command::Init { pairing } => init(&data, &pairing),
             Command::Serve { listen } => run_to_end(serve(&data, listen, settings()?, clock)),
+            Command::Config(command) => command.run::<Config>(&places, EXAMPLE),
             Command::Db(command) => run_to_end(command.run(&data, settings()?, clock())),
             Command::Pairing(PairingCommand::Install { file }) => {
                 let _lock = data.lock()?;
@@ -110,10 +126,15 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(data: &DataDir, database: Option<&str>) -> Result<Self, Box<dyn std::error::Error>> {
-        let config = data.config()?;
-        let url = database.unwrap_or(&config.database.url);
-        Ok(Self { database: Database::parse(url, data.database_path())?, config })
+    fn read(
+        data: &DataDir,
+        places: &Places,
+        database: Option<&str>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let config: Config = places.read()?.settings;
+        let url = config.database.url.read().map_err(|error| format!("database.url: {error}"))?;
+        let database = Database::parse(database.unwrap_or(&url), data.database_path())?;
+        Ok(Self { database, config })
     }
 
     /// Where messages are sealed, if they are.
@@ -130,7 +151,7 @@ impl Settings {
 fn init(data: &DataDir, pairing: &std::path::Path) -> CliResult {
     read_pairing(pairing)?;
     data.create()?;
-    create(&data.config_path(), include_bytes!("../config.example.toml"))?;
+    create(&data.config_path(), EXAMPLE.as_bytes())?;
     data.install_pairing(pairing)?;
     data.log_key(data.pairing()?.relay_name())?;
     let files = [data.config_path(), data.pairing_path(), data.log_key_path()];
@@ -140,7 +161,7 @@ fn init(data: &DataDir, pairing: &std::path::Path) -> CliResult {
 
 async fn serve(
     data: &DataDir,
-    listen: Option<SocketAddr>,
+    listen: Option<Address>,
     settings: Settings,
     clock: Clock,
 ) -> CliResult {
@@ -150,7 +171,7 @@ async fn serve(
     // Several relays may share a folder if they share a server.
     let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
     if let Some(address) = listen {
-        config.listen = address;
+        config.listen = Addresses(vec![address]);
     }
     if database.is_shared() {
         Store::leave_file(&data.database_path()).await?;
@@ -160,18 +181,11 @@ async fn serve(
     let log = Log::open(store.clone(), key, config.cell_bytes).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
-    let shutdown = listen::stop_signal()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    announce(listener.local_addr()?)?;
-    run(&config, pairing, messages, log, listener, clock, shutdown).await;
+    let shutdown = stop_signal()?;
+    let shared = database.is_shared();
+    let listeners =
+        Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
+    listeners.announce()?;
+    run(&config, pairing, messages, log, listeners, clock, shutdown).await;
     Ok(())
-}
-
-/// The first line on stdout: scripts wait for it.
-fn announce(address: SocketAddr) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "listening on http://{address}")?;
-    stdout.flush()
 }

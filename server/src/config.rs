@@ -1,12 +1,16 @@
-//! `config.toml`. Every key has a default; an unknown key is an error.
+//! The settings. Every key has a default; an unknown key is an error.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tocyn_protocol::log::tile::MAX_ENTRY_BYTES;
 use tocyn_protocol::relay::DEFAULT_CELL_BYTES;
+use tocyn_service::clients::Budget;
+use tocyn_service::config::Settings;
+use tocyn_service::listen::{Address, Addresses};
+use tocyn_service::secret::Secret;
+use tocyn_service::serve::Bounds;
 
 /// The smallest and the largest cell in bytes.
 const CELL_BYTES: std::ops::RangeInclusive<usize> = 64..=MAX_ENTRY_BYTES;
@@ -15,8 +19,13 @@ const CELL_BYTES: std::ops::RangeInclusive<usize> = 64..=MAX_ENTRY_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address to listen on; port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// Where clients connect to: `ADDR:PORT`, with port 0 for a free one, `unix:PATH`, or several.
+    pub listen: Addresses,
+    /// Whether a PROXY line (version 1) begins every connection, as Tor and proxies send it: then
+    /// `limits` has bounds for each client.
+    pub proxy_protocol: bool,
+    /// The operator's listener.
+    pub admin: AdminListener,
     /// The exact size of a message in bytes; it cannot change once messages are stored.
     pub cell_bytes: usize,
     /// Whether the bearer form of a token is taken beside the bound form.
@@ -31,13 +40,22 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// Metrics and the status page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminListener {
+    /// As `listen` above; a relative path is in the data folder. An empty list turns it off.
+    pub listen: Addresses,
+}
+
 /// Where messages and spent tokens are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// `sqlite:///absolute/path`, or `postgres://USER@HOST/DATABASE` for several relays with
-    /// one log; empty is `relay.sqlite` in the data folder.
-    pub url: String,
+    /// one log; empty is `relay.sqlite` in the data folder. `file:PATH` and `env:NAME` say where
+    /// to find it.
+    pub url: Secret,
 }
 
 /// Where messages are sealed: 256 together, in a file that never changes.
@@ -68,8 +86,12 @@ pub struct Limits {
     pub max_posts: usize,
     /// Readers that follow at once; more are answered 503.
     pub max_followers: usize,
-    /// Open connections; more wait until one closes.
+    /// Open connections. Beyond that the one whose client has kept us waiting longest is closed.
     pub max_connections: usize,
+    /// With `proxy_protocol`: connections of one client at once.
+    pub max_connections_per_client: u32,
+    /// With `proxy_protocol`: refused posts or token requests of one client in a minute.
+    pub max_refusals_per_client: u32,
     /// How long a client may take to send its headers.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
@@ -90,7 +112,9 @@ pub struct Limits {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 7802)),
+            listen: Addresses(vec![Address::Tcp(([127, 0, 0, 1], 7802).into())]),
+            proxy_protocol: false,
+            admin: AdminListener::default(),
             cell_bytes: DEFAULT_CELL_BYTES,
             bearer: true,
             database: Database::default(),
@@ -107,12 +131,20 @@ impl Default for Retention {
     }
 }
 
+impl Default for AdminListener {
+    fn default() -> Self {
+        Self { listen: Addresses(vec![Address::Unix("admin.sock".into())]) }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_posts: 1024,
             max_followers: 512,
             max_connections: 1024,
+            max_connections_per_client: 16,
+            max_refusals_per_client: 60,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -123,8 +155,30 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Refuses values that would stop the service from working.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Bounds on the connections of clients.
+    pub fn bounds(&self) -> Bounds {
+        let limits = &self.limits;
+        let per_client = Budget {
+            connections: limits.max_connections_per_client,
+            refusals: limits.max_refusals_per_client,
+        };
+        Bounds {
+            connections: limits.max_connections,
+            header_timeout: limits.header_timeout,
+            write_timeout: limits.write_timeout,
+            drain_timeout: limits.drain_timeout,
+            per_client: self.proxy_protocol.then_some(per_client),
+        }
+    }
+
+    /// The same for the operator's: few, and never told apart.
+    pub fn admin_bounds(&self) -> Bounds {
+        Bounds { connections: 64, per_client: None, ..self.bounds() }
+    }
+}
+
+impl Settings for Config {
+    fn validate(&self) -> Result<(), String> {
         if !CELL_BYTES.contains(&self.cell_bytes) {
             let (min, max) = (CELL_BYTES.start(), CELL_BYTES.end());
             return Err(format!("cell_bytes must be from {min} to {max}"));
@@ -134,6 +188,15 @@ impl Config {
             return Err("log.folder must be an absolute path, or empty".into());
         }
         let limits = &self.limits;
+        if self.listen.0.is_empty() {
+            return Err("listen must name at least one address".into());
+        }
+        if limits.max_connections_per_client == 0 || limits.max_refusals_per_client == 0 {
+            return Err(
+                "limits.max_connections_per_client and .max_refusals_per_client must be above 0"
+                    .into(),
+            );
+        }
         if [limits.max_posts, limits.max_followers, limits.max_connections].contains(&0) {
             return Err(
                 "limits.max_posts, .max_followers and .max_connections must be above 0".into()

@@ -15,6 +15,7 @@ use axum::routing::get;
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
+use tocyn_service::metrics::Refused;
 use tokio::sync::{Semaphore, watch};
 
 use crate::Stopping;
@@ -37,6 +38,16 @@ impl AppState {
     /// The state of a service that starts.
     pub fn new(config: &Config, relay: Arc<Relay>, stopping: watch::Receiver<Stopping>) -> Self {
         Self { relay, followers: Arc::new(Semaphore::new(config.limits.max_followers)), stopping }
+    }
+
+    /// Places for readers that follow.
+    pub(crate) fn followers(&self) -> Arc<Semaphore> {
+        self.followers.clone()
+    }
+
+    /// Whether this process can do its work, if its database can.
+    pub(crate) async fn lives(&self) -> bool {
+        self.relay.is_alive()
     }
 }
 
@@ -94,6 +105,9 @@ impl IntoResponse for ApiError {
             StatusCode::from_u16(self.problem.status).expect("the table has real statuses");
         let body = serde_json::to_vec(&self.problem).expect("a problem is plain data");
         let mut response = (status, body).into_response();
+        if let Some(problem_type) = self.problem.problem_type() {
+            response.extensions_mut().insert(Refused(problem_type.name()));
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::PROBLEM));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

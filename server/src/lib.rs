@@ -2,7 +2,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | listen, drain, stop | [`listen`] |
+//! | listeners, connections, metrics and status page: what every service has | `tocyn_service` |
 //! | routes, and errors as problem documents | [`http`] |
 //! | decode, redeem, spend and append, receipt: the story on one screen | [`relay`] |
 //! | the keys of the live epochs | [`epochs`] |
@@ -13,20 +13,21 @@
 //! | messages, from the database and from files | [`messages`], [`bundles`] |
 //! | who follows is woken | [`head`] |
 //! | old messages and closed epochs go | [`retention`] |
-//! | the folder and its files, the database | [`config`], [`data_dir`], [`database`] |
+//! | settings, the folder and its files | [`config`], [`data_dir`] |
+//! | what the operator sees | [`metrics`], [`observed`] |
 //! | commands | [`cli`] |
 
 pub mod bundles;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
-pub mod database;
 pub mod epochs;
 pub mod head;
 pub mod http;
-pub mod listen;
 pub mod log;
 pub mod messages;
+pub mod metrics;
+pub mod observed;
 pub mod pipeline;
 pub mod relay;
 pub mod retention;
@@ -37,22 +38,16 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tocyn_protocol::pairing::Pairing;
-use tokio::net::TcpListener;
+use tocyn_service::admin::{self, Admin};
+use tocyn_service::listen::Listeners;
+use tocyn_service::serve::Server;
+use tocyn_service::supervisor;
+pub use tocyn_service::{Clock, system_clock};
 use tokio::sync::watch;
 
 use config::Config;
 use messages::Messages;
-
-/// Where the time comes from: unix seconds.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
-/// The operating system's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |age| age.as_secs())
-    })
-}
+use observed::ObservedRelay;
 
 /// How far a service is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,31 +67,54 @@ pub async fn run(
     pairing: Pairing,
     messages: Messages,
     log: log::Log,
-    listener: TcpListener,
+    listeners: Listeners,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) {
     let store = messages.store().clone();
     let relay = Arc::new(relay::Relay::new(config, pairing, messages, log, clock));
-    let retention = tokio::spawn(retention::run_forever(relay.clone()));
-    let putting_away = tokio::spawn(put_away_forever(relay.clone()));
-    let sealing = tokio::spawn(seal::seal_forever(relay.messages.clone()));
-    let removing = tokio::spawn(seal::remove_forever(relay.messages.clone()));
-    let (working, head) = (store.clone(), relay.head.clone());
-    let work = tokio::spawn(async move { working.work_forever(head).await });
     let (stop, stopping) = watch::channel(Stopping::No);
-    let router = http::router(http::AppState::new(config, relay, stopping));
+    let state = http::AppState::new(config, relay.clone(), stopping);
+    let server = Server::new(config.bounds(), relay.metrics.refusals.clone());
+    let observed = ObservedRelay::new(relay.clone(), server.clone(), state.followers());
+    let admin = Admin::new(observed);
+    let (counting, ready) = (admin.clone(), state.clone());
+    let (working, head) = (store.clone(), relay.head.clone());
+    let tasks = [
+        tokio::spawn(retention::run_forever(relay.clone())),
+        tokio::spawn(put_away_forever(relay.clone())),
+        tokio::spawn(seal::seal_forever(relay.messages.clone())),
+        tokio::spawn(seal::remove_forever(relay.messages.clone())),
+        tokio::spawn(async move { working.work_forever(head).await }),
+        tokio::spawn(admin.clone().sample_forever()),
+        tokio::spawn(async move { counting.observed().count_forever().await }),
+        tokio::spawn(async move { supervisor::watch_forever(|| ready.lives()).await }),
+        tokio::spawn(serve_operator(config, admin, listeners.admin)),
+    ];
+    supervisor::ready();
     let shutdown = async {
         shutdown.await;
+        supervisor::stopping();
         stop.send_replace(Stopping::Leaving);
         tokio::time::sleep(config.limits.leave_time).await;
         stop.send_replace(Stopping::Draining);
     };
-    listen::serve(listener, router, &config.limits, shutdown).await;
-    for task in [retention, work, putting_away, sealing, removing] {
+    server.serve(listeners.public, http::router(state), shutdown).await;
+    for task in tasks {
         task.abort();
     }
     store.close().await;
+}
+
+/// Until it is aborted: what the operator sees is there to the end.
+fn serve_operator(
+    config: &Config,
+    admin: Arc<Admin<ObservedRelay>>,
+    listeners: Vec<tocyn_service::listen::Listener>,
+) -> impl Future<Output = ()> + use<> {
+    let server = Server::new(config.admin_bounds(), Default::default());
+    let router = admin::routes(admin.clone()).merge(admin::plain_status(admin));
+    server.serve(listeners, admin::guarded(router), std::future::pending())
 }
 
 /// Every second, tiles that are full leave memory. Not with the bundles: a folder may hang.

@@ -7,6 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use tocyn_protocol::redemption::{Authorization, RedeemError, Redeemed};
@@ -18,6 +19,7 @@ use crate::Clock;
 use crate::epochs::Epochs;
 use crate::head::Head;
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::relay::{PostError, Posted};
 use crate::store::{Message, SpendOutcome, Store, StoreError};
 
@@ -55,6 +57,7 @@ type Verified = (Redeemed, Message, Answer);
 pub struct Pipeline {
     places: Arc<Semaphore>,
     jobs: UnboundedSender<Job>,
+    writer: tokio::task::JoinHandle<()>,
 }
 
 impl Pipeline {
@@ -66,6 +69,7 @@ impl Pipeline {
         log: Arc<Log>,
         clock: Clock,
         head: Head,
+        metrics: Metrics,
     ) -> Self {
         let (jobs, queue) = mpsc::unbounded_channel();
         let (verified, ready) = mpsc::unbounded_channel();
@@ -79,8 +83,18 @@ impl Pipeline {
                 .spawn(move || verify_forever(&queue, threads, &epochs, &clock, &verified))
                 .expect("a thread can be started");
         }
-        tokio::spawn(commit_forever(ready, store, log, clock, head));
-        Self { places: Arc::new(Semaphore::new(max_posts)), jobs }
+        let writer = tokio::spawn(commit_forever(ready, store, log, clock, head, metrics));
+        Self { places: Arc::new(Semaphore::new(max_posts)), jobs, writer }
+    }
+
+    /// Posts that could be taken now.
+    pub fn free_places(&self) -> usize {
+        self.places.available_permits()
+    }
+
+    /// Whether posts can be stored: the writer has not died.
+    pub fn is_alive(&self) -> bool {
+        !self.writer.is_finished()
     }
 
     /// Redeems the token for the message, spends it and stores the message. What this returns
@@ -153,6 +167,7 @@ async fn commit_forever(
     log: Arc<Log>,
     clock: Clock,
     head: Head,
+    metrics: Metrics,
 ) {
     while let Some(mut taken) = ready.recv().await {
         while taken.len() < COMMIT_BATCH
@@ -168,8 +183,10 @@ async fn commit_forever(
         if batch.is_empty() {
             continue;
         }
+        let start = Instant::now();
         let commit = async {
             let outcomes = store.spend_and_append(&batch, clock()).await?;
+            metrics.committed(batch.len(), start.elapsed());
             let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
             if let Some(newest) = newest {
                 head.raise(newest);

@@ -13,6 +13,7 @@ use crate::epochs::Epochs;
 use crate::head::Head;
 use crate::log::Log;
 use crate::messages::Messages;
+use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::store::{Message, Store, StoreError};
 
@@ -74,6 +75,8 @@ pub struct Relay {
     pub config: Config,
     /// The newest sequence.
     pub head: Head,
+    /// What is counted.
+    pub metrics: Metrics,
     pipeline: Pipeline,
 }
 
@@ -90,7 +93,7 @@ impl Relay {
         let store = messages.store().clone();
         let config = config.clone();
         let epochs = Arc::new(Epochs::new(pairing));
-        let head = Head::default();
+        let (head, metrics) = (Head::default(), Metrics::default());
         let pipeline = Pipeline::start(
             config.limits.max_posts,
             epochs.clone(),
@@ -98,8 +101,9 @@ impl Relay {
             log.clone(),
             clock.clone(),
             head.clone(),
+            metrics.clone(),
         );
-        Self { epochs, store, messages, log, clock, config, head, pipeline }
+        Self { epochs, store, messages, log, clock, config, head, metrics, pipeline }
     }
 
     /// The checks that cost nothing, before the body is read: form, lengths, challenge, key id.
@@ -115,6 +119,22 @@ impl Relay {
     /// Redeems the token for the cell, then spends it and stores the message in one
     /// transaction, both in batches with others. What this returns is durable.
     pub async fn post(&self, admitted: Admitted, cell: Bytes) -> Result<Posted, PostError> {
-        self.pipeline.post(admitted.0, Message::new(cell)).await
+        let posted = self.pipeline.post(admitted.0, Message::new(cell)).await?;
+        let outcome = match posted {
+            Posted::New(_) => "new",
+            Posted::Before(_) => "repeat",
+        };
+        self.metrics.posts.get_or_create(&[("outcome", outcome)]).inc();
+        Ok(posted)
+    }
+
+    /// Posts that wait for their answer.
+    pub fn posts_in_work(&self) -> usize {
+        self.config.limits.max_posts - self.pipeline.free_places()
+    }
+
+    /// Whether posts can be stored: the writer has not died.
+    pub fn is_alive(&self) -> bool {
+        self.pipeline.is_alive()
     }
 }

@@ -11,7 +11,7 @@ mod sqlite;
 mod tail;
 mod tree;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tocyn_protocol::pairing::{Epoch, Pairing};
@@ -19,8 +19,8 @@ use tocyn_protocol::redemption::Redeemed;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 use tocyn_protocol::suite::NONCE_BYTES;
 
-use crate::database::Database;
 use crate::head::Head;
+use tocyn_service::database::Database;
 
 pub use copy::{Copied, Copying};
 pub use error::StoreError;
@@ -277,6 +277,14 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.checkpoint_forever().await,
             Self::Postgres(store) => store.watch_forever(head).await,
+        }
+    }
+
+    /// The database's file, if it is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Sqlite(store) => Some(store.file()),
+            Self::Postgres(_) => None,
         }
     }
 

@@ -2,8 +2,6 @@
 
 mod db;
 
-use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,27 +12,40 @@ use rand_core::UnwrapErr;
 use serde_json::json;
 use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::pairing::Pairing;
-use tokio::net::TcpListener;
+use tocyn_service::config::{ConfigCommand, Places};
+use tocyn_service::database::Database;
+use tocyn_service::folder::create;
+use tocyn_service::listen::{Address, Addresses, Listeners};
+use tocyn_service::program::{LogFormat, VERSION};
+use tocyn_service::serve::stop_signal;
 
 use crate::config::Config;
-use crate::data_dir::{DataDir, create, pairing_text};
-use crate::database::Database;
+use crate::data_dir::{DataDir, pairing_text};
 use crate::store::Store;
 use crate::voucher::VoucherCode;
-use crate::{Clock, listen, run, system_clock};
+use crate::{Clock, run, system_clock};
 
 /// The smallest batch that our client asks for.
 const SMALLEST_BATCH: u64 = 16;
+
+/// The settings at their defaults, with what they mean.
+const EXAMPLE: &str = include_str!("../config.example.toml");
 
 type CliResult = Result<(), Box<dyn std::error::Error>>;
 
 /// Hands out blinded tokens against vouchers.
 #[derive(Parser)]
-#[command(name = "tocyn-issuer", version)]
+#[command(name = "tocyn-issuer", version = VERSION)]
 pub struct Cli {
     /// Folder with config, pairing and database; needed by every command.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", env = "TOCYN_ISSUER_DATA")]
     data: Option<PathBuf>,
+    /// Settings that come before all others; see `config show` for where they come from.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines are written to stderr.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log: LogFormat,
     /// Database instead of the configured one: sqlite:///absolute/path, or
     /// postgres://USER@HOST/DATABASE.
     #[arg(long, global = true, value_name = "URL")]
@@ -59,9 +70,9 @@ enum Command {
     },
     /// Answer token requests until SIGTERM.
     Serve {
-        /// Address to listen on instead of the configured one; port 0 picks a free one.
-        #[arg(long)]
-        listen: Option<SocketAddr>,
+        /// Listen on ADDR:PORT (port 0 picks a free one) or unix:PATH instead of what is set.
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<Address>,
     },
     /// Make, list and revoke vouchers.
     #[command(subcommand)]
@@ -72,6 +83,9 @@ enum Command {
     /// The public keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make, check and show the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Look after the database, or move to another one.
     #[command(subcommand)]
     Db(db::DbCommand),
@@ -143,7 +157,8 @@ impl Cli {
                 .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
                 .exit()
         };
-        let settings = || Settings::read(&data, self.database.as_deref());
+        let places = Places::new("issuer", self.config, data.path());
+        let settings = || Settings::read(&data, &places, self.database.as_deref());
         let runtime = tokio::runtime::Runtime::new()?;
         match self.command {
             Command::Init { issuer_name, relay_name, epoch } => {
@@ -154,6 +169,7 @@ impl Cli {
             Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json, clock()),
             Command::Pairing(PairingCommand::Renew) => renew(&data, &clock),
             Command::Key(KeyCommand::List { json }) => list_keys(&data, json, clock()),
+            Command::Config(command) => command.run::<Config>(&places, EXAMPLE),
             Command::Db(command) => runtime.block_on(command.run(&data, settings()?, clock())),
         }
     }
@@ -166,10 +182,15 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(data: &DataDir, database: Option<&str>) -> Result<Self, Box<dyn std::error::Error>> {
-        let config = data.config()?;
-        let url = database.unwrap_or(&config.database.url);
-        Ok(Self { database: Database::parse(url, data.database_path())?, config })
+    fn read(
+        data: &DataDir,
+        places: &Places,
+        database: Option<&str>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let config: Config = places.read()?.settings;
+        let url = config.database.url.read().map_err(|error| format!("database.url: {error}"))?;
+        let database = Database::parse(database.unwrap_or(&url), data.database_path())?;
+        Ok(Self { database, config })
     }
 }
 
@@ -183,7 +204,7 @@ fn init(
     let pairing = new_pairing(issuer_name, relay_name, now, epoch.as_secs())?;
     data.create()?;
     create(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
-    create(&data.config_path(), include_bytes!("../config.example.toml"))?;
+    create(&data.config_path(), EXAMPLE.as_bytes())?;
     println!("wrote {} and {}", data.config_path().display(), data.pairing_path().display());
     println!("now copy the pairing file to the relay: tocyn-relay --data DIR init --pairing FILE");
     Ok(())
@@ -201,7 +222,7 @@ fn new_pairing(
 
 async fn serve(
     data: &DataDir,
-    listen: Option<SocketAddr>,
+    listen: Option<Address>,
     settings: Settings,
     clock: Clock,
 ) -> CliResult {
@@ -210,27 +231,20 @@ async fn serve(
     // Several issuers may share a folder if they share a server.
     let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
     if let Some(address) = listen {
-        config.listen = address;
+        config.listen = Addresses(vec![address]);
     }
     if database.is_shared() {
         Store::leave_file(&data.database_path()).await?;
     }
     let store = Store::open(&database).await?;
     store.bind(&pairing).await?;
-    let shutdown = listen::stop_signal()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    announce(listener.local_addr()?)?;
-    run(&config, pairing, store, listener, clock, shutdown).await;
+    let shutdown = stop_signal()?;
+    let shared = database.is_shared();
+    let listeners =
+        Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
+    listeners.announce()?;
+    run(&config, pairing, store, listeners, clock, shutdown).await;
     Ok(())
-}
-
-/// The first line on stdout: scripts wait for it.
-fn announce(address: SocketAddr) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "listening on http://{address}")?;
-    stdout.flush()
 }
 
 async fn voucher(settings: Settings, command: VoucherCommand, now: u64) -> CliResult {

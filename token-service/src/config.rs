@@ -1,20 +1,37 @@
-//! `config.toml`. Every key has a default; an unknown key is an error.
+//! The settings. Every key has a default; an unknown key is an error.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tocyn_service::clients::Budget;
+use tocyn_service::config::Settings;
+use tocyn_service::listen::{Address, Addresses};
+use tocyn_service::secret::Secret;
+use tocyn_service::serve::Bounds;
 
 /// The issuer's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address to listen on; port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// Where clients connect to: `ADDR:PORT`, with port 0 for a free one, `unix:PATH`, or several.
+    pub listen: Addresses,
+    /// Whether a PROXY line (version 1) begins every connection, as Tor and proxies send it: then
+    /// `limits` has bounds for each client.
+    pub proxy_protocol: bool,
+    /// The operator's listener.
+    pub admin: AdminListener,
     /// The database.
     pub database: Database,
     /// Limits on requests.
     pub limits: Limits,
+}
+
+/// Metrics and the status page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminListener {
+    /// As `listen` above; a relative path is in the data folder. An empty list turns it off.
+    pub listen: Addresses,
 }
 
 /// Where vouchers are kept.
@@ -22,8 +39,9 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// `sqlite:///absolute/path`, or `postgres://USER@HOST/DATABASE` for several issuers with the
-    /// same vouchers; empty is `issuer.sqlite` in the data folder.
-    pub url: String,
+    /// same vouchers; empty is `issuer.sqlite` in the data folder. `file:PATH` and `env:NAME` say
+    /// where to find it.
+    pub url: Secret,
 }
 
 /// Limits on requests and connections.
@@ -40,8 +58,12 @@ pub struct Limits {
     /// Requests evaluated or waiting for it; more are answered 503. A quarter is kept for
     /// requests of at most 64 tokens.
     pub max_evaluations: usize,
-    /// Open connections; more wait until one closes.
+    /// Open connections. Beyond that the one whose client has kept us waiting longest is closed.
     pub max_connections: usize,
+    /// With `proxy_protocol`: connections of one client at once.
+    pub max_connections_per_client: u32,
+    /// With `proxy_protocol`: refused posts or token requests of one client in a minute.
+    pub max_refusals_per_client: u32,
     /// How long a client may take to send its headers.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
@@ -62,10 +84,18 @@ pub struct Limits {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 7801)),
+            listen: Addresses(vec![Address::Tcp(([127, 0, 0, 1], 7801).into())]),
+            proxy_protocol: false,
+            admin: AdminListener::default(),
             database: Database::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl Default for AdminListener {
+    fn default() -> Self {
+        Self { listen: Addresses(vec![Address::Unix("admin.sock".into())]) }
     }
 }
 
@@ -77,6 +107,8 @@ impl Default for Limits {
             replay_window: Duration::from_secs(3600),
             max_evaluations: 256,
             max_connections: 1024,
+            max_connections_per_client: 16,
+            max_refusals_per_client: 60,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -87,9 +119,40 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Refuses values that would stop the service from working.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Bounds on the connections of clients.
+    pub fn bounds(&self) -> Bounds {
         let limits = &self.limits;
+        let per_client = Budget {
+            connections: limits.max_connections_per_client,
+            refusals: limits.max_refusals_per_client,
+        };
+        Bounds {
+            connections: limits.max_connections,
+            header_timeout: limits.header_timeout,
+            write_timeout: limits.write_timeout,
+            drain_timeout: limits.drain_timeout,
+            per_client: self.proxy_protocol.then_some(per_client),
+        }
+    }
+
+    /// The same for the operator's: few, and never told apart.
+    pub fn admin_bounds(&self) -> Bounds {
+        Bounds { connections: 64, per_client: None, ..self.bounds() }
+    }
+}
+
+impl Settings for Config {
+    fn validate(&self) -> Result<(), String> {
+        let limits = &self.limits;
+        if self.listen.0.is_empty() {
+            return Err("listen must name at least one address".into());
+        }
+        if limits.max_connections_per_client == 0 || limits.max_refusals_per_client == 0 {
+            return Err(
+                "limits.max_connections_per_client and .max_refusals_per_client must be above 0"
+                    .into(),
+            );
+        }
         let max = usize::from(u16::MAX);
         if !(1..=max).contains(&limits.max_batch) {
             return Err(format!("limits.max_batch must be from 1 to {max}"));

@@ -1,153 +1,68 @@
-//! The data folder: its files, all at mode 0600, and errors that name file, line and key.
+//! The data folder's files: the pairing.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::ops::Deref;
+use std::path::PathBuf;
 
-use serde::de::DeserializeOwned;
 use tocyn_protocol::pairing::Pairing;
-
-use crate::config::Config;
-
-/// Why the data folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DataDirError {
-    /// A file operation failed.
-    #[error("{path}: {source}{hint}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// A file does not say what it should.
-    #[error("{path}: {reason}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Line, key and what is wrong.
-        reason: String,
-    },
-    /// Another process serves this folder.
-    #[error(
-        "{0} is in use by another tocyn-issuer; stop all that use it first, or use another --data folder"
-    )]
-    InUse(PathBuf),
-}
+use tocyn_service::folder::{Folder, FolderError, create};
 
 /// A data folder.
 #[derive(Clone, Debug)]
-pub struct DataDir(PathBuf);
+pub struct DataDir(Folder);
+
+impl Deref for DataDir {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.0
+    }
+}
 
 impl DataDir {
     /// The folder at `path`, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
-    }
-
-    /// Makes the folder, mode 0700, if it is not there.
-    pub fn create(&self) -> Result<(), DataDirError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .map_err(|source| io(&self.0, source, ""))
+        Self(Folder::new(path, INIT_HINT))
     }
 
     /// `config.toml`.
     pub fn config_path(&self) -> PathBuf {
-        self.0.join("config.toml")
+        self.file("config.toml")
     }
 
     /// `pairing.toml`.
     pub fn pairing_path(&self) -> PathBuf {
-        self.0.join("pairing.toml")
+        self.file("pairing.toml")
     }
 
     /// `issuer.sqlite`.
     pub fn database_path(&self) -> PathBuf {
-        self.0.join("issuer.sqlite")
-    }
-
-    /// Reads `config.toml`.
-    pub fn config(&self) -> Result<Config, DataDirError> {
-        let path = self.config_path();
-        let config: Config = read_toml(&path)?;
-        config.validate().map_err(|reason| DataDirError::Invalid { path, reason })?;
-        Ok(config)
+        self.file("issuer.sqlite")
     }
 
     /// Reads `pairing.toml`.
-    pub fn pairing(&self) -> Result<Pairing, DataDirError> {
+    pub fn pairing(&self) -> Result<Pairing, FolderError> {
         let path = self.pairing_path();
-        let pairing: Pairing = read_toml(&path)?;
-        pairing
-            .validate()
-            .map_err(|error| DataDirError::Invalid { path, reason: error.to_string() })?;
+        let pairing: Pairing = self.read_toml(&path)?;
+        pairing.validate().map_err(|error| FolderError::invalid(&path, error))?;
         Ok(pairing)
     }
 
     /// Writes a new pairing file in place of the old one, which is kept under another name:
     /// never neither of them.
-    pub fn replace_pairing(&self, pairing: &Pairing, now: u64) -> Result<PathBuf, DataDirError> {
+    pub fn replace_pairing(&self, pairing: &Pairing, now: u64) -> Result<PathBuf, FolderError> {
         let path = self.pairing_path();
-        let kept = self.0.join(format!("pairing.toml.old-{now}"));
-        let fresh = self.0.join("pairing.toml.new");
+        let kept = self.file(&format!("pairing.toml.old-{now}"));
+        let fresh = self.file("pairing.toml.new");
         let _ = fs::remove_file(&fresh);
         create(&fresh, pairing_text(pairing).as_bytes())?;
-        fs::hard_link(&path, &kept).map_err(|source| io(&kept, source, ""))?;
-        fs::rename(&fresh, &path).map_err(|source| io(&path, source, ""))?;
+        fs::hard_link(&path, &kept).map_err(|source| FolderError::io(&kept, source, ""))?;
+        fs::rename(&fresh, &path).map_err(|source| FolderError::io(&path, source, ""))?;
         Ok(kept)
-    }
-
-    /// Takes the folder for this process alone, until the returned file is dropped.
-    pub fn lock(&self) -> Result<File, DataDirError> {
-        self.lock_with(File::try_lock)
-    }
-
-    /// Takes the folder beside others that do the same: its files stay as they are meanwhile.
-    pub fn lock_shared(&self) -> Result<File, DataDirError> {
-        self.lock_with(File::try_lock_shared)
-    }
-
-    fn lock_with(
-        &self,
-        try_lock: impl Fn(&File) -> Result<(), fs::TryLockError>,
-    ) -> Result<File, DataDirError> {
-        let path = self.0.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| io(&path, source, INIT_HINT))?;
-        match try_lock(&file) {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => Err(DataDirError::InUse(self.0.clone())),
-            Err(fs::TryLockError::Error(source)) => Err(io(&path, source, "")),
-        }
     }
 }
 
 const INIT_HINT: &str = "; make the data folder with `tocyn-issuer --data DIR init` first";
-
-/// Creates a file of mode 0600 with these bytes; refuses to overwrite.
-pub fn create(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
-    let write = |path: &Path| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write(path).map_err(|source| match source.kind() {
-        ErrorKind::AlreadyExists => io(path, source, "; it is not overwritten, move it away first"),
-        _ => io(path, source, ""),
-    })
-}
 
 /// A pairing as the text of its file.
 pub fn pairing_text(pairing: &Pairing) -> zeroize::Zeroizing<String> {
@@ -156,32 +71,4 @@ pub fn pairing_text(pairing: &Pairing) -> zeroize::Zeroizing<String> {
         "# The secret that this issuer and its relay share. Whoever has it can make tokens.\n\
          # Copy it to the relay over a channel that nobody reads, and keep it at mode 0600.\n{text}"
     ))
-}
-
-fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, DataDirError> {
-    let text = fs::read_to_string(path).map_err(|source| {
-        let hint = if source.kind() == ErrorKind::NotFound { INIT_HINT } else { "" };
-        io(path, source, hint)
-    })?;
-    let text = zeroize::Zeroizing::new(text);
-    toml::from_str(&text).map_err(|error| {
-        let reason = format!("{}{}", place(&text, error.span()), error.message());
-        DataDirError::Invalid { path: path.to_owned(), reason }
-    })
-}
-
-/// The line's number and its key, but not its value: it may be the secret.
-fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
-    let Some(span) = span else { return String::new() };
-    let number = text[..span.start].matches('\n').count();
-    let line = text.lines().nth(number).unwrap_or_default();
-    let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    match line.split_once('=').map(|(key, _)| key.trim()).filter(|key| is_key(key)) {
-        Some(key) => format!("line {}, {key}: ", number + 1),
-        None => format!("line {}: ", number + 1),
-    }
-}
-
-fn io(path: &Path, source: std::io::Error, hint: &'static str) -> DataDirError {
-    DataDirError::Io { path: path.to_owned(), source, hint }
 }

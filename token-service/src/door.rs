@@ -13,6 +13,7 @@ pub(crate) const SMALL_TOKENS: usize = 64;
 pub(crate) struct Door {
     slots: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    total: usize,
 }
 
 /// What an admitted request holds until it is answered.
@@ -21,7 +22,12 @@ pub(crate) type Slot = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 impl Door {
     pub(crate) fn new(slots: usize) -> Self {
         let large = Semaphore::new(slots - slots / 4);
-        Self { slots: Arc::new(Semaphore::new(slots)), large: Arc::new(large) }
+        Self { slots: Arc::new(Semaphore::new(slots)), large: Arc::new(large), total: slots }
+    }
+
+    /// Slots that are held now.
+    pub(crate) fn taken(&self) -> usize {
+        self.total - self.slots.available_permits()
     }
 
     /// A slot for a request of so many tokens. None if there is none: nobody waits for one.

@@ -16,11 +16,13 @@ use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
+use tocyn_service::metrics::Refused;
 use tokio::sync::watch;
 
 use crate::Clock;
 use crate::config::{Config, Limits};
 use crate::keyring::Keyring;
+use crate::metrics::Metrics;
 use crate::pipeline::{IssueError, Pipeline};
 use crate::store::{Refusal, Store, StoreError};
 
@@ -34,10 +36,11 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct AppState {
     limits: Limits,
-    keyring: Arc<Keyring>,
-    store: Store,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) store: Store,
     clock: Clock,
-    pipeline: Arc<Pipeline>,
+    pub(crate) pipeline: Arc<Pipeline>,
+    metrics: Metrics,
     /// True once the service has been told to stop.
     leaving: watch::Receiver<bool>,
 }
@@ -52,11 +55,28 @@ impl AppState {
         leaving: watch::Receiver<bool>,
     ) -> Self {
         let (limits, keyring) = (config.limits.clone(), Arc::new(keyring));
-        let pipeline = Pipeline::start(&limits, keyring.clone(), store.clone(), clock.clone());
-        Self { limits, keyring, store, clock, pipeline: Arc::new(pipeline), leaving }
+        let metrics = Metrics::default();
+        let pipeline = Pipeline::start(
+            &limits,
+            keyring.clone(),
+            store.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
+        Self { limits, keyring, store, clock, pipeline: Arc::new(pipeline), metrics, leaving }
     }
 
-    fn now(&self) -> u64 {
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether this process can do its work, if its database can.
+    pub(crate) async fn lives(&self) -> bool {
+        self.pipeline.is_alive()
+    }
+
+    pub(crate) fn now(&self) -> u64 {
         (self.clock)()
     }
 }
@@ -130,6 +150,9 @@ impl IntoResponse for ApiError {
             StatusCode::from_u16(self.problem.status).expect("the table has real statuses");
         let body = serde_json::to_vec(&self.problem).expect("a problem is plain data");
         let mut response = (status, body).into_response();
+        if let Some(problem_type) = self.problem.problem_type() {
+            response.extensions_mut().insert(Refused(problem_type.name()));
+        }
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static(media_type::PROBLEM);
         headers.insert(header::CONTENT_TYPE, media_type);

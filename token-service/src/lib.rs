@@ -2,7 +2,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | listen, drain, stop | [`listen`] |
+//! | listeners, connections, metrics and status page: what every service has | `tocyn_service` |
 //! | routes, and errors as problem documents | [`http`] |
 //! | who may have tokens | [`voucher`] |
 //! | the keys of the epochs | [`keyring`] |
@@ -10,19 +10,20 @@
 //! | who is admitted, and whose turn it is | `door`, `fair_queue` |
 //! | a request of either form | [`asked`] |
 //! | charge vouchers, once for each request | [`store`] |
-//! | the folder and its files, the database | [`config`], [`data_dir`], [`database`] |
+//! | settings, the folder and its files | [`config`], [`data_dir`] |
+//! | what the operator sees | [`metrics`], [`observed`] |
 //! | commands | [`cli`] |
 
 pub mod asked;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
-pub mod database;
 mod door;
 mod fair_queue;
 pub mod http;
 pub mod keyring;
-pub mod listen;
+pub mod metrics;
+pub mod observed;
 pub mod pipeline;
 pub mod store;
 pub mod voucher;
@@ -31,43 +32,60 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tocyn_protocol::pairing::Pairing;
-use tokio::net::TcpListener;
+use tocyn_service::admin::{self, Admin};
+use tocyn_service::listen::{Listener, Listeners};
+use tocyn_service::serve::Server;
+use tocyn_service::supervisor;
+pub use tocyn_service::{Clock, system_clock};
 use tokio::sync::watch;
 
 use config::Config;
 use keyring::Keyring;
+use observed::ObservedIssuer;
 use store::Store;
-
-/// Where the time comes from: unix seconds.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
-/// The operating system's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |age| age.as_secs())
-    })
-}
 
 /// Serves until `shutdown` is ready, then answers what is in flight and returns.
 pub async fn run(
     config: &Config,
     pairing: Pairing,
     store: Store,
-    listener: TcpListener,
+    listeners: Listeners,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) {
     let keyring = Keyring::new(pairing);
     let (stop, leaving) = watch::channel(false);
     let state = http::AppState::new(config, keyring, store.clone(), clock.clone(), leaving);
-    let pruning = tokio::spawn(http::prune_forever(state.clone()));
+    let server = Server::new(config.bounds(), state.metrics().refusals.clone());
+    let admin = Admin::new(ObservedIssuer::new(state.clone(), server.clone()));
+    let ready = state.clone();
+    let tasks = [
+        tokio::spawn(http::prune_forever(state.clone())),
+        tokio::spawn(admin.clone().sample_forever()),
+        tokio::spawn(async move { supervisor::watch_forever(|| ready.lives()).await }),
+        tokio::spawn(serve_operator(config, admin, listeners.admin)),
+    ];
+    supervisor::ready();
     let shutdown = async {
         shutdown.await;
+        supervisor::stopping();
         stop.send_replace(true);
         tokio::time::sleep(config.limits.leave_time).await;
     };
-    listen::serve(listener, http::router(state), &config.limits, shutdown).await;
-    pruning.abort();
+    server.serve(listeners.public, http::router(state), shutdown).await;
+    for task in tasks {
+        task.abort();
+    }
     store.close().await;
+}
+
+/// Until it is aborted: what the operator sees is there to the end.
+fn serve_operator(
+    config: &Config,
+    admin: Arc<Admin<ObservedIssuer>>,
+    listeners: Vec<Listener>,
+) -> impl Future<Output = ()> + use<> {
+    let server = Server::new(config.admin_bounds(), Default::default());
+    let router = admin::routes(admin.clone()).merge(admin::plain_status(admin));
+    server.serve(listeners, admin::guarded(router), std::future::pending())
 }

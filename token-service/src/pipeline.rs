@@ -7,6 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use futures_util::FutureExt;
@@ -23,6 +24,7 @@ use crate::config::Limits;
 use crate::door::{Door, SMALL_TOKENS, Slot};
 use crate::fair_queue::{FairQueue, Turn};
 use crate::keyring::Keyring;
+use crate::metrics::Metrics;
 use crate::store::{Charge, Refusal, Rules, Store, StoreError};
 
 /// Tokens that a thread evaluates before it looks again whose turn it is.
@@ -104,7 +106,13 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Starts the threads and the writer.
-    pub fn start(limits: &Limits, keyring: Arc<Keyring>, store: Store, clock: Clock) -> Self {
+    pub fn start(
+        limits: &Limits,
+        keyring: Arc<Keyring>,
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let queue = Arc::new(FairQueue::new(threads, EVALUATE_TOKENS));
         let (decoded, ready) = mpsc::channel(limits.max_evaluations);
@@ -115,9 +123,10 @@ impl Pipeline {
                 .spawn(move || work_forever(&queue, |jobs| work(jobs, &decoded)))
                 .expect("a thread can be started");
         }
-        let writer = Writer { keyring, store, clock, limits: limits.clone(), queue: queue.clone() };
+        let (limits, max_evaluations) = (limits.clone(), limits.max_evaluations);
+        let writer = Writer { keyring, store, clock, limits, metrics, queue: queue.clone() };
         let writer = tokio::spawn(writer.charge_forever(ready));
-        Self { queue, door: Door::new(limits.max_evaluations), writer }
+        Self { queue, door: Door::new(max_evaluations), writer }
     }
 
     /// Decodes the request, charges its voucher and evaluates it; gives the response's body.
@@ -130,6 +139,11 @@ impl Pipeline {
         let work = request.tokens.div_ceil(DECODED_PER_EVALUATED);
         self.queue.push(turn, work, Job::Decode(request, Caller { answer, turn, _slot: slot }));
         outcome.await.map_err(|_| IssueError::Internal)?
+    }
+
+    /// Requests that wait for their answer.
+    pub fn in_work(&self) -> usize {
+        self.door.taken()
     }
 
     /// Whether requests can be charged: the writer has not died.
@@ -188,6 +202,7 @@ struct Writer {
     store: Store,
     clock: Clock,
     limits: Limits,
+    metrics: Metrics,
     queue: Arc<FairQueue<Job>>,
 }
 
@@ -236,6 +251,7 @@ impl Writer {
             epoch: keys.issuing(request.asked.truncated_token_key_id()),
         };
         let charges: Vec<Charge> = requests.iter().map(charge).collect();
+        let start = Instant::now();
         let outcomes = match self.store.charge_batch(&charges, rules, now).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -244,6 +260,7 @@ impl Writer {
                 return requests.iter().map(|_| Err(error.clone().into())).collect();
             }
         };
+        self.metrics.charged(charges.len(), start.elapsed());
         let key = |(request, outcome): (&Decoded, _)| {
             let key = keys.of_epoch(outcome?);
             key.filter(|key| key.key_id().truncated() == request.asked.truncated_token_key_id())

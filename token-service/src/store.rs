@@ -9,12 +9,12 @@ mod report;
 mod sqlite;
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use tocyn_protocol::pairing::{Epoch, Pairing};
 
-use crate::database::Database;
+use tocyn_service::database::Database;
 
 pub use charge::{Charge, Charged, Refusal, Rules};
 pub use copy::{Copied, Copying};
@@ -100,6 +100,14 @@ impl Store {
             them with `tocyn-issuer db copy --to URL` before database.url is set, or move the \
             file away";
         Err(StoreError::Open { database: path.display().to_string(), reason: reason.to_owned() })
+    }
+
+    /// The database's file, if it is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.backend {
+            Backend::Sqlite(store) => Some(store.file()),
+            Backend::Postgres(_) => None,
+        }
     }
 
     /// Lets go of the database.

@@ -3,8 +3,8 @@
 use super::{CliResult, Settings};
 use crate::bundles::{self, Folder};
 use crate::data_dir::DataDir;
-use crate::database::Database;
 use crate::store::{Copying, LogRange, Stats, Store, StoreError};
+use tocyn_service::database::Database;
 
 #[derive(clap::Subcommand)]
 pub(super) enum DbCommand {

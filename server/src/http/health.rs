@@ -19,5 +19,8 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
     relay.epochs.redeemer((relay.clock)())?;
     relay.store.ready().await?;
     relay.messages.ready().await?;
+    if !relay.is_alive() {
+        return Err(ApiError::new(ProblemType::Internal, "the relay's writer has died"));
+    }
     Ok("ready\n")
 }

@@ -12,7 +12,7 @@ use super::page::Block;
 use super::postgres::Target;
 use super::tree::{FullTile, Leaves};
 use super::{Nonce, Store, StoreError};
-use crate::database::Database;
+use tocyn_service::database::Database;
 
 /// Levels that tiles can have.
 /// What was moved; the same on both sides.

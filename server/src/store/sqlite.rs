@@ -13,6 +13,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use std::path::PathBuf;
+
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection, Row, SqliteConnection};
 use tocyn_protocol::pairing::Epoch;
@@ -36,6 +38,10 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
+    pub(crate) fn file(&self) -> PathBuf {
+        self.readers.connect_options().get_filename().to_owned()
+    }
+
     pub(crate) async fn spend_and_append(
         &self,
         batch: &[(Redeemed, Message)],

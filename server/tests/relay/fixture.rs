@@ -11,11 +11,11 @@ use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
 use tocyn_protocol::token::Token;
-use tocyn_relay::database::Database;
 use tocyn_relay::log::Log;
 use tocyn_relay::messages::Messages;
 use tocyn_relay::seal::remove_dropped;
 use tocyn_relay::store::{LogRange, Message, SpendOutcome, Store, StoreError};
+use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
 /// The databases that keep the store's contract.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sqlx::Connection;
-use tocyn_relay::database::Database;
 use tocyn_relay::head::Head;
 use tocyn_relay::store::{SpendOutcome, Store, StoreError};
+use tocyn_service::database::Database;
 
 use crate::fixture::{Fixture, On, pairing, seq};
 

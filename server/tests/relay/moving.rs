@@ -1,9 +1,9 @@
 //! A relay moves from SQLite to PostgreSQL.
 
 use sqlx::Connection;
-use tocyn_relay::database::Database;
 use tocyn_relay::seal::seal;
 use tocyn_relay::store::{Copying, SpendOutcome, Store};
+use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
 use crate::fixture::{Fixture, On, pairing, seq};

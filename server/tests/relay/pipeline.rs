@@ -10,6 +10,7 @@ use tocyn_protocol::token::Token;
 use tocyn_relay::Clock;
 use tocyn_relay::epochs::Epochs;
 use tocyn_relay::head::Head;
+use tocyn_relay::metrics::Metrics;
 use tocyn_relay::pipeline::Pipeline;
 use tocyn_relay::relay::{PostError, Posted};
 use tokio::sync::watch;
@@ -32,7 +33,10 @@ async fn start(
     let head = Head::default();
     let seen = head.subscribe();
     let log = Arc::new(f.log().await);
-    (Pipeline::start(max_posts, epochs, f.store.clone(), log, clock, head), seen)
+    (
+        Pipeline::start(max_posts, epochs, f.store.clone(), log, clock, head, Metrics::default()),
+        seen,
+    )
 }
 
 async fn post(f: &Fixture, pipeline: &Pipeline, token: &Token) -> Result<Posted, PostError> {

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use tocyn_relay::database::Database;
 use tocyn_relay::store::{SpendOutcome, Store, StoreError};
+use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
 use crate::fixture::{Fixture, On, pairing, seq};
@@ -72,7 +72,7 @@ async fn the_spent_set_is_searched_by_its_key_however_fast_it_grows() {
         "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname LIKE 'spent_%')
              + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname LIKE 'spent_%')";
     let sessions = "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND application_name = 'tocyn-relay'";
+         WHERE datname = current_database() AND application_name = 'tocyn'";
     while f.numbers(sessions).await[0] > 1 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

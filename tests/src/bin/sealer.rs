@@ -4,12 +4,14 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tocyn_relay::config::Config;
 use tocyn_relay::data_dir::DataDir;
-use tocyn_relay::database::Database;
 use tocyn_relay::log::Log;
 use tocyn_relay::messages::Messages;
 use tocyn_relay::seal::{Step, remove_dropped, seal};
 use tocyn_relay::store::Store;
+use tocyn_service::config::Places;
+use tocyn_service::database::Database;
 
 #[tokio::main]
 async fn main() {
@@ -18,7 +20,10 @@ async fn main() {
     let (last, before): (usize, u64) =
         (last.parse().expect("a number"), before.parse().expect("a number"));
     let data = DataDir::new(PathBuf::from(data));
-    let (config, pairing) = (data.config().expect("settings"), data.pairing().expect("a pairing"));
+    let (config, pairing) = (
+        Places::new("relay", None, data.path()).read::<Config>().expect("settings").settings,
+        data.pairing().expect("a pairing"),
+    );
     let _lock = data.lock().expect("no relay runs");
     let database = Database::parse(url, data.database_path()).expect("a URL");
     let store = Store::open(&database, &pairing, config.cell_bytes).await.expect("a database");

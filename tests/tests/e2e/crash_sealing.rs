@@ -17,8 +17,8 @@ use tocyn_protocol::redemption::{Authorization, Redeemer};
 use tocyn_protocol::relay::{ProvenReceipt, RelayInfo};
 use tocyn_protocol::token::Token;
 use tocyn_relay::data_dir::DataDir;
-use tocyn_relay::database::Database;
 use tocyn_relay::store::{Message, Store};
+use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
 /// Two full bundles, and more.

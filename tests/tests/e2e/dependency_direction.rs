@@ -1,4 +1,5 @@
-//! protocol <- {client, token-service, server} <- tests, and no edge among the middle three.
+//! protocol <- {client, token-service, server} <- tests, and no edge among the middle three. What both
+//! services run on is in service, which only they use.
 
 use std::process::Command;
 
@@ -13,18 +14,21 @@ fn edges_between_members_point_one_way() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    assert_eq!(packages.len(), 6);
+    assert_eq!(packages.len(), 7);
     for package in packages {
         let name = package["name"].as_str().unwrap();
         let allowed: &[&str] = match name {
             "tocyn-protocol" | "tocyn-test-postgres" => &[],
-            "tocyn-client" => &["tocyn-protocol"],
-            "tocyn-issuer" | "tocyn-relay" => &["tocyn-protocol", "tocyn-test-postgres"],
+            "tocyn-client" | "tocyn-service" => &["tocyn-protocol"],
+            "tocyn-issuer" | "tocyn-relay" => {
+                &["tocyn-protocol", "tocyn-service", "tocyn-test-postgres"]
+            }
             "tocyn-e2e" => &[
                 "tocyn-protocol",
                 "tocyn-client",
                 "tocyn-issuer",
                 "tocyn-relay",
+                "tocyn-service",
                 "tocyn-test-postgres",
             ],
             other => panic!("{other} is new: say here what it may depend on"),

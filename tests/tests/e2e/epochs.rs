@@ -15,7 +15,7 @@ use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::problem::Problem;
 use tocyn_protocol::token::Token;
 use tocyn_relay::messages::Messages;
-use tokio::net::TcpListener;
+use tocyn_service::listen::{Addresses, Listeners};
 
 const GENESIS: u64 = 1_000_000;
 const EPOCH: u64 = 1_000;
@@ -42,9 +42,12 @@ impl Scene {
             Arc::new(move || time.load(Ordering::SeqCst))
         };
         let listen = async || {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("http://{}", listener.local_addr().unwrap());
-            (listener, url)
+            let address: Addresses = Addresses(vec!["127.0.0.1:0".parse().unwrap()]);
+            let folder = std::path::Path::new("/");
+            let listeners =
+                Listeners::open(&address, &Addresses::default(), folder, false).await.unwrap();
+            let url = listeners.public[0].to_string();
+            (listeners, url)
         };
         let ((issuer_listener, issuer_url), (relay_listener, relay_url)) =
             (listen().await, listen().await);

@@ -2,8 +2,8 @@
 
 use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
-use crate::database::Database;
 use crate::store::{Copying, Stats, Store, StoreError};
+use tocyn_service::database::Database;
 
 #[derive(clap::Subcommand)]
 pub(super) enum DbCommand {

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::postgres::Target;
 use super::{Backend, Store, StoreError, VoucherRecord};
-use crate::database::Database;
+use tocyn_service::database::Database;
 
 /// What was moved; the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

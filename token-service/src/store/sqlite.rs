@@ -5,6 +5,8 @@ mod copy;
 mod open;
 mod report;
 
+use std::path::PathBuf;
+
 use sqlx::sqlite::SqlitePool;
 use tocyn_protocol::pairing::Epoch;
 
@@ -19,6 +21,10 @@ pub(super) struct SqliteStore {
 }
 
 impl SqliteStore {
+    pub(super) fn file(&self) -> PathBuf {
+        self.readers.connect_options().get_filename().to_owned()
+    }
+
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;

@@ -1,7 +1,7 @@
 //! What the tests of the store share.
 
-use tocyn_issuer::database::Database;
 use tocyn_issuer::store::{Charge, Charged, Rules, Store};
+use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
 /// The databases that keep the store's contract.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sqlx::Connection;
-use tocyn_issuer::database::Database;
 use tocyn_issuer::store::{Charge, Refusal, Rules, Store, StoreError};
 use tocyn_protocol::pairing::Pairing;
+use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 use tokio::task::JoinSet;
 

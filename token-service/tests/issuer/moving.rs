@@ -1,8 +1,8 @@
 //! An issuer moves from SQLite to PostgreSQL.
 
 use sqlx::Connection;
-use tocyn_issuer::database::Database;
 use tocyn_issuer::store::{Charge, Copying, Refusal, Store, StoreError};
+use tocyn_service::database::Database;
 
 use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, database};
 

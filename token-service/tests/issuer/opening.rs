@@ -2,9 +2,9 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use tocyn_issuer::database::Database;
 use tocyn_issuer::store::Store;
 use tocyn_protocol::pairing::Pairing;
+use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
 use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, database, on_both};

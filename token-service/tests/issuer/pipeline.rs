@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, Connection};
 use tocyn_issuer::asked::Form;
 use tocyn_issuer::config::Limits;
 use tocyn_issuer::keyring::Keyring;
+use tocyn_issuer::metrics::Metrics;
 use tocyn_issuer::pipeline::{Arrived, IssueError, Pipeline};
 use tocyn_issuer::store::{Refusal, Store, StoreError};
 use tocyn_protocol::issuance::{
@@ -40,7 +41,8 @@ impl Scene {
         let limits = Limits { max_evaluations, ..Limits::default() };
         let keyring = Arc::new(Keyring::new(pairing.clone()));
         let clock = Arc::new(|| NOW);
-        let pipeline = Arc::new(Pipeline::start(&limits, keyring, store.clone(), clock));
+        let pipeline =
+            Arc::new(Pipeline::start(&limits, keyring, store.clone(), clock, Metrics::default()));
         Self { pipeline, store, pairing, dir }
     }
 

@@ -10,10 +10,10 @@ use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::Mutex;
 
 use super::{Inner, PostgresStore, StoreError, epochs, in_time};
-use crate::database::Database;
 use crate::store::page::SEQUENCE_BYTES;
 use crate::store::tail::Tail;
 use crate::store::{NOT_UP_TO_DATE, NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
+use tocyn_service::database::Database;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 

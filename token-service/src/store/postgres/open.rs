@@ -9,8 +9,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::{BEGIN, Inner, PostgresStore, StoreError, in_time};
-use crate::database::Database;
 use crate::store::{Hash, PAIRING_WAS_REPLACED};
+use tocyn_service::database::Database;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 

@@ -1,4 +1,4 @@
-//! Which database: a file, or a server that several relays share.
+//! Which database: a file, or a server that several processes share.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 
-/// Where messages and spent tokens are kept.
+/// Where a service keeps what it must not lose.
 #[derive(Clone)]
 pub enum Database {
     /// An SQLite file.
@@ -37,9 +37,7 @@ impl Database {
                 ));
             }
             return match PgConnectOptions::from_str(url) {
-                Ok(options) => {
-                    Ok(Self::Postgres(Box::new(options.application_name("tocyn-relay"))))
-                }
+                Ok(options) => Ok(Self::Postgres(Box::new(options.application_name("tocyn")))),
                 Err(_) => Err("database.url: this is no URL of a PostgreSQL database; it reads \
                      postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full, with special \
                      characters written as %XX"
@@ -121,12 +119,12 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<String, String> {
-        Database::parse(url, "/data/relay.sqlite".into()).map(|database| database.to_string())
+        Database::parse(url, "/data/service.sqlite".into()).map(|database| database.to_string())
     }
 
     #[test]
     fn urls_name_a_file_or_a_server_and_are_shown_without_secrets() {
-        assert_eq!(parse("").unwrap(), "/data/relay.sqlite");
+        assert_eq!(parse("").unwrap(), "/data/service.sqlite");
         assert_eq!(parse("sqlite:///a/b").unwrap(), "/a/b");
         let url = "postgres://me:secret@db.example:5433/tocyn?sslmode=verify-full";
         assert_eq!(parse(url).unwrap(), "PostgreSQL database tocyn at db.example:5433");
@@ -144,7 +142,7 @@ mod tests {
     #[test]
     fn what_is_no_url_is_refused_without_repeating_it() {
         for url in
-            ["relay.sqlite", "sqlite://relative", "mysql://secret", "postgres://me:secret@:x/"]
+            ["service.sqlite", "sqlite://relative", "mysql://secret", "postgres://me:secret@:x/"]
         {
             let error = parse(url).unwrap_err();
             assert!(error.starts_with("database.url: "), "{error}");

@@ -1,0 +1,156 @@
+//! The relay as its operator sees it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use tocyn_service::admin::Observed;
+use tocyn_service::metrics::free_bytes;
+use tocyn_service::page::{self, Section, number};
+use tocyn_service::serve::Server;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+use crate::relay::Relay;
+use crate::store::Stats;
+
+/// Counting reads all of the spent set: it takes a hundredth of the time at most.
+const COUNT_SHARE: u32 = 100;
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A relay, and where it keeps what.
+pub struct ObservedRelay {
+    relay: Arc<Relay>,
+    metrics: Metrics,
+    registry: Registry,
+    server: Server,
+    followers: Arc<Semaphore>,
+    /// Where the database's file is, if it is one.
+    database: Option<PathBuf>,
+    counted: Mutex<Option<Stats>>,
+}
+
+impl ObservedRelay {
+    pub(crate) fn new(relay: Arc<Relay>, server: Server, followers: Arc<Semaphore>) -> Self {
+        let metrics = relay.metrics.clone();
+        let (registry, database) = (metrics.registry(), relay.store.file());
+        Self { relay, metrics, registry, server, followers, database, counted: Mutex::default() }
+    }
+
+    /// Counts spent tokens again and again.
+    pub(crate) async fn count_forever(&self) {
+        loop {
+            let start = Instant::now();
+            match self.relay.store.stats().await {
+                Ok(stats) => self.set_counts(stats),
+                Err(error) => tracing::warn!(%error, "cannot count the spent tokens"),
+            }
+            tokio::time::sleep(COUNT_INTERVAL.max(start.elapsed() * COUNT_SHARE)).await;
+        }
+    }
+
+    fn set_counts(&self, stats: Stats) {
+        let now = &self.metrics.now;
+        // Epochs that were closed go.
+        now.spent.clear();
+        for spent in &stats.spent {
+            let key = self.relay.epochs.pairing().key_pair(spent.epoch).public().token_key_id();
+            let labels = [("epoch", spent.epoch.to_string()), ("key", hex::encode(&key.0[..4]))];
+            now.spent.get_or_create(&labels).set(spent.tokens as i64);
+        }
+        now.spent_counted_at.set((self.relay.clock)() as i64);
+        now.sealed.set(stats.bundles as i64);
+        now.database_bytes.set(stats.bytes as i64);
+        *self.counted.lock().expect("no panic under the lock") = Some(stats);
+    }
+
+    /// The folder of sealed messages and what the file system has left, by name.
+    fn places(&self) -> Vec<(&'static str, u64)> {
+        let folder = self.relay.messages.folder().map(|folder| folder.path().to_owned());
+        let places = [("database", self.database.clone()), ("log", folder)];
+        let free = |(name, path): (_, Option<PathBuf>)| Some((name, free_bytes(&path?).ok()?));
+        places.into_iter().filter_map(free).collect()
+    }
+}
+
+impl Observed for ObservedRelay {
+    async fn observe(&self) {
+        let (now, relay) = (&self.metrics.now, &self.relay);
+        now.posts_in_work.set(relay.posts_in_work() as i64);
+        let most = relay.config.limits.max_followers;
+        now.followers.set((most - self.followers.available_permits()) as i64);
+        now.connections.set(self.server.open() as i64);
+        now.connections_closed_for_others.set(self.server.evicted() as i64);
+        let pairing = relay.epochs.pairing();
+        if let Ok(epoch) = pairing.epoch_at((relay.clock)()) {
+            now.epoch.set(epoch as i64);
+            now.epoch_end.set(pairing.epoch_end(epoch) as i64);
+        }
+        let range = relay.store.range().await;
+        now.database_up.set(range.is_ok().into());
+        if let Ok(range) = range {
+            now.head.set(range.head as i64);
+            now.oldest.set(range.oldest as i64);
+        }
+        for (name, free) in self.places() {
+            now.free_bytes.get_or_create(&[("place", name)]).set(free as i64);
+        }
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn totals(&self) -> Vec<(&'static str, u64)> {
+        let posts = |outcome| self.metrics.posts.get_or_create(&[("outcome", outcome)]).get();
+        vec![("new messages", posts("new")), ("repeated posts", posts("repeat"))]
+    }
+
+    fn refusals(&self) -> Vec<(&'static str, u64)> {
+        self.metrics.refusals.totals()
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let now = &self.metrics.now;
+        let shown = |gauge: &prometheus_client::metrics::gauge::Gauge| number(gauge.get() as u64);
+        let row = |name: &str, value: String| (name.to_owned(), value);
+        let database = if now.database_up.get() == 1 { "answers" } else { "does not answer" };
+        let state = vec![
+            row("database", database.to_owned()),
+            row("connections", shown(&now.connections)),
+            row("readers that follow", shown(&now.followers)),
+            row("posts in work", shown(&now.posts_in_work)),
+        ];
+        let left = (now.epoch_end.get() as u64).saturating_sub((self.relay.clock)());
+        let mut epochs = vec![
+            row("current epoch", shown(&now.epoch)),
+            row("ends in", humantime::format_duration(Duration::from_secs(left)).to_string()),
+        ];
+        let counted = self.counted.lock().expect("no panic under the lock");
+        for spent in counted.iter().flat_map(|stats| &stats.spent) {
+            epochs.push((format!("spent in epoch {}", spent.epoch), number(spent.tokens)));
+        }
+        let (oldest, head) = (now.oldest.get() as u64, now.head.get() as u64);
+        let mut storage = vec![
+            row("messages", number((head + 1).saturating_sub(oldest))),
+            row("oldest and newest", format!("{} and {}", number(oldest), number(head))),
+        ];
+        if let Some(stats) = counted.as_ref() {
+            storage.push(row("sealed in files", number(stats.bundles * 256)));
+            storage.push(row("database", page::bytes(stats.bytes)));
+        }
+        for (name, free) in self.places() {
+            storage.push((format!("left for {name}"), page::bytes(free)));
+        }
+        vec![
+            Section { title: "State", rows: state },
+            Section { title: "Epochs", rows: epochs },
+            Section { title: "Storage", rows: storage },
+        ]
+    }
+
+    fn title(&self) -> String {
+        format!("Relay {}", self.relay.epochs.pairing().relay_name())
+    }
+}

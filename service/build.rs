@@ -1,0 +1,2 @@
+//! See the file that is included.
+include!("../deploy/commit.rs");

@@ -1,0 +1,261 @@
+//! Settings from several places. Each is read by itself, so that an unknown key is refused with
+//! file and line; then they are laid over one another, key by key:
+//!
+//! 1. the file that `--config` names
+//! 2. the environment: `TOCYN_ISSUER__LIMITS__MAX_BATCH=64`
+//! 3. `/etc/tocyn/issuer.toml`
+//! 4. `config.toml` in the data folder; without one, `./issuer.toml`
+//!
+//! What is nowhere has its default.
+
+mod environment;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::Table;
+
+use crate::folder::{self, FolderError};
+
+/// Settings of a service.
+pub trait Settings: Default + Serialize + DeserializeOwned {
+    /// Refuses values that would stop the service from working; says which key, and why.
+    fn validate(&self) -> Result<(), String>;
+}
+
+/// Where a service looks for its settings.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// `issuer` or `relay`.
+    name: &'static str,
+    /// What `--config` names.
+    explicit: Option<PathBuf>,
+    /// `config.toml` of the data folder.
+    in_data: PathBuf,
+    /// Folder of the machine's settings.
+    etc: PathBuf,
+}
+
+impl Places {
+    /// The places for the service called `name`.
+    pub fn new(name: &'static str, explicit: Option<PathBuf>, data: &Path) -> Self {
+        let (in_data, etc) = (data.join("config.toml"), PathBuf::from("/etc/tocyn"));
+        Self { name, explicit, in_data, etc }
+    }
+
+    /// The files that there are, the one that decides last first.
+    fn files(&self) -> Vec<PathBuf> {
+        let etc = self.etc.join(format!("{}.toml", self.name));
+        let here = PathBuf::from(format!("./{}.toml", self.name));
+        let mut files: Vec<PathBuf> = match self.in_data.exists() {
+            true => vec![self.in_data.clone()],
+            false => Some(here).filter(|path| path.exists()).into_iter().collect(),
+        };
+        files.extend(Some(etc).filter(|path| path.exists()));
+        files
+    }
+
+    /// Reads and checks all of them.
+    pub fn read<T: Settings>(&self) -> Result<Loaded<T>, FolderError> {
+        self.read_with(std::env::vars_os().filter_map(|(name, value)| {
+            // What is not text cannot be one of ours: their names and values are.
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }))
+    }
+
+    fn read_with<T: Settings>(
+        &self,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Loaded<T>, FolderError> {
+        let mut table = Table::new();
+        let mut sources = Vec::new();
+        let mut lay_file = |path: PathBuf, table: &mut Table| {
+            // Read as settings first: the error then has the line and the key.
+            folder::read_toml::<T>(&path)?;
+            lay_over(table, folder::read_toml(&path)?);
+            sources.push(path.display().to_string());
+            Ok::<_, FolderError>(())
+        };
+        for path in self.files() {
+            lay_file(path, &mut table)?;
+        }
+        let prefix = format!("TOCYN_{}__", self.name.to_uppercase());
+        let (layer, names) = environment::layer::<T>(&prefix, variables)
+            .map_err(|(name, reason)| FolderError::invalid(Path::new(&name), reason))?;
+        lay_over(&mut table, layer);
+        if let Some(path) = &self.explicit {
+            lay_file(path.clone(), &mut table)?;
+        }
+        sources.extend(names);
+        let invalid = |reason: String| {
+            let path = self.explicit.as_ref().unwrap_or(&self.in_data);
+            FolderError::invalid(path, reason)
+        };
+        let settings: T = table.try_into().map_err(|error| invalid(error.to_string()))?;
+        settings.validate().map_err(invalid)?;
+        Ok(Loaded { settings, sources })
+    }
+}
+
+/// Settings, and where they came from.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// All of them, checked.
+    pub settings: T,
+    /// Files and variables that were read.
+    pub sources: Vec<String>,
+}
+
+fn lay_over(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay_over(under, over),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
+}
+
+/// `config init|validate|show`.
+#[derive(clap::Subcommand)]
+pub enum ConfigCommand {
+    /// Write the commented settings, all at their defaults, to the data folder or to a file.
+    Init {
+        /// The file, instead of config.toml in the data folder; `-` is standard output.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Read all settings, from all places, and say whether they can be used.
+    Validate,
+    /// Show the settings that are in force, without secrets, and where they came from.
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl ConfigCommand {
+    /// Runs it; `example` is the commented text.
+    pub fn run<T: Settings>(
+        self,
+        places: &Places,
+        example: &str,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        match self {
+            Self::Init { to } => {
+                let path = to.unwrap_or_else(|| places.in_data.clone());
+                if path == Path::new("-") {
+                    print!("{example}");
+                    return Ok(());
+                }
+                folder::create(&path, example.as_bytes())?;
+                println!("wrote {}", path.display());
+            }
+            Self::Validate => {
+                let loaded = places.read::<T>()?;
+                println!("the settings can be used; they are from: {}", loaded.from());
+            }
+            Self::Show { json } => {
+                let loaded = places.read::<T>()?;
+                if json {
+                    println!("{}", serde_json::to_string(&loaded.settings)?);
+                } else {
+                    println!("# from: {}\n", loaded.from());
+                    print!("{}", toml::to_string(&loaded.settings)?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T> Loaded<T> {
+    fn from(&self) -> String {
+        if self.sources.is_empty() { "the defaults".to_owned() } else { self.sources.join(", ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Some2 {
+        name: String,
+        limits: Limits,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Limits {
+        most: u32,
+        least: u32,
+        on: bool,
+        listen: Vec<String>,
+    }
+
+    impl Settings for Some2 {
+        fn validate(&self) -> Result<(), String> {
+            if self.limits.most == 13 { Err("limits.most must not be 13".into()) } else { Ok(()) }
+        }
+    }
+
+    fn places(dir: &Path) -> Places {
+        let mut places = Places::new("thing", None, dir);
+        places.etc = dir.join("etc");
+        std::fs::create_dir_all(&places.etc).unwrap();
+        places
+    }
+
+    fn read(places: &Places, variables: &[(&str, &str)]) -> Result<Some2, String> {
+        let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        places.read_with(variables).map(|l| l.settings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_nearest_place_decides_on_each_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut places = places(dir.path());
+        assert_eq!(read(&places, &[]).unwrap(), Some2::default());
+        std::fs::write(&places.in_data, "name = 'data'\n[limits]\nmost = 1\nleast = 1\n").unwrap();
+        assert_eq!(read(&places, &[]).unwrap().limits.most, 1);
+        std::fs::write(places.etc.join("thing.toml"), "[limits]\nmost = 2\n").unwrap();
+        let settings = read(&places, &[]).unwrap();
+        assert_eq!((settings.name.as_str(), settings.limits.most), ("data", 2));
+        let variables =
+            [("TOCYN_THING__LIMITS__MOST", "3"), ("TOCYN_OTHER__X", "1"), ("HOME", "/")];
+        let settings = read(&places, &variables).unwrap();
+        assert_eq!((settings.limits.most, settings.limits.least), (3, 1));
+        let explicit = dir.path().join("explicit.toml");
+        std::fs::write(&explicit, "[limits]\nmost = 4\n").unwrap();
+        places.explicit = Some(explicit.clone());
+        assert_eq!(read(&places, &variables).unwrap().limits.most, 4);
+        std::fs::remove_file(explicit).unwrap();
+        assert!(read(&places, &variables).is_err(), "a file that was named must be there");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path());
+        let error = read(&places, &[("TOCYN_THING__LIMITS__MOAST", "3")]).unwrap_err();
+        assert!(error.contains("TOCYN_THING__LIMITS__MOAST"), "{error}");
+        assert!(error.contains("limits.moast"), "{error}");
+        let error = read(&places, &[("TOCYN_THING__LIMITS__MOST", "many")]).unwrap_err();
+        assert!(error.contains("TOCYN_THING__LIMITS__MOST") && error.contains("whole"), "{error}");
+        let error = read(&places, &[("TOCYN_THING__LIMITS__ON", "yes")]).unwrap_err();
+        assert!(error.contains("true or false"), "{error}");
+        let error = read(&places, &[("TOCYN_THING__LIMITS", "3")]).unwrap_err();
+        assert!(error.contains("section"), "{error}");
+        let error = read(&places, &[("TOCYN_THING__LIMITS__MOST", "13")]).unwrap_err();
+        assert!(error.contains("must not be 13"), "{error}");
+        let listen = [("TOCYN_THING__LIMITS__LISTEN", "127.0.0.1:1, unix:/x")];
+        assert_eq!(read(&places, &listen).unwrap().limits.listen, ["127.0.0.1:1", "unix:/x"]);
+        std::fs::write(&places.in_data, "[limits]\n\nmoast = 1\n").unwrap();
+        let error = read(&places, &[]).unwrap_err();
+        assert!(error.contains("line 3, moast"), "{error}");
+    }
+}

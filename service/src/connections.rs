@@ -1,0 +1,177 @@
+//! The open connections, bounded in number. When all places are taken, the connection that has kept
+//! us waiting longest is closed for a new one: so ten thousand that say nothing do not shut out
+//! the one that asks for something.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+/// Since when a client keeps us waiting: milliseconds of this process, 0 if it does not.
+pub(crate) struct Waiting {
+    start: Instant,
+    /// For a request's head or body.
+    reading: AtomicU64,
+    /// To take its answer.
+    writing: AtomicU64,
+}
+
+impl Waiting {
+    fn new(start: Instant) -> Self {
+        let waiting = Self { start, reading: AtomicU64::new(0), writing: AtomicU64::new(0) };
+        waiting.to_read(true);
+        waiting
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64 + 1
+    }
+
+    /// We wait for the client's bytes from now on, or not any more.
+    pub(crate) fn to_read(&self, waits: bool) {
+        self.reading.store(if waits { self.now() } else { 0 }, Relaxed);
+    }
+
+    /// We wait for the client to take bytes, or not any more.
+    pub(crate) fn to_write(&self, waits: bool) {
+        let before = self.writing.load(Relaxed);
+        if waits != (before != 0) {
+            self.writing.store(if waits { self.now() } else { 0 }, Relaxed);
+        }
+    }
+
+    /// Since when, of either.
+    fn since(&self) -> Option<u64> {
+        [&self.reading, &self.writing].map(|at| at.load(Relaxed)).into_iter().find(|at| *at != 0)
+    }
+}
+
+/// All open connections of some listeners.
+pub(crate) struct Connections {
+    start: Instant,
+    max: usize,
+    table: Mutex<Table>,
+    /// A place has become free.
+    left: Notify,
+    evicted: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Open>,
+}
+
+struct Open {
+    waiting: Arc<Waiting>,
+    /// Dropped, it closes the connection.
+    _close: oneshot::Sender<()>,
+}
+
+/// A connection's place; free again when it is dropped.
+pub(crate) struct Place {
+    number: u64,
+    connections: Arc<Connections>,
+    pub(crate) waiting: Arc<Waiting>,
+    /// Ends when another connection needs the place.
+    pub(crate) closed: oneshot::Receiver<()>,
+}
+
+impl Connections {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            max,
+            table: Mutex::default(),
+            left: Notify::new(),
+            evicted: AtomicU64::new(0),
+        })
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.table.lock().expect("no panic under the lock").open.len()
+    }
+
+    /// Connections that were closed for others so far.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    /// A place, when there is one: at once unless every connection has a request in work.
+    pub(crate) async fn enter(self: &Arc<Self>) -> Place {
+        loop {
+            let left = self.left.notified();
+            if let Some(place) = self.try_enter() {
+                return place;
+            }
+            left.await;
+        }
+    }
+
+    fn try_enter(self: &Arc<Self>) -> Option<Place> {
+        let mut table = self.table.lock().expect("no panic under the lock");
+        if table.open.len() >= self.max {
+            let waiting =
+                table.open.iter().filter_map(|(n, open)| Some((open.waiting.since()?, *n)));
+            let (_, longest) = waiting.min()?;
+            table.open.remove(&longest);
+            self.evicted.fetch_add(1, Relaxed);
+        }
+        let (close, closed) = oneshot::channel();
+        let waiting = Arc::new(Waiting::new(self.start));
+        let number = table.next;
+        table.next += 1;
+        table.open.insert(number, Open { waiting: waiting.clone(), _close: close });
+        Some(Place { number, connections: self.clone(), waiting, closed })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.connections.table.lock().expect("no panic under the lock");
+        table.open.remove(&self.number);
+        drop(table);
+        self.connections.left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_one_that_waits_longest_goes_and_one_in_work_never_does() {
+        let connections = Connections::new(3);
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            places.push(connections.enter().await);
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        places[0].waiting.to_read(false); // a request is in work
+        let new = connections.enter().await;
+        assert!(
+            places[1].closed.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed)
+        );
+        assert!(
+            places[0].closed.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Empty)
+        );
+        assert_eq!((connections.open(), connections.evicted()), (3, 1));
+        for place in [&places[2], &new] {
+            place.waiting.to_read(false);
+        }
+        assert!(connections.enter().now_or_never().is_none(), "all are in work");
+        places[2].waiting.to_write(true); // takes none of its answer
+        let another = connections.enter().await;
+        another.waiting.to_read(false);
+        assert_eq!(connections.evicted(), 2);
+        let mut waiting = Box::pin(connections.enter());
+        assert!((&mut waiting).now_or_never().is_none());
+        places.remove(0);
+        assert!(waiting.now_or_never().is_some(), "one left");
+    }
+}

@@ -1,0 +1,159 @@
+//! The data folder: its files, all at mode 0600, and errors that name file, line and key.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+/// Why the data folder, or a file of settings, cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// A file operation failed.
+    #[error("{path}: {source}{hint}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A file does not say what it should.
+    #[error("{path}: {reason}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and what is wrong.
+        reason: String,
+    },
+    /// Another process serves this folder.
+    #[error(
+        "{0} is in use by another process; stop all that use it first, or use another --data folder"
+    )]
+    InUse(PathBuf),
+}
+
+impl FolderError {
+    /// A failed operation on a file.
+    pub fn io(path: &Path, source: std::io::Error, hint: &'static str) -> Self {
+        Self::Io { path: path.to_owned(), source, hint }
+    }
+
+    /// A file that does not say what it should.
+    pub fn invalid(path: &Path, reason: impl ToString) -> Self {
+        Self::Invalid { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// A data folder.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// What to do where there is none.
+    init_hint: &'static str,
+}
+
+impl Folder {
+    /// The folder at `path`, which need not exist yet; `init_hint` says how to make it.
+    pub fn new(path: impl Into<PathBuf>, init_hint: &'static str) -> Self {
+        Self { path: path.into(), init_hint }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes the folder, mode 0700, if it is not there.
+    pub fn create(&self) -> Result<(), FolderError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .map_err(|source| FolderError::io(&self.path, source, ""))
+    }
+
+    /// Reads a TOML file that `init` has made.
+    pub fn read_toml<T: DeserializeOwned>(&self, path: &Path) -> Result<T, FolderError> {
+        read_toml(path).map_err(|error| match error {
+            FolderError::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
+                FolderError::Io { path, source, hint: self.init_hint }
+            }
+            error => error,
+        })
+    }
+
+    /// Takes the folder for this process alone, until the returned file is dropped.
+    pub fn lock(&self) -> Result<File, FolderError> {
+        self.lock_with(File::try_lock)
+    }
+
+    /// Takes the folder beside others that do the same: its files stay as they are meanwhile.
+    pub fn lock_shared(&self) -> Result<File, FolderError> {
+        self.lock_with(File::try_lock_shared)
+    }
+
+    fn lock_with(
+        &self,
+        try_lock: impl Fn(&File) -> Result<(), fs::TryLockError>,
+    ) -> Result<File, FolderError> {
+        let path = self.file("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| FolderError::io(&path, source, self.init_hint))?;
+        match try_lock(&file) {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(FolderError::InUse(self.path.clone())),
+            Err(fs::TryLockError::Error(source)) => Err(FolderError::io(&path, source, "")),
+        }
+    }
+}
+
+/// Creates a file of mode 0600 with these bytes; refuses to overwrite.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let write = |path: &Path| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write(path).map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => {
+            FolderError::io(path, source, "; it is not overwritten, move it away first")
+        }
+        _ => FolderError::io(path, source, ""),
+    })
+}
+
+/// Reads a TOML file.
+pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, FolderError> {
+    let text = fs::read_to_string(path).map_err(|source| FolderError::io(path, source, ""))?;
+    let text = zeroize::Zeroizing::new(text);
+    toml::from_str(&text).map_err(|error| {
+        let reason = format!("{}{}", place(&text, error.span()), error.message());
+        FolderError::invalid(path, reason)
+    })
+}
+
+/// The line's number and its key, but not its value: it may be the secret.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(span) = span else { return String::new() };
+    let number = text[..span.start].matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match line.split_once('=').map(|(key, _)| key.trim()).filter(|key| is_key(key)) {
+        Some(key) => format!("line {}, {key}: ", number + 1),
+        None => format!("line {}: ", number + 1),
+    }
+}

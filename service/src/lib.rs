@@ -1,0 +1,44 @@
+//! What issuer and relay run on, and what has nothing to do with tokens.
+//!
+//! | what | module |
+//! |---|---|
+//! | the program's start and end: logs, errors, exit status | [`program`] |
+//! | settings from several places, secrets by reference | [`config`], [`secret`] |
+//! | the data folder and its files | [`folder`] |
+//! | which database | [`database`] |
+//! | addresses, sockets, those that systemd passes on | [`listen`] |
+//! | connections: taken, bounded in number and time, drained | [`serve`] |
+//! | what a client behind Tor or a proxy may do | `proxy`, [`clients`] |
+//! | what the operator sees: metrics and the status page | [`admin`], [`metrics`], [`page`] |
+//! | telling systemd | [`supervisor`] |
+//! | is all as it should be? | [`doctor`] |
+
+pub mod admin;
+pub mod clients;
+pub mod config;
+mod connections;
+pub mod database;
+pub mod doctor;
+pub mod folder;
+pub mod listen;
+pub mod metrics;
+pub mod page;
+pub mod program;
+mod proxy;
+pub mod secret;
+pub mod serve;
+mod stream;
+pub mod supervisor;
+
+use std::sync::Arc;
+
+/// Where the time comes from: unix seconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The operating system's clock.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |age| age.as_secs())
+    })
+}
