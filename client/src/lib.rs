@@ -8,6 +8,7 @@
 //! | issuer and relay must show the same keys | [`keys`] |
 //! | tokens and the state that each is in | [`wallet`] |
 //! | buy tokens | [`request`] |
+//! | or work for them | [`work`] |
 //! | post a message with a token | [`post`] |
 //! | the relay's log has one key, and never gets shorter | [`log`] |
 //! | read messages | [`read`] |
@@ -33,3 +34,4 @@ pub mod send;
 pub mod sync;
 pub mod transport;
 pub mod wallet;
+pub mod work;

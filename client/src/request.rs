@@ -8,13 +8,18 @@ use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, FinalizeError, PendingBatch};
 use tocyn_protocol::problem::{Problem, ProblemType};
 
-use crate::issuer::IssuerClient;
+use crate::issuer::{IssuerClient, Paid};
 use crate::keys::{Agreed, KeysError, shown};
 use crate::transport::HttpError;
 use crate::wallet::{SavedBatch, Wallet, WalletError};
+use crate::work::{self, Progress, WorkError};
+use zeroize::Zeroizing;
 
 /// The sizes of a batch, the largest first.
 pub const BATCH_SIZES: [u64; 3] = [256, 64, 16];
+
+/// Proofs of work that may come too late before it is given up.
+const MAX_STALE: u32 = 3;
 
 /// Why no more tokens came. Those that came before are in the wallet.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum RequestError {
     /// The saved batch is damaged.
     #[error("the wallet is damaged: {0}")]
     Damaged(#[from] DecodeError),
+    /// There is no proof of work.
+    #[error(transparent)]
+    Work(#[from] WorkError),
     /// The issuer's newest key is past its end.
     #[error("the issuer's key has expired by this machine's clock; set the clock right")]
     Clock,
@@ -50,6 +58,30 @@ pub enum RequestError {
         /// The smallest batch.
         smallest: u64,
     },
+}
+
+/// What the user pays with.
+pub enum Pays<'a> {
+    /// A voucher's code.
+    Voucher(&'a str),
+    /// Work, of which this is told how far it is.
+    Work(&'a mut (dyn FnMut(Progress) + Send)),
+    /// The issuer is open to all.
+    Nothing,
+}
+
+impl Pays<'_> {
+    async fn pay(
+        &mut self,
+        issuer: &IssuerClient,
+        request: &AmortizedBatchTokenRequest,
+    ) -> Result<Paid, WorkError> {
+        Ok(match self {
+            Self::Voucher(code) => Paid::Voucher(Zeroizing::new((*code).to_owned())),
+            Self::Work(tell) => Paid::Work(work::solve(issuer, request, *tell).await?),
+            Self::Nothing => Paid::Nothing,
+        })
+    }
 }
 
 /// What came of a purchase.
@@ -68,7 +100,7 @@ pub async fn request(
     wallet: &Wallet,
     issuer: &IssuerClient,
     agreed: &Agreed,
-    voucher: &str,
+    mut pays: Pays<'_>,
     count: u64,
     now: u64,
     mut progress: impl FnMut(u64),
@@ -83,6 +115,10 @@ pub async fn request(
         }
         match ask(wallet, issuer, agreed, &batch).await {
             Ok(()) => bought.received += batch.tokens(),
+            // The issuer knows what it was paid for, and this was not: work is for one request.
+            Err(RequestError::Http(error)) if work_is_stale(&error) => {
+                wallet.drop_batch(&batch).await?;
+            }
             // It may be paid for, so it is kept whatever the issuer says; others need not wait.
             Err(error) if error.is_final() => {
                 bought.stuck.push((batch.tokens(), error.to_string()))
@@ -94,17 +130,27 @@ pub async fn request(
     if agreed.key.not_after <= now {
         return Err(RequestError::Clock);
     }
-    let mut largest = BATCH_SIZES[0];
+    let mut largest = match pays {
+        // More than one puzzle, so that each takes less than the issuer waits.
+        Pays::Work(_) => BATCH_SIZES[2],
+        _ => BATCH_SIZES[0],
+    };
+    let mut stale = 0;
     while bought.received < count {
         let size = next_batch(count - bought.received, largest);
         let rng = &mut UnwrapErr(SysRng);
         let challenge = agreed.pair.challenge()?;
-        let (_, pending) =
+        let (request, pending) =
             AmortizedBatchTokenRequest::new(&agreed.key.key, &challenge, size as usize, rng)?;
         let (pair, key) = (&agreed.pair, &agreed.key);
-        let batch = wallet.save_batch(pair, key, &issuer_url, voucher, &pending).await?;
+        let paid = pays.pay(issuer, &request).await?;
+        let batch = wallet.save_batch(pair, key, &issuer_url, paid, &pending).await?;
         match ask(wallet, issuer, agreed, &batch).await {
             Ok(()) => bought.received += batch.tokens(),
+            Err(RequestError::Http(error)) if work_is_stale(&error) && stale < MAX_STALE => {
+                wallet.drop_batch(&batch).await?;
+                stale += 1;
+            }
             // It was sent once and refused: nothing can have been charged for it.
             Err(RequestError::Http(error)) if refused_for_good(&error) => {
                 wallet.drop_batch(&batch).await?;
@@ -141,9 +187,14 @@ async fn ask(
 ) -> Result<(), RequestError> {
     let challenge = agreed.pair.challenge()?;
     let (request, pending) = PendingBatch::from_bytes(&batch.key.key, &challenge, &batch.secrets)?;
-    let response = issuer.send(&agreed.request_url, &batch.voucher, &request).await?;
+    let response = issuer.send(&agreed.request_url, &batch.paid, &request).await?;
     let tokens = pending.finalize(&response)?;
     Ok(wallet.finish_batch(batch, &tokens).await?)
+}
+
+/// The price rose while we worked, or the puzzle grew old.
+fn work_is_stale(error: &HttpError) -> bool {
+    matches!(problem(error), Some((ProblemType::PowExpired | ProblemType::PowForged, _)))
 }
 
 fn problem(error: &HttpError) -> Option<(ProblemType, &Problem)> {
@@ -164,6 +215,11 @@ fn refused_for_good(error: &HttpError) -> bool {
                 | VoucherExhausted
                 | VoucherExpired
                 | VoucherRevoked
+                | BudgetSpent
+                | AttesterOff
+                | PowForged
+                | PowExpired
+                | PowUnsolved
                 | UnknownTokenKey
                 | MalformedTokenRequest
                 | BatchTooLarge,

@@ -17,6 +17,7 @@
 //! | the issuer's public keys | [`directory`] |
 //! | messages, receipts and the relay's info document | [`relay`] |
 //! | the log that holds the messages: tree, proofs, signed checkpoints | [`log`] |
+//! | proof of work for tokens (feature `pow`, which brings in Equi-X under the LGPL) | `pow` |
 //! | HTTP media types | [`media_type`] |
 //! | HTTP problem documents (RFC 9457) | [`problem`] |
 //! | reading and writing wire bytes | [`codec`] |
@@ -45,6 +46,9 @@ pub mod pairing;
 pub mod challenge;
 
 pub mod issuance;
+
+#[cfg(feature = "pow")]
+pub mod pow;
 
 pub mod token;
 

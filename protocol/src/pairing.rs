@@ -12,7 +12,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::challenge::TokenChallenge;
 use crate::codec::put_u16_bytes;
 use crate::keys::KeyPair;
-use crate::suite::{EPOCH_KEY_SALT, KEY_INFO, PAIRING_SECRET_BYTES};
+#[cfg(feature = "pow")]
+use crate::suite::POW_SALT;
+use crate::suite::{EPOCH_KEY_SALT, GRANT_SALT, KEY_INFO, PAIRING_SECRET_BYTES};
 
 /// Number of a key period, counted from the pairing's genesis.
 pub type Epoch = u64;
@@ -209,10 +211,32 @@ impl Pairing {
         put_u16_bytes(&mut info, self.relay_name.as_bytes());
         info.extend_from_slice(&epoch.to_be_bytes());
         let mut seed = Zeroizing::new([0; 32]);
-        Hkdf::<Sha512>::new(Some(EPOCH_KEY_SALT), &self.secret.0)
-            .expand(&info, seed.as_mut())
-            .expect("32 bytes are within HKDF's range");
+        self.derive(EPOCH_KEY_SALT, &info, seed.as_mut());
         KeyPair::derive(&seed, KEY_INFO)
+    }
+
+    /// What makes a challenge of proof of work this issuer's (see `pow`): 16 bytes.
+    #[cfg(feature = "pow")]
+    pub(crate) fn pow_mac(&self, issued_at: u64, effort: u32) -> [u8; 16] {
+        let info = [&issued_at.to_be_bytes()[..], &effort.to_be_bytes()].concat();
+        let mut mac = [0; 16];
+        self.derive(POW_SALT, &info, &mut mac);
+        mac
+    }
+
+    /// The 16 bytes of the voucher code that a service is given which asks for one under `id`; the
+    /// same ones each time, so that a lost answer can be asked for again. `round` counts from 0
+    /// while bytes that are no code come out.
+    pub fn grant_code(&self, id: &[u8], round: u8) -> Zeroizing<[u8; 16]> {
+        let mut code = Zeroizing::new([0; 16]);
+        self.derive(GRANT_SALT, &[&[round], id].concat(), code.as_mut());
+        code
+    }
+
+    fn derive(&self, salt: &[u8], info: &[u8], out: &mut [u8]) {
+        Hkdf::<Sha512>::new(Some(salt), &self.secret.0)
+            .expand(info, out)
+            .expect("it is short enough for HKDF");
     }
 
     /// The one challenge that all tokens of this pair share.

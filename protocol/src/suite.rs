@@ -44,6 +44,11 @@ pub(crate) const SEED_DST: &[u8] = b"Seed-OPRFV1-\x01-ristretto255-SHA512";
 pub(crate) const KEY_INFO: &[u8] = b"PrivacyPass";
 /// HKDF salt of an epoch's key seed.
 pub(crate) const EPOCH_KEY_SALT: &[u8] = b"tocyn/v1 epoch key";
+/// HKDF salt of a code that another service asks for.
+pub(crate) const GRANT_SALT: &[u8] = b"tocyn/v1 grant";
+/// HKDF salt of what authenticates a challenge of proof of work.
+#[cfg(feature = "pow")]
+pub(crate) const POW_SALT: &[u8] = b"tocyn/v1 pow";
 /// Merlin label of a message-bound redemption.
 pub(crate) const REDEMPTION_LABEL: &[u8] = b"tocyn/v1 redemption";
 /// Merlin label of the prover's hedged nonce; never on the wire.

@@ -11,7 +11,7 @@ use tocyn_client::group::message::AuthorKey;
 use tocyn_client::issuer::IssuerClient;
 use tocyn_client::keys::agree;
 use tocyn_client::relay::RelayClient;
-use tocyn_client::request::request;
+use tocyn_client::request::{Pays, request};
 use tocyn_client::send::{SendError, compose, queue, send_waiting};
 use tocyn_client::sync::{Options, Source, SyncError, Synced, sync};
 use tocyn_client::transport::Transport;
@@ -82,7 +82,8 @@ impl Member {
         let issuer = issuer.expect("a plain client");
         let agreed = agree(&issuer, &relay(&self.relay_url)).await.expect("the same keys");
         let wallet = self.wallet().await;
-        let bought = request(&wallet, &issuer, &agreed, voucher, count, now, |_| {}).await;
+        let bought =
+            request(&wallet, &issuer, &agreed, Pays::Voucher(voucher), count, now, |_| {}).await;
         bought.expect("tokens");
         wallet.close().await;
     }

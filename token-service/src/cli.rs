@@ -1,6 +1,8 @@
 //! The commands of `tocyn-issuer`.
 
 mod db;
+mod ledger;
+mod voucher;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use getrandom::SysRng;
-use rand_core::UnwrapErr;
+use rand_core::{Rng, UnwrapErr};
 use serde_json::json;
 use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::pairing::Pairing;
@@ -17,16 +19,16 @@ use tocyn_service::database::Database;
 use tocyn_service::folder::create;
 use tocyn_service::listen::{Address, Addresses, Listeners};
 use tocyn_service::program::{LogFormat, VERSION};
+use tocyn_service::secret::Secret;
 use tocyn_service::serve::stop_signal;
 
+use crate::attester::Attester;
 use crate::config::Config;
 use crate::data_dir::{DataDir, pairing_text};
+use crate::http::operator::{Credentials, MIN_CREDENTIAL};
+use crate::sheet::time_text;
 use crate::store::Store;
-use crate::voucher::VoucherCode;
 use crate::{Clock, run, system_clock};
-
-/// The smallest batch that our client asks for.
-const SMALLEST_BATCH: u64 = 16;
 
 /// The settings at their defaults, with what they mean.
 const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -73,10 +75,16 @@ enum Command {
         /// Listen on ADDR:PORT (port 0 picks a free one) or unix:PATH instead of what is set.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<Address>,
+        /// Give everyone tokens for nothing; `attesters.open` in the settings must say so too.
+        #[arg(long)]
+        open: bool,
     },
     /// Make, list and revoke vouchers.
     #[command(subcommand)]
-    Voucher(VoucherCommand),
+    Voucher(voucher::VoucherCommand),
+    /// Compare what was handed out with what the relay has redeemed.
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Show or renew the pairing with the relay.
     #[command(subcommand)]
     Pairing(PairingCommand),
@@ -89,36 +97,6 @@ enum Command {
     /// Look after the database, or move to another one.
     #[command(subcommand)]
     Db(db::DbCommand),
-}
-
-#[derive(Subcommand)]
-enum VoucherCommand {
-    /// Make vouchers and print their codes, one a line. They are not shown again.
-    Create {
-        /// Tokens on each voucher.
-        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-        tokens: u64,
-        /// How many vouchers.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        count: u32,
-        /// How long they can be used.
-        #[arg(long, default_value = "30d", value_parser = humantime::parse_duration)]
-        expires: Duration,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// List vouchers with what is left on them. Codes are not kept, so they are not shown.
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make a voucher unusable, for good.
-    Revoke {
-        /// Its id, as `list` shows it, or its code; `-` reads it from standard input.
-        voucher: String,
-    },
 }
 
 #[derive(Subcommand)]
@@ -164,8 +142,11 @@ impl Cli {
             Command::Init { issuer_name, relay_name, epoch } => {
                 init(&data, &issuer_name, &relay_name, epoch, clock())
             }
-            Command::Serve { listen } => runtime.block_on(serve(&data, listen, settings()?, clock)),
-            Command::Voucher(command) => runtime.block_on(voucher(settings()?, command, clock())),
+            Command::Serve { listen, open } => {
+                runtime.block_on(serve(&data, listen, open, settings()?, clock))
+            }
+            Command::Voucher(command) => runtime.block_on(command.run(&data, settings()?, clock())),
+            Command::Ledger(command) => runtime.block_on(command.run(&data, settings()?, clock())),
             Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json, clock()),
             Command::Pairing(PairingCommand::Renew) => renew(&data, &clock),
             Command::Key(KeyCommand::List { json }) => list_keys(&data, json, clock()),
@@ -223,6 +204,7 @@ fn new_pairing(
 async fn serve(
     data: &DataDir,
     listen: Option<Address>,
+    open: bool,
     settings: Settings,
     clock: Clock,
 ) -> CliResult {
@@ -236,106 +218,58 @@ async fn serve(
     if database.is_shared() {
         Store::leave_file(&data.database_path()).await?;
     }
+    match (config.attesters.open.enabled, open) {
+        (true, false) => {
+            return Err(
+                "attesters.open.enabled gives tokens to everyone; if that is meant, start \
+                `serve --open`"
+                    .into(),
+            );
+        }
+        (false, true) => {
+            return Err("--open: attesters.open.enabled is false in the settings".into());
+        }
+        (true, true) => tracing::warn!("open: everyone who reaches this issuer is given tokens"),
+        (false, false) => {}
+    }
+    let credentials = credentials(data, &config)?;
     let store = Store::open(&database).await?;
     store.bind(&pairing).await?;
+    for attester in Attester::ALL.into_iter().filter(|attester| attester.is_shared()) {
+        store.make_account(attester).await?;
+    }
     let shutdown = stop_signal()?;
     let shared = database.is_shared();
     let listeners =
         Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
     listeners.announce()?;
-    run(&config, pairing, store, listeners, clock, shutdown).await;
+    run(&config, pairing, store, listeners, credentials, clock, shutdown).await;
     Ok(())
 }
 
-async fn voucher(settings: Settings, command: VoucherCommand, now: u64) -> CliResult {
-    let store = Store::open(&settings.database).await?;
-    match command {
-        VoucherCommand::Create { tokens, count, expires, json } => {
-            if tokens % SMALLEST_BATCH != 0 {
-                eprintln!(
-                    "note: tocyn asks for {SMALLEST_BATCH} tokens at a time; it cannot draw the last {} of {tokens}",
-                    tokens % SMALLEST_BATCH
-                );
-            }
-            if expires.as_secs() == 0 {
-                return Err("--expires must be at least 1s".into());
-            }
-            let codes: Vec<VoucherCode> =
-                (0..count).map(|_| VoucherCode::random(&mut UnwrapErr(SysRng))).collect();
-            let hashes: Vec<[u8; 32]> = codes.iter().map(VoucherCode::hash).collect();
-            let expires_at = now.saturating_add(expires.as_secs()).min(i64::MAX as u64);
-            store.create_vouchers(&hashes, tokens, expires_at).await?;
-            for voucher in &codes {
-                let code = voucher.text();
-                match json {
-                    true => println!(
-                        "{}",
-                        json!({
-                            "id": hex::encode(&voucher.hash()[..4]),
-                            "code": *code,
-                            "tokens": tokens,
-                            "expires_at": expires_at,
-                        })
-                    ),
-                    false => println!("{}", *code),
-                }
-            }
-        }
-        VoucherCommand::List { json } => {
-            let rows = store.list_vouchers().await?;
-            if json {
-                println!("{}", serde_json::to_string(&rows)?);
-            } else {
-                println!(
-                    "{:<8}  {:>10}  {:>10}  {:<20}  state",
-                    "id", "granted", "left", "expires"
-                );
-                for row in rows {
-                    let state = match row.revoked_at {
-                        Some(_) => "revoked",
-                        None if row.expires_at <= now => "expired",
-                        None if row.balance == 0 => "used up",
-                        None => "usable",
-                    };
-                    println!(
-                        "{:<8}  {:>10}  {:>10}  {:<20}  {state}",
-                        row.id,
-                        row.granted,
-                        row.balance,
-                        time_text(row.expires_at)
-                    );
-                }
-            }
-        }
-        VoucherCommand::Revoke { voucher } => {
-            let voucher = match voucher.as_str() {
-                "-" => std::io::read_to_string(std::io::stdin())?,
-                _ => voucher,
-            };
-            let mut id = [0; 4];
-            let hash_prefix = match hex::decode_to_slice(voucher.trim(), &mut id) {
-                Ok(()) => id.to_vec(),
-                Err(_) => VoucherCode::parse(&voucher)?.hash().to_vec(),
-            };
-            if store.revoke_voucher(&hash_prefix, now).await? == 0 {
-                return Err(
-                    "this issuer has no such voucher; `voucher list` shows their ids".into()
-                );
-            }
-            println!("revoked {}", hex::encode(&hash_prefix[..4]));
-        }
+/// What the operator's listener asks for. The operator's own is made at the first start.
+fn credentials(data: &DataDir, config: &Config) -> Result<Credentials, Box<dyn std::error::Error>> {
+    let path = data.file("admin.credential");
+    if config.admin.credential.is_none() && !path.exists() {
+        let mut bytes = zeroize::Zeroizing::new([0; 32]);
+        UnwrapErr(SysRng).fill_bytes(bytes.as_mut());
+        create(&path, hex::encode(bytes.as_slice()).as_bytes())?;
     }
-    store.close().await;
-    Ok(())
-}
-
-fn time_text(unix_seconds: u64) -> String {
-    let time = std::time::UNIX_EPOCH.checked_add(Duration::from_secs(unix_seconds));
-    // Years beyond 9999 have no text form.
-    match time.filter(|_| unix_seconds < 253_402_300_800) {
-        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
-        None => "never".to_owned(),
-    }
+    let own = Secret::from(format!("file:{}", path.display()).as_str());
+    let operator = if config.admin.credential.is_none() { &own } else { &config.admin.credential };
+    let read = |what: &str, secret: &Secret| {
+        let text = secret.read().map_err(|error| format!("{what}: {error}"))?;
+        match text.len() {
+            MIN_CREDENTIAL.. => Ok(text),
+            _ => Err(format!("{what}: a credential has at least {MIN_CREDENTIAL} characters")),
+        }
+    };
+    let webhook = &config.attesters.webhook;
+    let webhook_credential = match webhook.enabled {
+        true => Some(read("attesters.webhook.credential", &webhook.credential)?),
+        false => None,
+    };
+    Ok(Credentials { operator: read("admin.credential", operator)?, webhook: webhook_credential })
 }
 
 fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {

@@ -9,6 +9,8 @@ use tocyn_service::listen::{Address, Addresses};
 use tocyn_service::secret::Secret;
 use tocyn_service::serve::Bounds;
 
+use crate::attester::Attesters;
+
 /// The issuer's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +22,8 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// The operator's listener.
     pub admin: AdminListener,
+    /// Who may have tokens.
+    pub attesters: Attesters,
     /// The database.
     pub database: Database,
     /// Limits on requests.
@@ -32,6 +36,9 @@ pub struct Config {
 pub struct AdminListener {
     /// As `listen` above; a relative path is in the data folder. An empty list turns it off.
     pub listen: Addresses,
+    /// What the operator logs in with on the status page; empty is the text of `admin.credential`
+    /// in the data folder, which is made at the first start.
+    pub credential: Secret,
 }
 
 /// Where vouchers are kept.
@@ -87,6 +94,7 @@ impl Default for Config {
             listen: Addresses(vec![Address::Tcp(([127, 0, 0, 1], 7801).into())]),
             proxy_protocol: false,
             admin: AdminListener::default(),
+            attesters: Attesters::default(),
             database: Database::default(),
             limits: Limits::default(),
         }
@@ -95,7 +103,10 @@ impl Default for Config {
 
 impl Default for AdminListener {
     fn default() -> Self {
-        Self { listen: Addresses(vec![Address::Unix("admin.sock".into())]) }
+        Self {
+            listen: Addresses(vec![Address::Unix("admin.sock".into())]),
+            credential: Secret::default(),
+        }
     }
 }
 
@@ -153,6 +164,7 @@ impl Settings for Config {
                     .into(),
             );
         }
+        self.attesters.validate()?;
         let max = usize::from(u16::MAX);
         if !(1..=max).contains(&limits.max_batch) {
             return Err(format!("limits.max_batch must be from 1 to {max}"));

@@ -2,9 +2,15 @@
 
 mod directory;
 mod health;
+pub mod operator;
+#[cfg(feature = "pow")]
+mod pow;
+#[cfg(not(feature = "pow"))]
+#[path = "http/pow_absent.rs"]
+mod pow;
 mod token_request;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -20,17 +26,20 @@ use tocyn_service::metrics::Refused;
 use tokio::sync::watch;
 
 use crate::Clock;
+use crate::attester::effort::Effort;
+use crate::attester::{Attester, Attesters};
 use crate::config::{Config, Limits};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::pipeline::{IssueError, Pipeline};
-use crate::store::{Refusal, Store, StoreError};
+use crate::store::{Issued, Refusal, Store, StoreError};
 
 /// Where token requests are sent.
 pub const TOKEN_REQUEST_PATH: &str = "/token-request";
 /// Seconds after which a client may try again when the service is busy or its database down.
 const RETRY_AFTER_SECONDS: u64 = 2;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+const DEMAND_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -41,6 +50,8 @@ pub struct AppState {
     clock: Clock,
     pub(crate) pipeline: Arc<Pipeline>,
     metrics: Metrics,
+    pub(crate) attesters: Attesters,
+    effort: Arc<Mutex<Effort>>,
     /// True once the service has been told to stop.
     leaving: watch::Receiver<bool>,
 }
@@ -55,15 +66,32 @@ impl AppState {
         leaving: watch::Receiver<bool>,
     ) -> Self {
         let (limits, keyring) = (config.limits.clone(), Arc::new(keyring));
-        let metrics = Metrics::default();
+        let (metrics, attesters) = (Metrics::default(), config.attesters.clone());
+        let effort = Effort::new(&attesters.pow, keyring.pairing().epoch_seconds());
         let pipeline = Pipeline::start(
             &limits,
+            attesters.budgets(),
             keyring.clone(),
             store.clone(),
             clock.clone(),
             metrics.clone(),
         );
-        Self { limits, keyring, store, clock, pipeline: Arc::new(pipeline), metrics, leaving }
+        Self {
+            limits,
+            keyring,
+            store,
+            clock,
+            pipeline: Arc::new(pipeline),
+            metrics,
+            attesters,
+            effort: Arc::new(Mutex::new(effort)),
+            leaving,
+        }
+    }
+
+    /// What a proof of work must show now.
+    pub(crate) fn current_effort(&self) -> u32 {
+        self.effort.lock().expect("no panic under the lock").current()
     }
 
     /// What is counted.
@@ -86,6 +114,7 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route(DIRECTORY_PATH, get(directory::get))
         .route(TOKEN_REQUEST_PATH, post(token_request::post))
+        .route("/v1/pow", get(pow::get))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
@@ -110,6 +139,26 @@ pub async fn prune_forever(state: AppState) {
             Ok(charges) => tracing::info!(charges, "forgot the charges of closed epochs"),
             Err(error) => tracing::warn!(%error, "cannot forget the charges of closed epochs"),
         }
+    }
+}
+
+/// Lets the price of tokens follow the demand for them, at all issuers of the pairing together.
+pub async fn watch_demand_forever(state: AppState) {
+    if !state.attesters.pow.enabled {
+        return;
+    }
+    loop {
+        let now = state.now();
+        let handed_out = async {
+            let epoch = state.keyring.pairing().epoch_at(now).ok()?;
+            let issued = state.store.issued(epoch).await.ok()?;
+            let of_pow = |i: &&Issued| i.epoch == epoch && i.attester == Attester::Pow;
+            Some(issued.iter().find(of_pow).map_or(0, |issued| issued.tokens))
+        };
+        if let Some(handed_out) = handed_out.await {
+            state.effort.lock().expect("no panic under the lock").observe(now, handed_out);
+        }
+        tokio::time::sleep(DEMAND_INTERVAL).await;
     }
 }
 
@@ -201,6 +250,8 @@ impl From<Refusal> for ApiError {
             Refusal::Revoked => problem(ProblemType::VoucherRevoked),
             Refusal::Expired => problem(ProblemType::VoucherExpired),
             Refusal::Exhausted(left) => problem(ProblemType::VoucherExhausted).balance(left),
+            Refusal::Off(_) => problem(ProblemType::AttesterOff),
+            Refusal::BudgetSpent(left) => problem(ProblemType::BudgetSpent).balance(left),
         }
     }
 }
@@ -216,6 +267,9 @@ impl From<IssueError> for ApiError {
         match error {
             IssueError::Malformed(error) => error.into(),
             IssueError::Refused(refusal) => refusal.into(),
+            IssueError::BudgetSpent(left, wait) => {
+                Self::from(Refusal::BudgetSpent(left)).retry_after(wait)
+            }
             IssueError::Pairing(error) => error.into(),
             // The writer has told the operator, once for all of the batch.
             IssueError::Store(error) => Self::from(&*error),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | listeners, connections, metrics and status page: what every service has | `tocyn_service` |
 //! | routes, and errors as problem documents | [`http`] |
-//! | who may have tokens | [`voucher`] |
+//! | who may have tokens | [`attester`], [`voucher`] |
 //! | the keys of the epochs | [`keyring`] |
 //! | decode, charge, evaluate: each in batches, off the threads that serve connections | [`pipeline`] |
 //! | who is admitted, and whose turn it is | `door`, `fair_queue` |
@@ -15,6 +15,7 @@
 //! | commands | [`cli`] |
 
 pub mod asked;
+pub mod attester;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
@@ -25,6 +26,7 @@ pub mod keyring;
 pub mod metrics;
 pub mod observed;
 pub mod pipeline;
+pub mod sheet;
 pub mod store;
 pub mod voucher;
 
@@ -40,6 +42,7 @@ pub use tocyn_service::{Clock, system_clock};
 use tokio::sync::watch;
 
 use config::Config;
+use http::operator::Credentials;
 use keyring::Keyring;
 use observed::ObservedIssuer;
 use store::Store;
@@ -50,6 +53,7 @@ pub async fn run(
     pairing: Pairing,
     store: Store,
     listeners: Listeners,
+    credentials: Credentials,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -61,9 +65,10 @@ pub async fn run(
     let ready = state.clone();
     let tasks = [
         tokio::spawn(http::prune_forever(state.clone())),
+        tokio::spawn(http::watch_demand_forever(state.clone())),
         tokio::spawn(admin.clone().sample_forever()),
         tokio::spawn(async move { supervisor::watch_forever(|| ready.lives()).await }),
-        tokio::spawn(serve_operator(config, admin, listeners.admin)),
+        tokio::spawn(serve_operator(config, admin, state.clone(), credentials, listeners.admin)),
     ];
     supervisor::ready();
     let shutdown = async {
@@ -83,9 +88,12 @@ pub async fn run(
 fn serve_operator(
     config: &Config,
     admin: Arc<Admin<ObservedIssuer>>,
+    state: http::AppState,
+    credentials: Credentials,
     listeners: Vec<Listener>,
 ) -> impl Future<Output = ()> + use<> {
     let server = Server::new(config.admin_bounds(), Default::default());
-    let router = admin::routes(admin.clone()).merge(admin::plain_status(admin));
+    let router =
+        admin::routes(admin.clone()).merge(http::operator::routes(admin, state, credentials));
     server.serve(listeners, admin::guarded(router), std::future::pending())
 }

@@ -12,10 +12,6 @@ use tocyn_service::metrics::{By, Refusals, register_build};
 /// The issuer's metrics. Clones count in the same ones.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Tokens handed out by this process for the first time, by attester.
-    pub(crate) issued: By<&'static str, Counter>,
-    /// Requests that were answered again.
-    pub(crate) repeats: Counter,
     /// Refused requests by reason.
     pub refusals: Refusals,
     charge_requests: Histogram,
@@ -34,13 +30,23 @@ pub(crate) struct Gauges {
     pub(crate) epoch_end: Gauge,
     pub(crate) free_bytes: Gauge,
     pub(crate) database_up: Gauge,
+    /// By attester.
+    pub(crate) handed_out: By<&'static str, Counter>,
+    /// By epoch and by the key's id.
+    pub(crate) issued: ByKey,
+    pub(crate) redeemed: ByKey,
+    pub(crate) excess: Gauge,
+    /// By attester, and of all together: `total`.
+    pub(crate) budget_left: By<&'static str, Gauge>,
+    pub(crate) effort: Gauge,
 }
+
+/// By epoch and by the first digits of the key's id.
+pub(crate) type ByKey = Family<[(&'static str, String); 2], Gauge>;
 
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            issued: Family::default(),
-            repeats: Counter::default(),
             refusals: Refusals::default(),
             charge_requests: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             charge_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
@@ -61,16 +67,6 @@ impl Metrics {
         let mut registry = Registry::with_prefix("tocyn_issuer");
         let r = &mut registry;
         register_build(r);
-        r.register(
-            "tokens_issued",
-            "Tokens handed out by this process, by attester; repeats do not count",
-            self.issued.clone(),
-        );
-        r.register(
-            "requests_repeated",
-            "Requests that were answered again, without a charge",
-            self.repeats.clone(),
-        );
         r.register("requests_refused", "Refused requests, by reason", self.refusals.family());
         r.register(
             "charge_requests",
@@ -111,6 +107,32 @@ impl Metrics {
             "database_up",
             "1 if the database answered when this was read",
             now.database_up.clone(),
+        );
+        r.register(
+            "tokens_handed_out",
+            "Tokens handed out by this process, by attester; repeats do not count",
+            now.handed_out.clone(),
+        );
+        r.register(
+            "issued_tokens",
+            "Tokens handed out by all issuers, by epoch and first 8 digits of the key's id",
+            now.issued.clone(),
+        );
+        r.register(
+            "redeemed_tokens",
+            "Tokens that the relay was reported to have redeemed, by epoch and key",
+            now.redeemed.clone(),
+        );
+        r.register(
+            "redeemed_excess_tokens",
+            "Tokens redeemed and never handed out: above 0, somebody else has a key",
+            now.excess.clone(),
+        );
+        r.register("budget_left_tokens", "Tokens left in this epoch of the budget of an attester, or of the total; without a bound there is no such metric", now.budget_left.clone());
+        r.register(
+            "pow_effort",
+            "Solutions to try for 16 tokens by proof of work",
+            now.effort.clone(),
         );
         registry
     }

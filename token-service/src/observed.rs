@@ -1,16 +1,29 @@
 //! The issuer as its operator sees it.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_service::admin::Observed;
 use tocyn_service::metrics::free_bytes;
 use tocyn_service::page::{self, Section, number};
 use tocyn_service::serve::Server;
 
+use crate::attester::Attester;
 use crate::http::AppState;
+use crate::store::{Issued, LedgerRow, StoreError};
+
+/// What the counters are called.
+const NAMES: [&str; 5] = [
+    "tokens for vouchers",
+    "tokens for allowances",
+    "tokens for grants of another service",
+    "tokens for work",
+    "tokens for everyone",
+];
 
 /// An issuer, and where it keeps what.
 pub struct ObservedIssuer {
@@ -19,13 +32,65 @@ pub struct ObservedIssuer {
     server: Server,
     /// Where the database's file is, if it is one.
     database: Option<PathBuf>,
+    seen: Mutex<Seen>,
 }
 
 impl ObservedIssuer {
     pub(crate) fn new(state: AppState, server: Server) -> Self {
         let (registry, database) = (state.metrics().registry(), state.store.file());
-        Self { state, registry, server, database }
+        Self { state, registry, server, database, seen: Mutex::default() }
     }
+}
+
+/// What the status page shows of the ledger.
+#[derive(Default)]
+struct Seen {
+    ledger: Vec<LedgerRow>,
+}
+
+impl ObservedIssuer {
+    async fn observe_ledger(&self) -> Result<(), StoreError> {
+        let (state, now) = (&self.state, &self.state.metrics().now);
+        for attester in Attester::ALL {
+            let handed_out = now.handed_out.get_or_create(&[("attester", attester.name())]);
+            handed_out.inc_by(state.store.handed_out(attester) - handed_out.get());
+        }
+        let pairing = state.keyring.pairing();
+        let Ok(epoch) = pairing.epoch_at(state.now()) else { return Ok(()) };
+        let (ledger, issued) = (state.store.ledger().await?, state.store.issued(epoch).await?);
+        // Older keys are of no use to anyone: the relay takes their tokens no more.
+        for row in ledger.iter().filter(|row| row.epoch + 2 > epoch) {
+            let labels = [("epoch", row.epoch.to_string()), ("key", key_text(pairing, row.epoch))];
+            now.issued.get_or_create(&labels).set(row.issued as i64);
+            if let Some(redeemed) = row.redeemed {
+                now.redeemed.get_or_create(&labels).set(redeemed as i64);
+            }
+        }
+        now.excess.set(ledger.iter().map(LedgerRow::excess).sum::<u64>() as i64);
+        let budgets = state.attesters.budgets();
+        let left = |name, budget: u64, issued: u64| {
+            if budget > 0 {
+                let left = budget.saturating_sub(issued) as i64;
+                now.budget_left.get_or_create(&[("attester", name)]).set(left);
+            }
+        };
+        let issued_by = |attester| {
+            let of = |row: &&Issued| row.attester == attester && row.epoch == epoch;
+            issued.iter().find(of).map_or(0, |row| row.tokens)
+        };
+        for attester in Attester::ALL {
+            let budget = budgets.each[attester as usize].unwrap_or(0);
+            left(attester.name(), budget, issued_by(attester));
+        }
+        left("total", budgets.total, Attester::ALL.into_iter().map(issued_by).sum());
+        *self.seen.lock().expect("no panic under the lock") = Seen { ledger };
+        Ok(())
+    }
+}
+
+/// The first digits of an epoch's key id, as the relay's metrics have it too.
+pub(crate) fn key_text(pairing: &Pairing, epoch: Epoch) -> String {
+    hex::encode(&pairing.key_pair(epoch).public().token_key_id().0[..4])
 }
 
 impl Observed for ObservedIssuer {
@@ -43,6 +108,10 @@ impl Observed for ObservedIssuer {
         if let Some(free) = self.database.as_ref().and_then(|path| free_bytes(path).ok()) {
             now.free_bytes.set(free as i64);
         }
+        now.effort.set(state.current_effort().into());
+        if let Err(error) = self.observe_ledger().await {
+            tracing::warn!(%error, "cannot read the ledger");
+        }
     }
 
     fn registry(&self) -> &Registry {
@@ -50,7 +119,11 @@ impl Observed for ObservedIssuer {
     }
 
     fn totals(&self) -> Vec<(&'static str, u64)> {
-        vec![("repeated requests", self.state.metrics().repeats.get())]
+        let totals =
+            |attester: Attester| (NAMES[attester as usize], self.state.store.handed_out(attester));
+        let on = self.state.attesters.budgets();
+        let on = |attester: &Attester| on.each[*attester as usize].is_some();
+        Attester::ALL.into_iter().filter(on).map(totals).collect()
     }
 
     fn refusals(&self) -> Vec<(&'static str, u64)> {
@@ -75,7 +148,45 @@ impl Observed for ObservedIssuer {
             row("current epoch", shown(&now.epoch)),
             row("ends in", humantime::format_duration(Duration::from_secs(left)).to_string()),
         ];
-        vec![Section { title: "State", rows: state }, Section { title: "Epoch", rows: epoch }]
+        let mut budgets = Vec::new();
+        for (name, budget) in std::iter::once(("total", self.state.attesters.budget)).chain(
+            Attester::ALL.into_iter().filter_map(|attester| {
+                let budget = self.state.attesters.budgets().each[attester as usize]?;
+                Some((attester.name(), budget))
+            }),
+        ) {
+            let text = match budget {
+                0 => "no bound".to_owned(),
+                budget => {
+                    let left = now.budget_left.get_or_create(&[("attester", name)]).get();
+                    format!("{} of {} left", number(left as u64), number(budget))
+                }
+            };
+            budgets.push(row(name, text));
+        }
+        if self.state.attesters.pow.enabled {
+            budgets.push(row("effort for 16 tokens", shown(&now.effort)));
+        }
+        let seen = self.seen.lock().expect("no panic under the lock");
+        let mut ledger = Vec::new();
+        for entry in seen.ledger.iter().rev().take(4) {
+            let redeemed = match entry.redeemed {
+                Some(redeemed) => format!("{} redeemed", number(redeemed)),
+                None => "redeemed not reported".to_owned(),
+            };
+            let alarm = match entry.excess() {
+                0 => String::new(),
+                excess => format!(" \u{2014} ALARM: {} more than were issued", number(excess)),
+            };
+            let text = format!("{} issued, {redeemed}{alarm}", number(entry.issued));
+            ledger.push((format!("epoch {}", entry.epoch), text));
+        }
+        vec![
+            Section { title: "State", rows: state },
+            Section { title: "Epoch", rows: epoch },
+            Section { title: "Budgets of this epoch", rows: budgets },
+            Section { title: "Ledger", rows: ledger },
+        ]
     }
 
     fn title(&self) -> String {

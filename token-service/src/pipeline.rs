@@ -20,12 +20,13 @@ use tokio::task::JoinHandle;
 
 use crate::Clock;
 use crate::asked::{Asked, Form, evaluate_many};
+use crate::attester::Budgets;
 use crate::config::Limits;
 use crate::door::{Door, SMALL_TOKENS, Slot};
 use crate::fair_queue::{FairQueue, Turn};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
-use crate::store::{Charge, Refusal, Rules, Store, StoreError};
+use crate::store::{Charge, Charged, Refusal, Rules, Store, StoreError};
 
 /// Tokens that a thread evaluates before it looks again whose turn it is.
 const EVALUATE_TOKENS: usize = SMALL_TOKENS;
@@ -48,6 +49,9 @@ pub enum IssueError {
     /// The voucher does not pay for it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// So many tokens are left of a budget, and so many seconds of the epoch.
+    #[error("the budget of this epoch is spent but for {0} tokens; the next begins in {1} s")]
+    BudgetSpent(u64, u64),
     /// The clock is before the pairing's start.
     #[error(transparent)]
     Pairing(#[from] PairingError),
@@ -108,6 +112,7 @@ impl Pipeline {
     /// Starts the threads and the writer.
     pub fn start(
         limits: &Limits,
+        budgets: Budgets,
         keyring: Arc<Keyring>,
         store: Store,
         clock: Clock,
@@ -124,7 +129,8 @@ impl Pipeline {
                 .expect("a thread can be started");
         }
         let (limits, max_evaluations) = (limits.clone(), limits.max_evaluations);
-        let writer = Writer { keyring, store, clock, limits, metrics, queue: queue.clone() };
+        let writer =
+            Writer { keyring, store, clock, limits, budgets, metrics, queue: queue.clone() };
         let writer = tokio::spawn(writer.charge_forever(ready));
         Self { queue, door: Door::new(max_evaluations), writer }
     }
@@ -202,6 +208,7 @@ struct Writer {
     store: Store,
     clock: Clock,
     limits: Limits,
+    budgets: Budgets,
     metrics: Metrics,
     queue: Arc<FairQueue<Job>>,
 }
@@ -243,6 +250,7 @@ impl Writer {
             max_replays: self.limits.max_replays,
             replay_window_seconds: self.limits.replay_window.as_secs(),
             oldest_epoch: keys.oldest(),
+            budgets: self.budgets,
         };
         let charge = |request: &Decoded| Charge {
             code_hash: request.code_hash,
@@ -261,8 +269,16 @@ impl Writer {
             }
         };
         self.metrics.charged(charges.len(), start.elapsed());
-        let key = |(request, outcome): (&Decoded, _)| {
-            let key = keys.of_epoch(outcome?);
+        let key = |(request, outcome): (&Decoded, Charged)| {
+            let pairing = self.keyring.pairing();
+            let refused = |refusal| match refusal {
+                Refusal::BudgetSpent(left) => {
+                    let end = pairing.epoch_at(now).map_or(now, |epoch| pairing.epoch_end(epoch));
+                    IssueError::BudgetSpent(left, end.saturating_sub(now).max(1))
+                }
+                refusal => refusal.into(),
+            };
+            let key = keys.of_epoch(outcome.map_err(refused)?);
             key.filter(|key| key.key_id().truncated() == request.asked.truncated_token_key_id())
                 .ok_or(IssueError::Refused(Refusal::UnknownKey))
         };

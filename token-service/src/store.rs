@@ -4,21 +4,27 @@
 mod charge;
 mod copy;
 mod error;
+mod issued;
+mod labels;
 mod postgres;
 mod report;
 mod sqlite;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
 use tocyn_protocol::pairing::{Epoch, Pairing};
 
 use tocyn_service::database::Database;
 
+use crate::attester::Attester;
+
 pub use charge::{Charge, Charged, Refusal, Rules};
 pub use copy::{Copied, Copying};
 pub use error::StoreError;
+pub use issued::{Issued, LedgerRow};
 use postgres::PostgresStore;
 pub use report::Stats;
 use sqlite::SqliteStore;
@@ -38,14 +44,28 @@ const PAIRING_WAS_REPLACED: &str = "this pairing was replaced before, and what w
 pub struct VoucherRow {
     /// The first 8 hexadecimal digits of the code's hash.
     pub id: String,
-    /// Tokens granted.
+    /// Who decided.
+    pub attester: Attester,
+    /// Tokens granted; of an allowance, in each epoch.
     pub granted: u64,
-    /// Tokens left.
+    /// Tokens left; of an allowance, in the last epoch that it was used in.
     pub balance: u64,
     /// Unix seconds.
     pub expires_at: u64,
     /// Unix seconds, if revoked.
     pub revoked_at: Option<u64>,
+}
+
+impl VoucherRow {
+    /// In a word: whether it can be used at `now`, in unix seconds.
+    pub fn state(&self, now: u64) -> &'static str {
+        match self.revoked_at {
+            Some(_) => "revoked",
+            None if self.expires_at <= now => "expired",
+            None if self.balance == 0 && self.attester != Attester::Allowance => "used up",
+            None => "usable",
+        }
+    }
 }
 
 /// The database.
@@ -54,6 +74,8 @@ pub struct Store {
     backend: Backend,
     /// Hashes of codes that were found, at most [`MAX_KNOWN`].
     known: Arc<RwLock<HashSet<Hash>>>,
+    /// Tokens that this process handed out, by attester.
+    tally: Arc<[AtomicU64; 5]>,
 }
 
 #[derive(Clone)]
@@ -82,13 +104,13 @@ impl Store {
             Database::Sqlite(path) => Backend::Sqlite(SqliteStore::open(path, false).await?),
             Database::Postgres(server) => Backend::Postgres(PostgresStore::open(server).await?),
         };
-        Ok(Self { backend, known: Arc::default() })
+        Ok(Self { backend, known: Arc::default(), tally: Arc::default() })
     }
 
     /// Opens a file whose vouchers are to be moved elsewhere, or were.
     pub async fn open_to_move(path: &Path) -> Result<Self, StoreError> {
         let backend = Backend::Sqlite(SqliteStore::open(path, true).await?);
-        Ok(Self { backend, known: Arc::default() })
+        Ok(Self { backend, known: Arc::default(), tally: Arc::default() })
     }
 
     /// Refuses where vouchers in this file would be left behind.
@@ -158,7 +180,21 @@ impl Store {
         rules: Rules,
         now: u64,
     ) -> Result<Vec<Charged>, StoreError> {
-        on_backend!(self.charge_batch(charges, rules, now))
+        let (outcomes, tally) = on_backend!(self.charge_batch(charges, rules, now))?;
+        for (all, new) in self.tally.iter().zip(tally) {
+            all.fetch_add(new, Relaxed);
+        }
+        Ok(outcomes)
+    }
+
+    /// Tokens that this process handed out, without repeats.
+    pub fn handed_out(&self, attester: Attester) -> u64 {
+        self.tally[attester as usize].load(Relaxed)
+    }
+
+    /// Makes the account of an attester that has one for all, if it is not there.
+    pub async fn make_account(&self, attester: Attester) -> Result<(), StoreError> {
+        on_backend!(self.make_account(attester))
     }
 
     /// Whether this body was charged to this voucher before.
@@ -170,14 +206,16 @@ impl Store {
         on_backend!(self.was_charged(code_hash, body_hash))
     }
 
-    /// Adds vouchers of `tokens` tokens each, all or none.
+    /// Adds vouchers of `tokens` tokens each (of an allowance: in each epoch), all or none. Those
+    /// that are there already stay as they are.
     pub async fn create_vouchers(
         &self,
         code_hashes: &[Hash],
+        attester: Attester,
         tokens: u64,
         expires_at: u64,
     ) -> Result<(), StoreError> {
-        on_backend!(self.create_vouchers(code_hashes, tokens, expires_at))
+        on_backend!(self.create_vouchers(code_hashes, attester, tokens, expires_at))
     }
 
     /// Every voucher, the oldest first.
@@ -210,24 +248,30 @@ impl Store {
 #[derive(serde::Serialize, sqlx::FromRow)]
 struct VoucherRecord {
     code_hash: Vec<u8>,
+    attester: i64,
+    refilled_epoch: i64,
     granted: i64,
     balance: i64,
     expires_at: i64,
     revoked_at: Option<i64>,
 }
 
-/// All of them, the oldest first.
-const VOUCHERS: &str =
-    "SELECT code_hash, granted, balance, expires_at, revoked_at FROM vouchers ORDER BY id";
+/// All of them and the shared accounts, the oldest first.
+const VOUCHERS: &str = "SELECT code_hash, CAST(attester AS bigint) AS attester, refilled_epoch,
+     granted, balance, expires_at, revoked_at FROM vouchers ORDER BY id";
 
-impl From<VoucherRecord> for VoucherRow {
-    fn from(record: VoucherRecord) -> Self {
-        Self {
+impl VoucherRecord {
+    /// None for a shared account.
+    fn row(self) -> Option<VoucherRow> {
+        let record = self;
+        let attester = Attester::from_number(record.attester)?;
+        (!attester.is_shared()).then(|| VoucherRow {
             id: hex::encode(&record.code_hash[..4]),
+            attester,
             granted: record.granted as u64,
             balance: record.balance as u64,
             expires_at: record.expires_at as u64,
             revoked_at: record.revoked_at.map(|at| at as u64),
-        }
+        })
     }
 }

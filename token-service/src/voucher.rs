@@ -52,11 +52,16 @@ impl VoucherCode {
         loop {
             let mut bytes = Zeroizing::new([0; 16]);
             rng.fill_bytes(bytes.as_mut());
-            let code = Self(u128::from_be_bytes(*bytes));
-            if check_symbol(code.0).is_some() {
+            if let Some(code) = Self::from_bytes(*bytes) {
                 return code;
             }
         }
+    }
+
+    /// The code of these bytes; one in ten has none.
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        let code = Self(u128::from_be_bytes(bytes));
+        check_symbol(code.0).is_some().then_some(code)
     }
 
     /// Reads a code as people write it: any case, O for 0, I and L for 1, hyphens anywhere.

@@ -6,6 +6,7 @@ use tocyn_protocol::token::Token;
 use zeroize::Zeroizing;
 
 use super::{Wallet, WalletError, epoch_key};
+use crate::issuer::Paid;
 use crate::keys::{EpochKey, Pair};
 
 /// A batch that was asked for.
@@ -14,9 +15,30 @@ pub struct SavedBatch {
     /// The key that it was asked for under.
     pub key: EpochKey,
     /// What pays for it.
-    pub voucher: Zeroizing<String>,
+    pub paid: Paid,
     /// What [`PendingBatch::to_bytes`] gave.
     pub secrets: Zeroizing<Vec<u8>>,
+}
+
+/// What begins a proof of work in the place of a voucher. No code begins like this.
+const WORK: &str = "work:";
+/// In the place of a voucher where none was needed.
+const NOTHING: &str = "open";
+
+fn text_of(paid: &Paid) -> Zeroizing<String> {
+    match paid {
+        Paid::Voucher(code) => code.clone(),
+        Paid::Work(proof) => Zeroizing::new(format!("{WORK}{proof}")),
+        Paid::Nothing => Zeroizing::new(NOTHING.to_owned()),
+    }
+}
+
+fn paid_of(text: Zeroizing<String>) -> Paid {
+    match text.strip_prefix(WORK) {
+        Some(proof) => Paid::Work(proof.to_owned()),
+        None if *text == NOTHING => Paid::Nothing,
+        None => Paid::Voucher(text),
+    }
 }
 
 impl SavedBatch {
@@ -33,7 +55,7 @@ impl Wallet {
         pair: &Pair,
         key: &EpochKey,
         issuer_url: &str,
-        voucher: &str,
+        paid: Paid,
         batch: &PendingBatch,
     ) -> Result<SavedBatch, WalletError> {
         let secrets = batch.to_bytes();
@@ -45,14 +67,13 @@ impl Wallet {
         )
         .bind(key_id)
         .bind(issuer_url)
-        .bind(voucher)
+        .bind(text_of(&paid).as_str())
         .bind((secrets.len() / PENDING_TOKEN_BYTES) as i64)
         .bind(secrets.as_slice())
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        let voucher = Zeroizing::new(voucher.to_owned());
-        Ok(SavedBatch { id: done.last_insert_rowid(), key: key.clone(), voucher, secrets })
+        Ok(SavedBatch { id: done.last_insert_rowid(), key: key.clone(), paid, secrets })
     }
 
     /// The pending batches that were asked for at this issuer for this pair, the oldest first.
@@ -78,7 +99,7 @@ impl Wallet {
                 Ok(SavedBatch {
                     id: row.try_get("id")?,
                     key: epoch_key(row)?,
-                    voucher: Zeroizing::new(row.try_get("voucher")?),
+                    paid: paid_of(Zeroizing::new(row.try_get("voucher")?)),
                     secrets: Zeroizing::new(row.try_get("secrets")?),
                 })
             })

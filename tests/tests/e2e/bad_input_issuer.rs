@@ -4,6 +4,7 @@
 use tocyn_e2e::bearer::{batch, buy, current_key, http_client};
 use tocyn_e2e::raw_http::{Answer, exchange, head, request};
 use tocyn_e2e::world::{World, succeed};
+use tocyn_issuer::attester::Attester;
 use tocyn_issuer::store::Store;
 use tocyn_issuer::voucher::VoucherCode;
 use tocyn_protocol::media_type::{BATCH_REQUEST, TOKEN_REQUEST};
@@ -108,7 +109,7 @@ async fn wrong_vouchers_are_refused_each_in_its_way() {
         let code = VoucherCode::random(&mut rand_core::UnwrapErr(getrandom::SysRng));
         let store =
             Store::open(&world.issuer_data().join("issuer.sqlite").as_path().into()).await.unwrap();
-        store.create_vouchers(&[code.hash()], 100, 1_000_000).await.unwrap();
+        store.create_vouchers(&[code.hash()], Attester::Voucher, 100, 1_000_000).await.unwrap();
         store.close().await;
         code.text().to_string()
     };

@@ -9,6 +9,8 @@ use rand_core::UnwrapErr;
 use tempfile::TempDir;
 use tocyn_e2e::bearer::{batch, bound, buy, cell, current_key, http_client, post, send};
 use tocyn_e2e::world::{ISSUER_NAME, RELAY_NAME};
+use tocyn_issuer::attester::Attester;
+use tocyn_issuer::http::operator::Credentials;
 use tocyn_protocol::issuance::AmortizedBatchTokenResponse;
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
@@ -65,8 +67,10 @@ impl Scene {
         tokio::spawn(async move {
             let config = tocyn_issuer::config::Config::default();
             let never = std::future::pending();
-            tocyn_issuer::run(&config, issuer_pairing, store, issuer_listener, issuer_clock, never)
-                .await;
+            let credentials = Credentials { operator: "x".repeat(32).into(), webhook: None };
+            let (pairing, clock) = (issuer_pairing, issuer_clock);
+            let listeners = issuer_listener;
+            tocyn_issuer::run(&config, pairing, store, listeners, credentials, clock, never).await;
         });
         let store = relay.clone();
         let key = LogKey::generate(pairing.relay_name(), &mut UnwrapErr(SysRng));
@@ -89,7 +93,10 @@ impl Scene {
     async fn voucher(&self) -> String {
         let code = tocyn_issuer::voucher::VoucherCode::random(&mut UnwrapErr(SysRng));
         let never = GENESIS + 1000 * EPOCH;
-        self.issuer.create_vouchers(&[code.hash()], 10_000, never).await.unwrap();
+        self.issuer
+            .create_vouchers(&[code.hash()], Attester::Voucher, 10_000, never)
+            .await
+            .unwrap();
         code.text().to_string()
     }
 

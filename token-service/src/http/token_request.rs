@@ -11,11 +11,11 @@ use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::suite::NE;
 
-use super::{ApiError, AppState};
+use super::{ApiError, AppState, pow};
 use crate::asked::Form;
+use crate::attester::Grant;
 use crate::pipeline::Arrived;
 use crate::store::Refusal;
-use crate::voucher::VoucherCode;
 
 /// Bytes of a batch request beside its elements: type 2, key id 1, varint at most 4.
 const BATCH_OVERHEAD_BYTES: usize = 7;
@@ -28,9 +28,11 @@ pub(crate) async fn post(
     State(state): State<AppState>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let code_hash = voucher(request.headers())?.hash();
+    let grant = Grant::read(request.headers(), state.attesters.open.enabled)?;
     let form = form(request.headers())?;
+    let code_hash = grant.account();
     // A stranger's request ends here, before its body and its elements cost anything.
+    let proof = pow::claimed(&state, &grant)?;
     if !state.store.knows(&code_hash).await? {
         return Err(Refusal::Unknown.into());
     }
@@ -39,12 +41,13 @@ pub(crate) async fn post(
         Form::One => 1,
         Form::Batch => AmortizedBatchTokenRequest::declared_len(&body)?,
     };
-    if tokens > state.limits.max_batch {
-        // What was paid for is answered, even if the limit was lowered since.
-        let body_hash = Sha256::digest(&body).into();
-        if !state.store.was_charged(&code_hash, &body_hash).await? {
-            return Err(batch_too_large(tokens, state.limits.max_batch));
-        }
+    let body_hash = Sha256::digest(&body).into();
+    if let Some(proof) = proof {
+        pow::check(&state, &proof, &body, &body_hash, tokens).await?;
+    }
+    // What was paid for is answered, even if the limit was lowered since.
+    if tokens > state.limits.max_batch && !state.store.was_charged(&code_hash, &body_hash).await? {
+        return Err(batch_too_large(tokens, state.limits.max_batch));
     }
     let answer = state.pipeline.issue(Arrived { code_hash, form, body, tokens }).await?;
     let media_type = match form {
@@ -53,24 +56,6 @@ pub(crate) async fn post(
     };
     let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, answer).into_response())
-}
-
-/// The voucher of the one `Authorization: Bearer` header.
-fn voucher(headers: &HeaderMap) -> Result<VoucherCode, ApiError> {
-    let missing = |detail: &str| ApiError::new(ProblemType::VoucherMissing, detail);
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values
-        .next()
-        .ok_or_else(|| missing("send your voucher as `Authorization: Bearer tv1-...`"))?;
-    if values.next().is_some() {
-        return Err(missing("send one Authorization header, not several"));
-    }
-    let text = value.to_str().map_err(|_| missing("the Authorization header is not text"))?;
-    match text.split_once(' ') {
-        Some((scheme, code)) if scheme.eq_ignore_ascii_case("Bearer") => VoucherCode::parse(code)
-            .map_err(|error| ApiError::new(ProblemType::VoucherUnknown, error.to_string())),
-        _ => Err(missing("the Authorization header must read `Bearer tv1-...`")),
-    }
 }
 
 /// The form of request that the media type announces.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use tocyn_protocol::pairing::Epoch;
 
 use super::Hash;
+use crate::attester::{Attester, Budgets};
 
 /// What a request asks of a voucher.
 #[derive(Clone, Copy)]
@@ -30,6 +31,8 @@ pub struct Rules {
     pub replay_window_seconds: u64,
     /// The oldest epoch whose repeats are answered.
     pub oldest_epoch: Epoch,
+    /// What may be handed out in one epoch.
+    pub budgets: Budgets,
 }
 
 /// Charged, or charged before: the epoch under whose key to answer. Or why not.
@@ -57,7 +60,18 @@ pub enum Refusal {
     /// Too few tokens: this many are left.
     #[error("{0} tokens are left on the voucher; ask for no more")]
     Exhausted(u64),
+    /// The operator has turned this off.
+    #[error("this issuer does not hand out tokens in this way: {} is off", .0.name())]
+    Off(Attester),
+    /// As many tokens as are left of the epoch's budget, of one attester or of all.
+    #[error(
+        "only {0} tokens are left of what may be handed out in this epoch; ask for fewer, or in the next one"
+    )]
+    BudgetSpent(u64),
 }
+
+/// Tokens that were handed out for the first time, by attester.
+pub(super) type Tally = [u64; 5];
 
 /// What the database knows about the requests of a batch, and what they change.
 #[derive(Default)]
@@ -65,10 +79,20 @@ pub(super) struct Ledger {
     pub(super) closed_below: Epoch,
     /// By the hash of the code.
     pub(super) vouchers: HashMap<Hash, Voucher>,
+    /// Tokens handed out under an epoch's key, by attester, before this batch; where budgets say
+    /// that it matters.
+    pub(super) issued: HashMap<(Epoch, Attester), u64>,
+    /// The same of this batch.
+    pub(super) issued_now: HashMap<(Epoch, Attester), u64>,
 }
 
 pub(super) struct Voucher {
     pub(super) id: i64,
+    pub(super) attester: Attester,
+    pub(super) granted: u64,
+    /// Of an allowance: the last epoch that it was filled up for.
+    pub(super) refilled: Option<Epoch>,
+    pub(super) refilled_now: bool,
     pub(super) balance: u64,
     pub(super) expires_at: u64,
     pub(super) revoked: bool,
@@ -112,16 +136,40 @@ impl Ledger {
         // The charges of closed epochs are forgotten: a body of theirs would be charged twice.
         let closed = |epoch: &Epoch| *epoch < self.closed_below;
         let epoch = charge.epoch.filter(|e| !closed(e)).ok_or(Refusal::UnknownKey)?;
-        let tokens = charge.tokens as u64;
+        let (tokens, attester) = (charge.tokens as u64, voucher.attester);
+        let budget = rules.budgets.each[attester as usize].ok_or(Refusal::Off(attester))?;
         if voucher.revoked {
             return Err(Refusal::Revoked);
         } else if voucher.expires_at <= now {
             return Err(Refusal::Expired);
-        } else if voucher.balance < tokens {
-            return Err(Refusal::Exhausted(voucher.balance));
         }
-        voucher.balance -= tokens;
-        voucher.charged_now += tokens;
+        let refill = attester == Attester::Allowance && voucher.refilled.is_none_or(|e| e < epoch);
+        let balance = if refill { voucher.granted } else { voucher.balance };
+        if balance < tokens && !attester.is_shared() {
+            return Err(Refusal::Exhausted(balance));
+        }
+        let issued = |attester| {
+            let count = |counts: &HashMap<_, u64>| counts.get(&(epoch, attester)).copied();
+            count(&self.issued).unwrap_or(0) + count(&self.issued_now).unwrap_or(0)
+        };
+        let left = |budget: u64, issued: u64| match budget {
+            0 => u64::MAX,
+            budget => budget.saturating_sub(issued),
+        };
+        let total = Attester::ALL.into_iter().map(issued).sum();
+        let left = left(budget, issued(attester)).min(left(rules.budgets.total, total));
+        if left < tokens {
+            return Err(Refusal::BudgetSpent(left));
+        }
+        *self.issued_now.entry((epoch, attester)).or_default() += tokens;
+        if refill {
+            (voucher.balance, voucher.refilled) = (balance, Some(epoch));
+            voucher.refilled_now = true;
+        }
+        if !attester.is_shared() {
+            voucher.balance -= tokens;
+            voucher.charged_now += tokens;
+        }
         let request = Request {
             epoch,
             tokens: charge.tokens,
@@ -131,6 +179,33 @@ impl Ledger {
         };
         voucher.requests.insert(charge.body_hash, request);
         Ok(epoch)
+    }
+
+    /// Allowances that are filled up now, before they are charged: their ids, and for which epoch.
+    pub(super) fn refilled(&self) -> impl Iterator<Item = (i64, Epoch)> {
+        let refilled = self.vouchers.values().filter(|voucher| voucher.refilled_now);
+        refilled.filter_map(|voucher| Some((voucher.id, voucher.refilled?)))
+    }
+
+    /// Tokens handed out now: the epoch, the attester's number, how many. In the order in which
+    /// their rows are locked.
+    pub(super) fn issued_now(&self) -> Vec<(Epoch, i64, u64)> {
+        let mut issued: Vec<_> = self
+            .issued_now
+            .iter()
+            .map(|((epoch, a), tokens)| (*epoch, *a as i64, *tokens))
+            .collect();
+        issued.sort_unstable();
+        issued
+    }
+
+    /// The same, by attester.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for ((_, attester), tokens) in &self.issued_now {
+            tally[*attester as usize] += tokens;
+        }
+        tally
     }
 
     /// Vouchers that were charged now: their ids, and how many tokens.

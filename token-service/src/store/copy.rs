@@ -4,6 +4,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
 
+use super::issued::IssuedRow;
 use super::postgres::Target;
 use super::{Backend, Store, StoreError, VoucherRecord};
 use tocyn_service::database::Database;
@@ -47,6 +48,12 @@ pub(super) struct Contents {
     pub(super) vouchers: Vec<VoucherRecord>,
     /// By voucher and body.
     pub(super) charges: Vec<ChargeRecord>,
+    /// The oldest first.
+    pub(super) issued: Vec<IssuedRow>,
+    /// Epoch, tokens, when reported; the oldest first.
+    pub(super) redeemed: Vec<(i64, i64, i64)>,
+    /// By voucher.
+    pub(super) labels: Vec<(Vec<u8>, String)>,
 }
 
 /// A charge in the database.

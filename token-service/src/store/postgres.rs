@@ -17,7 +17,10 @@ use tocyn_protocol::pairing::Epoch;
 
 pub(super) use copy::Target;
 
+use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
+use super::labels::{LABEL, LABELS};
 use super::{Hash, StoreError, VOUCHERS, VoucherRecord, VoucherRow};
+use crate::attester::Attester;
 
 /// How long a connection or a statement may take before it is given up. Locks are given up sooner.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,6 +101,7 @@ impl PostgresStore {
     pub(super) async fn create_vouchers(
         &self,
         code_hashes: &[Hash],
+        attester: Attester,
         tokens: u64,
         expires_at: u64,
     ) -> Result<(), StoreError> {
@@ -105,18 +109,91 @@ impl PostgresStore {
             let mut lent = self.lend().await?;
             let mut tx = lent.begin_with(BEGIN).await?;
             sqlx::query(
-                "INSERT INTO vouchers (code_hash, granted, balance, expires_at)
-                 SELECT hash, $2, $2, $3 FROM unnest($1::bytea[]) WITH ORDINALITY AS v (hash, place)
-                 ORDER BY place",
+                "INSERT INTO vouchers (code_hash, granted, balance, expires_at, attester)
+                 SELECT hash, $2, $2, $3, $4::bigint
+                 FROM unnest($1::bytea[]) WITH ORDINALITY AS v (hash, place)
+                 ORDER BY place ON CONFLICT DO NOTHING",
             )
             .bind(code_hashes)
             .bind(signed(tokens)?)
             .bind(signed(expires_at)?)
+            .bind(attester as i64)
             .execute(&mut *tx)
             .await?;
             tx.commit().await?;
             lent.release();
             Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn make_account(&self, attester: Attester) -> Result<(), StoreError> {
+        self.do_one(
+            sqlx::query(
+                "INSERT INTO vouchers (code_hash, granted, balance, expires_at, attester)
+                 VALUES ($1, 0, 0, $2, $3::bigint) ON CONFLICT DO NOTHING",
+            )
+            .bind(attester.account())
+            .bind(i64::MAX)
+            .bind(attester as i64),
+        )
+        .await
+    }
+
+    pub(super) async fn issued(&self, from: Epoch) -> Result<Vec<IssuedRow>, StoreError> {
+        self.read_all(sqlx::query_as(ISSUED).bind(signed(from)?)).await
+    }
+
+    pub(super) async fn redeemed(&self) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+        self.read_all(sqlx::query_as(REDEEMED)).await
+    }
+
+    pub(super) async fn report_redeemed(
+        &self,
+        epoch: Epoch,
+        tokens: u64,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let report = sqlx::query(REPORT).bind(signed(epoch)?).bind(signed(tokens)?);
+        self.do_one(report.bind(signed(now)?)).await
+    }
+
+    pub(super) async fn put_label(&self, voucher: &[u8], label: &str) -> Result<(), StoreError> {
+        self.do_one(sqlx::query(LABEL).bind(voucher).bind(label)).await
+    }
+
+    pub(super) async fn labels(&self) -> Result<Vec<(Vec<u8>, String)>, StoreError> {
+        self.read_all(sqlx::query_as(LABELS)).await
+    }
+
+    /// One statement in a transaction of its own.
+    async fn do_one<'q>(
+        &self,
+        statement: sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>,
+    ) -> Result<(), StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let mut tx = lent.begin_with(BEGIN).await?;
+            statement.execute(&mut *tx).await?;
+            tx.commit().await?;
+            lent.release();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn read_all<'q, T>(
+        &self,
+        query: sqlx::query::QueryAs<'q, Postgres, T, sqlx::postgres::PgArguments>,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let rows = query.fetch_all(&mut *lent).await?;
+            lent.release();
+            Ok(rows)
         })
         .await
     }
@@ -127,7 +204,7 @@ impl PostgresStore {
             let records: Vec<VoucherRecord> =
                 sqlx::query_as(VOUCHERS).fetch_all(&mut *lent).await?;
             lent.release();
-            Ok(records.into_iter().map(VoucherRow::from).collect())
+            Ok(records.into_iter().filter_map(VoucherRecord::row).collect())
         })
         .await
     }

@@ -35,21 +35,26 @@ impl Store {
 }
 
 /// The counts of [`Stats`] but for the last.
-pub(super) const COUNTS: &str = "SELECT (SELECT count(*) FROM vouchers),
+pub(super) const COUNTS: &str = "SELECT (SELECT count(*) FROM vouchers WHERE attester < 3),
     (SELECT CAST(coalesce(sum(granted), 0) AS bigint) FROM vouchers),
     (SELECT CAST(coalesce(sum(balance), 0) AS bigint) FROM vouchers),
     (SELECT count(*) FROM charges), closed_below FROM issuer";
 
 /// What any database must satisfy: what is wrong otherwise, and the query for how often.
-pub(super) const RULES: [(&str, &str); 3] = [
+pub(super) const RULES: [(&str, &str); 4] = [
     (
         "vouchers have less than nothing, or more than was granted, left on them",
         "SELECT count(*) FROM vouchers WHERE balance < 0 OR balance > granted",
     ),
     (
         "vouchers were charged for fewer tokens than their requests asked for",
-        "SELECT count(*) FROM vouchers WHERE granted - balance <
+        "SELECT count(*) FROM vouchers WHERE attester IN (0, 2) AND granted - balance <
              (SELECT coalesce(sum(tokens), 0) FROM charges WHERE voucher_id = vouchers.id)",
+    ),
+    (
+        "epochs have fewer tokens handed out than their requests asked for",
+        "SELECT count(*) FROM (SELECT epoch, sum(tokens) AS charged FROM charges GROUP BY epoch) AS c
+         WHERE charged > (SELECT coalesce(sum(tokens), 0) FROM issued WHERE issued.epoch = c.epoch)",
     ),
     (
         "charges are of vouchers that are not there",

@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use sqlx::sqlite::SqlitePool;
 use tocyn_protocol::pairing::Epoch;
 
+use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
+use super::labels::{LABEL, LABELS};
 use super::{Hash, StoreError, VOUCHERS, VoucherRecord, VoucherRow};
+use crate::attester::Attester;
 
 /// A database file.
 #[derive(Clone)]
@@ -62,27 +65,70 @@ impl SqliteStore {
     pub(super) async fn create_vouchers(
         &self,
         code_hashes: &[Hash],
+        attester: Attester,
         tokens: u64,
         expires_at: u64,
     ) -> Result<(), StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         for hash in code_hashes {
             sqlx::query(
-                "INSERT INTO vouchers (code_hash, granted, balance, expires_at)
-                 VALUES (?1, ?2, ?2, ?3)",
+                "INSERT INTO vouchers (code_hash, granted, balance, expires_at, attester)
+                 VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             )
             .bind(&hash[..])
             .bind(tokens as i64)
             .bind(expires_at as i64)
+            .bind(attester as i64)
             .execute(&mut *tx)
             .await?;
         }
         Ok(tx.commit().await?)
     }
 
+    pub(super) async fn make_account(&self, attester: Attester) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO vouchers (code_hash, granted, balance, expires_at, attester)
+             VALUES (?1, 0, 0, ?2, ?3) ON CONFLICT DO NOTHING",
+        )
+        .bind(&attester.account()[..])
+        .bind(i64::MAX)
+        .bind(attester as i64)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn issued(&self, from: Epoch) -> Result<Vec<IssuedRow>, StoreError> {
+        Ok(sqlx::query_as(ISSUED).bind(from as i64).fetch_all(&self.readers).await?)
+    }
+
+    pub(super) async fn redeemed(&self) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+        Ok(sqlx::query_as(REDEEMED).fetch_all(&self.readers).await?)
+    }
+
+    pub(super) async fn report_redeemed(
+        &self,
+        epoch: Epoch,
+        tokens: u64,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let report = sqlx::query(REPORT).bind(epoch as i64).bind(tokens as i64).bind(now as i64);
+        report.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn put_label(&self, voucher: &[u8], label: &str) -> Result<(), StoreError> {
+        sqlx::query(LABEL).bind(voucher).bind(label).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn labels(&self) -> Result<Vec<(Vec<u8>, String)>, StoreError> {
+        Ok(sqlx::query_as(LABELS).fetch_all(&self.readers).await?)
+    }
+
     pub(super) async fn list_vouchers(&self) -> Result<Vec<VoucherRow>, StoreError> {
         let records: Vec<VoucherRecord> = sqlx::query_as(VOUCHERS).fetch_all(&self.readers).await?;
-        Ok(records.into_iter().map(VoucherRow::from).collect())
+        Ok(records.into_iter().filter_map(VoucherRecord::row).collect())
     }
 
     pub(super) async fn revoke_voucher(

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, database, on_both, store};
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
+use tocyn_issuer::attester::Attester;
 use tocyn_issuer::store::{Charge, Refusal, Rules, Store};
 
 on_both! {
@@ -36,7 +37,7 @@ async fn no_charges_are_no_work(on: On) {
 
 async fn the_same_body_twice_is_one_charge_and_one_repeat(on: On) {
     let (_dir, store) = store(on).await;
-    store.create_vouchers(&[VOUCHER, OTHER], 20, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER, OTHER], Attester::Voucher, 20, 1000).await.unwrap();
     let batch = [charge(7, 16), charge(7, 16), of(OTHER, charge(7, 16)), charge(7, 16)];
     assert_eq!(store.charge_batch(&batch, RULES, 10).await.unwrap(), [Ok(5); 4]);
     assert_eq!(balances(&store).await, [4, 4]);
@@ -50,7 +51,7 @@ async fn the_same_body_twice_is_one_charge_and_one_repeat(on: On) {
 
 async fn a_repeat_goes_under_the_key_of_the_charge_earlier_in_the_batch(on: On) {
     let (_dir, store) = store(on).await;
-    store.create_vouchers(&[VOUCHER], 20, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 20, 1000).await.unwrap();
     let batch = [charge(7, 16), Charge { epoch: Some(6), ..charge(7, 16) }];
     assert_eq!(store.charge_batch(&batch, RULES, 10).await.unwrap(), [Ok(5); 2]);
     let without_key = Charge { epoch: None, ..charge(7, 16) };
@@ -59,7 +60,7 @@ async fn a_repeat_goes_under_the_key_of_the_charge_earlier_in_the_batch(on: On) 
 
 async fn a_voucher_runs_out_in_the_middle_of_a_batch(on: On) {
     let (_dir, store) = store(on).await;
-    store.create_vouchers(&[VOUCHER, OTHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER, OTHER], Attester::Voucher, 100, 1000).await.unwrap();
     let batch = [
         charge(1, 60),
         charge(2, 50),
@@ -80,8 +81,8 @@ async fn a_voucher_runs_out_in_the_middle_of_a_batch(on: On) {
 async fn every_outcome_in_one_batch(on: On) {
     let (_dir, store) = store(on).await;
     let (revoked, expired, of_nobody) = ([3; 32], [4; 32], [5; 32]);
-    store.create_vouchers(&[VOUCHER, revoked], 100, 1000).await.unwrap();
-    store.create_vouchers(&[expired], 100, 50).await.unwrap();
+    store.create_vouchers(&[VOUCHER, revoked], Attester::Voucher, 100, 1000).await.unwrap();
+    store.create_vouchers(&[expired], Attester::Voucher, 100, 50).await.unwrap();
     let paid = [charge(1, 10), of(revoked, charge(1, 10)), of(expired, charge(1, 10))];
     assert_eq!(store.charge_batch(&paid, RULES, 10).await.unwrap(), [Ok(5); 3]);
     let closed = Charge { epoch: Some(4), ..charge(2, 10) };
@@ -124,7 +125,7 @@ async fn every_outcome_in_one_batch(on: On) {
 async fn what_was_answered_is_on_disk(on: On) {
     let (_dir, database) = database(on);
     let first = Store::open(&database).await.unwrap();
-    first.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    first.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     let batch: Vec<Charge> = (0..6).map(|body| charge(body, 16)).collect();
     assert_eq!(first.charge_batch(&batch, RULES, 1).await.unwrap(), [Ok(5); 6]);
     // Another process reads it without the first one having closed.
@@ -142,7 +143,7 @@ async fn what_was_answered_is_on_disk(on: On) {
 
 async fn when_the_database_fails_nothing_of_a_batch_is_charged(on: On) {
     let (_dir, store) = store(on).await;
-    store.create_vouchers(&[VOUCHER, OTHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER, OTHER], Attester::Voucher, 100, 1000).await.unwrap();
     // A number that no column holds makes the last statement of the batch fail.
     let impossible = Charge { epoch: Some(u64::MAX), ..of(OTHER, charge(2, 16)) };
     let batch = [charge(1, 16), impossible];
@@ -155,7 +156,7 @@ async fn when_the_database_fails_nothing_of_a_batch_is_charged(on: On) {
 
 async fn batches_at_once_never_overspend(on: On) {
     let (_dir, store) = store(on).await;
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     let rules = Rules { max_replays: 1000, ..RULES };
     let mut tasks = tokio::task::JoinSet::new();
     for first in 0..30 {
@@ -184,7 +185,7 @@ async fn a_batch_has_the_outcomes_that_its_charges_have_one_by_one(on: On) {
     let ((_dir, together), (_other_dir, alone)) = (store(on).await, store(on).await);
     let codes = [VOUCHER, OTHER, [3; 32]]; // the last one is of nobody
     for store in [&together, &alone] {
-        store.create_vouchers(&codes[..2], 400, 160).await.unwrap();
+        store.create_vouchers(&codes[..2], Attester::Voucher, 400, 160).await.unwrap();
     }
     let below = |n: u32| UnwrapErr(SysRng).next_u32() % n;
     let mut answered = 0;

@@ -1,6 +1,7 @@
 //! Vouchers: how they are charged, and when they are not.
 
 use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, on_both, store};
+use tocyn_issuer::attester::Attester;
 use tocyn_issuer::store::{Charge, Refusal, Rules};
 
 on_both! {
@@ -11,7 +12,7 @@ on_both! {
 
 async fn a_body_is_charged_once_and_its_repeats_are_bounded(on: On) {
     let (_dir, store) = store(on).await;
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     let ask = async |now| charge_one(&store, charge(7, 16), RULES, now).await;
     for _ in 0..4 {
         assert_eq!(ask(10).await, Ok(5));
@@ -25,7 +26,7 @@ async fn a_body_is_charged_once_and_its_repeats_are_bounded(on: On) {
 
 async fn a_repeat_is_answered_under_the_key_of_then(on: On) {
     let (_dir, store) = store(on).await;
-    store.create_vouchers(&[VOUCHER], 100, 20).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 20).await.unwrap();
     assert_eq!(charge_one(&store, charge(7, 16), RULES, 10).await, Ok(5));
     store.revoke_voucher(&VOUCHER, 11).await.unwrap();
     let later = Charge { epoch: None, ..charge(7, 16) };
@@ -44,7 +45,7 @@ async fn refusals_say_why_and_charge_nothing(on: On) {
     let (_dir, store) = store(on).await;
     let ask = async |tokens, now| charge_one(&store, charge(9, tokens), RULES, now).await;
     assert_eq!(ask(1, 0).await, Err(Refusal::Unknown));
-    store.create_vouchers(&[VOUCHER], 20, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 20, 1000).await.unwrap();
     assert_eq!(ask(21, 0).await, Err(Refusal::Exhausted(20)));
     assert_eq!(ask(1, 1000).await, Err(Refusal::Expired));
     let no_key = Charge { epoch: None, ..charge(9, 1) };

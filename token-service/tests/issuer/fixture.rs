@@ -1,5 +1,6 @@
 //! What the tests of the store share.
 
+use tocyn_issuer::attester::Budgets;
 use tocyn_issuer::store::{Charge, Charged, Rules, Store};
 use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
@@ -30,8 +31,12 @@ macro_rules! on_both {
 pub(crate) use on_both;
 
 /// Three repeats in 100 seconds, and epoch 4 is not over.
-pub(crate) const RULES: Rules =
-    Rules { max_replays: 3, replay_window_seconds: 100, oldest_epoch: 4 };
+pub(crate) const RULES: Rules = Rules {
+    max_replays: 3,
+    replay_window_seconds: 100,
+    oldest_epoch: 4,
+    budgets: Budgets::UNBOUNDED,
+};
 /// The hash of a voucher's code.
 pub(crate) const VOUCHER: [u8; 32] = [1; 32];
 

@@ -1,6 +1,7 @@
 //! The issuer without HTTP: what a voucher pays for, once, and the pipeline on the way there. What a
 //! store promises is tested on each database.
 
+mod budgets;
 mod charge_batch;
 mod charging;
 mod fixture;

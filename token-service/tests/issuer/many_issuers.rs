@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sqlx::Connection;
+use tocyn_issuer::attester::Attester;
 use tocyn_issuer::store::{Charge, Refusal, Rules, Store, StoreError};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::database::Database;
@@ -26,7 +27,7 @@ async fn a_body_is_charged_once_among_all_issuers_and_nothing_is_overspent() {
     for _ in 0..3 {
         stores.push(Store::open(&database).await.unwrap());
     }
-    stores[0].create_vouchers(&[VOUCHER, other], 400, 1000).await.unwrap();
+    stores[0].create_vouchers(&[VOUCHER, other], Attester::Voucher, 400, 1000).await.unwrap();
     let rules = Rules { max_replays: 1000, ..RULES };
     let mut tasks = JoinSet::new();
     for task in 0..30u8 {
@@ -73,7 +74,7 @@ async fn a_body_is_charged_once_among_all_issuers_and_nothing_is_overspent() {
 async fn an_issuer_that_is_stopped_in_a_transaction_holds_others_up_for_a_moment_only() {
     let (_dir, database) = database(On::Postgres);
     let store = Store::open(&database).await.unwrap();
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     let Database::Postgres(server) = &database else { panic!("asked for PostgreSQL") };
     let mut stopped = sqlx::PgConnection::connect_with(server).await.unwrap();
     // What a store begins a charge with; then its process gets no more time.
@@ -97,7 +98,7 @@ async fn an_issuer_with_the_old_pairing_charges_nothing_and_never_comes_back() {
     let (_dir, database) = database(On::Postgres);
     let (old, new) = (Store::open(&database).await.unwrap(), Store::open(&database).await.unwrap());
     let (old_pairing, new_pairing) = (pairing(), pairing());
-    old.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    old.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     old.bind(&old_pairing).await.unwrap();
     assert_eq!(charge_one(&old, charge(1, 16), RULES, 1).await, Ok(5));
     new.bind(&new_pairing).await.unwrap();
@@ -122,7 +123,7 @@ async fn a_killed_server_loses_no_charge_that_was_answered_and_is_found_again() 
     server.sql("postgres", &format!("ALTER DATABASE {name} SET synchronous_commit = off"));
     let database = Database::parse(&server.url(&name), Default::default()).unwrap();
     let store = Store::open(&database).await.unwrap();
-    store.create_vouchers(&[VOUCHER], 1000, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 1000, 1000).await.unwrap();
     for body in 0..40 {
         if body % 20 == 10 {
             server.kill();
@@ -145,7 +146,7 @@ async fn charges_by_the_ten_thousand_are_forgotten_in_steps_and_at_once_with_the
     let (_dir, database) = database(On::Postgres);
     let store = Store::open(&database).await.unwrap();
     store.bind(&pairing()).await.unwrap();
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     let Database::Postgres(server) = &database else { panic!("asked for PostgreSQL") };
     let mut db = sqlx::PgConnection::connect_with(server).await.unwrap();
     let fill = "INSERT INTO charges SELECT id, sha256(int4send(n)), 1 + n % 5, 1, 0, 0

@@ -1,6 +1,7 @@
 //! An issuer moves from SQLite to PostgreSQL.
 
 use sqlx::Connection;
+use tocyn_issuer::attester::Attester;
 use tocyn_issuer::store::{Charge, Copying, Refusal, Store, StoreError};
 use tocyn_service::database::Database;
 
@@ -17,7 +18,7 @@ async fn move_to(store: &Store, target: &Database) -> Copying {
 async fn vouchers_and_charges_go_on_in_the_other_database_and_nowhere_else() {
     let ((_dir, file), (_other_dir, target)) = (database(On::Sqlite), database(On::Postgres));
     let store = Store::open(&file).await.unwrap();
-    store.create_vouchers(&[VOUCHER, REVOKED], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER, REVOKED], Attester::Voucher, 100, 1000).await.unwrap();
     assert_eq!(charge_one(&store, charge(1, 16), RULES, 1).await, Ok(5));
     store.revoke_voucher(&REVOKED, 7).await.unwrap();
     let before = store.list_vouchers().await.unwrap();
@@ -46,7 +47,7 @@ async fn vouchers_and_charges_go_on_in_the_other_database_and_nowhere_else() {
 async fn a_move_that_was_cut_short_is_finished_and_nobody_serves_both_sides() {
     let ((_dir, file), (_other_dir, target)) = (database(On::Sqlite), database(On::Postgres));
     let (store, beside) = (Store::open(&file).await.unwrap(), Store::open(&file).await.unwrap());
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     // Cut short at the target's commit: the mark is there, the target is empty.
     let Database::Postgres(server) = &target else { panic!("asked for PostgreSQL") };
     Store::open(&target).await.unwrap().close().await;
@@ -66,7 +67,7 @@ async fn a_move_that_was_cut_short_is_finished_and_nobody_serves_both_sides() {
     assert!(refused.contains("run the same `db copy` again"), "{refused}");
     // A command that had it open already changes nothing any more.
     for refused in [
-        beside.create_vouchers(&[REVOKED], 1, 1000).await,
+        beside.create_vouchers(&[REVOKED], Attester::Voucher, 1, 1000).await,
         beside.revoke_voucher(&VOUCHER, 7).await.map(drop),
     ] {
         assert!(matches!(refused, Err(StoreError::Moved)), "{refused:?}");
@@ -86,8 +87,8 @@ async fn a_move_that_was_cut_short_is_finished_and_nobody_serves_both_sides() {
 async fn vouchers_of_others_are_not_overwritten() {
     let ((_dir, file), (_other_dir, target)) = (database(On::Sqlite), database(On::Postgres));
     let (store, theirs) = (Store::open(&file).await.unwrap(), Store::open(&target).await.unwrap());
-    theirs.create_vouchers(&[REVOKED], 7, 1000).await.unwrap();
+    theirs.create_vouchers(&[REVOKED], Attester::Voucher, 7, 1000).await.unwrap();
     assert_eq!(move_to(&store, &target).await, Copying::NotEmpty);
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     assert_eq!(theirs.list_vouchers().await.unwrap()[0].granted, 7);
 }

@@ -2,6 +2,7 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use tocyn_issuer::attester::Attester;
 use tocyn_issuer::store::Store;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::database::Database;
@@ -22,7 +23,7 @@ async fn a_new_pairing_forgets_the_charges_and_an_old_one_stays_away(on: On) {
     let open = async || Store::open(&database).await.unwrap();
     let store = open().await;
     store.bind(&first).await.unwrap();
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     assert_eq!(charge_one(&store, charge(1, 16), RULES, 1).await, Ok(5));
     store.close().await;
     open().await.bind(&first).await.unwrap();
@@ -39,7 +40,7 @@ async fn a_new_pairing_forgets_the_charges_and_an_old_one_stays_away(on: On) {
 async fn what_is_wrong_is_found(on: On) {
     let (_dir, database) = database(on);
     let store = Store::open(&database).await.unwrap();
-    store.create_vouchers(&[VOUCHER], 100, 1000).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     assert_eq!(charge_one(&store, charge(1, 16), RULES, 1).await, Ok(5));
     assert!(store.check().await.unwrap().is_empty());
     let wrong = "UPDATE vouchers SET balance = 90";

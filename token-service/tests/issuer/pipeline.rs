@@ -9,6 +9,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tocyn_issuer::asked::Form;
+use tocyn_issuer::attester::{Attester, Budgets};
 use tocyn_issuer::config::Limits;
 use tocyn_issuer::keyring::Keyring;
 use tocyn_issuer::metrics::Metrics;
@@ -35,14 +36,20 @@ impl Scene {
     async fn new(max_evaluations: usize, tokens: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("issuer.sqlite").as_path().into()).await.unwrap();
-        store.create_vouchers(&[VOUCHER], tokens, 2000).await.unwrap();
+        store.create_vouchers(&[VOUCHER], Attester::Voucher, tokens, 2000).await.unwrap();
         let rng = &mut UnwrapErr(SysRng);
         let pairing = Pairing::generate("issuer", "relay", 1000, 100, rng).unwrap();
         let limits = Limits { max_evaluations, ..Limits::default() };
         let keyring = Arc::new(Keyring::new(pairing.clone()));
         let clock = Arc::new(|| NOW);
-        let pipeline =
-            Arc::new(Pipeline::start(&limits, keyring, store.clone(), clock, Metrics::default()));
+        let pipeline = Arc::new(Pipeline::start(
+            &limits,
+            Budgets::UNBOUNDED,
+            keyring,
+            store.clone(),
+            clock,
+            Metrics::default(),
+        ));
         Self { pipeline, store, pairing, dir }
     }
 

@@ -1,14 +1,17 @@
 //! Charging in PostgreSQL. Rows go in as arrays: the text of a statement does not depend on how many
 //! there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
+use tocyn_protocol::pairing::Epoch;
 
 use super::{BEGIN, PostgresStore, StoreError, in_time, signed};
+use crate::attester::Attester;
 use crate::store::Hash;
-use crate::store::charge::{Charge, Charged, Ledger, Request, RequestState, Rules, Voucher};
+use crate::store::charge::{Charge, Charged, Ledger, Request, RequestState, Rules, Tally, Voucher};
+use crate::store::issued::{IssuedRow, attester, issued_row};
 
 impl PostgresStore {
     pub(in crate::store) async fn charge_batch(
@@ -16,16 +19,16 @@ impl PostgresStore {
         charges: &[Charge],
         rules: Rules,
         now: u64,
-    ) -> Result<Vec<Charged>, StoreError> {
+    ) -> Result<(Vec<Charged>, Tally), StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
             let mut tx = lent.begin_with(BEGIN).await?;
-            let mut ledger = self.read(&mut tx, charges).await?;
+            let mut ledger = self.read(&mut tx, charges, rules).await?;
             let outcomes = ledger.charge_all(charges, rules, now);
             write(&ledger, &mut tx).await?;
             tx.commit().await?;
             lent.release();
-            Ok(outcomes)
+            Ok((outcomes, ledger.tally()))
         })
         .await
     }
@@ -33,13 +36,22 @@ impl PostgresStore {
     /// Holds on to the pairing, and locks the vouchers, all in the same order, so that nobody waits in a circle; then reads
     /// what was charged to them. The second statement sees whatever was committed while the first
     /// one waited.
-    async fn read(&self, tx: &mut PgConnection, charges: &[Charge]) -> Result<Ledger, StoreError> {
+    async fn read(
+        &self,
+        tx: &mut PgConnection,
+        charges: &[Charge],
+        rules: Rules,
+    ) -> Result<Ledger, StoreError> {
         let pairing = sqlx::query_scalar("SELECT pairing_id FROM issuer FOR KEY SHARE");
         self.check_pairing(pairing.fetch_one(&mut *tx).await?)?;
         let mut ledger = Ledger::default();
+        if !rules.budgets.is_unbounded() {
+            ledger.issued = lock_issued(tx, charges).await?;
+        }
         let code_hashes: Vec<Hash> = charges.iter().map(|charge| charge.code_hash).collect();
         let rows = sqlx::query(
-            "SELECT id, code_hash, balance, expires_at, revoked_at FROM vouchers
+            "SELECT id, code_hash, attester::bigint AS attester, granted, refilled_epoch, balance,
+                 expires_at, revoked_at FROM vouchers
              WHERE code_hash = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
         )
         .bind(code_hashes)
@@ -48,6 +60,10 @@ impl PostgresStore {
         for row in rows {
             let voucher = Voucher {
                 id: row.try_get("id")?,
+                attester: attester(row.try_get("attester")?)?,
+                granted: row.try_get::<i64, _>("granted")? as u64,
+                refilled: row.try_get::<i64, _>("refilled_epoch")?.try_into().ok(),
+                refilled_now: false,
                 balance: row.try_get::<i64, _>("balance")? as u64,
                 expires_at: row.try_get::<i64, _>("expires_at")? as u64,
                 revoked: row.try_get::<Option<i64>, _>("revoked_at")?.is_some(),
@@ -95,9 +111,64 @@ impl PostgresStore {
     }
 }
 
+/// What was handed out under the keys that are asked for. Nobody else hands out any until this
+/// transaction ends, or budgets would be overdrawn: so the rows are made first.
+async fn lock_issued(
+    tx: &mut PgConnection,
+    charges: &[Charge],
+) -> Result<HashMap<(Epoch, Attester), u64>, sqlx::Error> {
+    let epochs: BTreeSet<Epoch> = charges.iter().filter_map(|charge| charge.epoch).collect();
+    let epochs = epochs.into_iter().map(signed).collect::<Result<Vec<i64>, _>>()?;
+    sqlx::query(
+        "INSERT INTO issued (epoch, attester, tokens)
+         SELECT epoch, attester, 0 FROM unnest($1::bigint[]) AS e (epoch), generate_series(0, 4) AS a (attester)
+         ORDER BY epoch, attester ON CONFLICT DO NOTHING",
+    )
+    .bind(&epochs)
+    .execute(&mut *tx)
+    .await?;
+    let rows: Vec<IssuedRow> = sqlx::query_as(
+        "SELECT epoch, attester::bigint, tokens FROM issued WHERE epoch = ANY ($1)
+         ORDER BY epoch, attester FOR NO KEY UPDATE",
+    )
+    .bind(&epochs)
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter().map(issued_row).collect()
+}
+
 /// Writes what changed. The database has the last word: a balance has a `CHECK`, and a
 /// request that is new is a new primary key, or the transaction fails.
 async fn write(ledger: &Ledger, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let issued = ledger.issued_now();
+    if !issued.is_empty() {
+        let (epochs, (attesters, tokens)): (Vec<i64>, (Vec<i64>, Vec<i64>)) =
+            issued.into_iter().map(|(e, a, tokens)| (e as i64, (a, tokens as i64))).unzip();
+        sqlx::query(
+            "INSERT INTO issued (epoch, attester, tokens)
+             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n (epoch, attester, tokens)
+             ORDER BY epoch, attester
+             ON CONFLICT (epoch, attester) DO UPDATE SET tokens = issued.tokens + excluded.tokens",
+        )
+        .bind(epochs)
+        .bind(attesters)
+        .bind(tokens)
+        .execute(&mut *tx)
+        .await?;
+    }
+    let (refilled, epochs): (Vec<i64>, Vec<i64>) =
+        ledger.refilled().map(|(id, epoch)| (id, epoch as i64)).unzip();
+    if !refilled.is_empty() {
+        sqlx::query(
+            "UPDATE vouchers SET balance = granted, refilled_epoch = refilled.epoch
+             FROM unnest($1::bigint[], $2::bigint[]) AS refilled (id, epoch)
+             WHERE vouchers.id = refilled.id",
+        )
+        .bind(refilled)
+        .bind(epochs)
+        .execute(&mut *tx)
+        .await?;
+    }
     let (mut ids, mut tokens) = (Vec::new(), Vec::new());
     for (id, charged) in ledger.charged() {
         ids.push(id);

@@ -6,6 +6,8 @@ use super::StoreError;
 use super::open::{check_server, connect, migrate, refusal};
 use crate::store::VOUCHERS;
 use crate::store::copy::{CHARGES, Contents, ISSUER, RETIRED};
+use crate::store::issued::{ISSUED, REDEEMED};
+use crate::store::labels::LABELS;
 
 /// A connection to it. What was not committed is gone with it.
 pub(in crate::store) struct Target(PgConnection);
@@ -19,7 +21,7 @@ impl Target {
         check_server(&mut connection).await.map_err(refuse)?;
         migrate(&mut connection).await.map_err(refuse)?;
         let begin = "BEGIN; SET LOCAL synchronous_commit = on; \
-            LOCK TABLE issuer, vouchers, charges IN ACCESS EXCLUSIVE MODE";
+            LOCK TABLE issuer, issued, redeemed, labels, vouchers, charges IN ACCESS EXCLUSIVE MODE";
         sqlx::raw_sql(begin).execute(&mut connection).await?;
         Ok(Self(connection))
     }
@@ -33,6 +35,9 @@ impl Target {
             retired_pairings: sqlx::query_scalar(RETIRED).fetch_all(&mut *db).await?,
             vouchers: sqlx::query_as(VOUCHERS).fetch_all(&mut *db).await?,
             charges: sqlx::query_as(CHARGES).fetch_all(&mut *db).await?,
+            issued: sqlx::query_as(ISSUED).bind(0i64).fetch_all(&mut *db).await?,
+            redeemed: sqlx::query_as(REDEEMED).fetch_all(&mut *db).await?,
+            labels: sqlx::query_as(LABELS).fetch_all(&mut *db).await?,
         })
     }
 
@@ -49,10 +54,12 @@ impl Target {
             .await?;
         for vouchers in contents.vouchers.chunks(10_000) {
             sqlx::query(
-                "INSERT INTO vouchers (code_hash, granted, balance, expires_at, revoked_at)
-                 SELECT code_hash, granted, balance, expires_at, revoked_at
-                 FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-                     WITH ORDINALITY AS v (code_hash, granted, balance, expires_at, revoked_at, place)
+                "INSERT INTO vouchers (code_hash, granted, balance, expires_at, revoked_at, attester,
+                     refilled_epoch)
+                 SELECT code_hash, granted, balance, expires_at, revoked_at, attester, refilled_epoch
+                 FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                     $6::bigint[], $7::bigint[]) WITH ORDINALITY AS v (code_hash, granted, balance,
+                     expires_at, revoked_at, attester, refilled_epoch, place)
                  ORDER BY place",
             )
             .bind(vouchers.iter().map(|v| &v.code_hash[..]).collect::<Vec<_>>())
@@ -60,6 +67,8 @@ impl Target {
             .bind(vouchers.iter().map(|v| v.balance).collect::<Vec<_>>())
             .bind(vouchers.iter().map(|v| v.expires_at).collect::<Vec<_>>())
             .bind(vouchers.iter().map(|v| v.revoked_at).collect::<Vec<_>>())
+            .bind(vouchers.iter().map(|v| v.attester).collect::<Vec<_>>())
+            .bind(vouchers.iter().map(|v| v.refilled_epoch).collect::<Vec<_>>())
             .execute(&mut *db)
             .await?;
         }
@@ -80,6 +89,28 @@ impl Target {
             .execute(&mut *db)
             .await?;
         }
+        sqlx::query(
+            "INSERT INTO issued (epoch, attester, tokens)
+             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])",
+        )
+        .bind(contents.issued.iter().map(|row| row.0).collect::<Vec<_>>())
+        .bind(contents.issued.iter().map(|row| row.1).collect::<Vec<_>>())
+        .bind(contents.issued.iter().map(|row| row.2).collect::<Vec<_>>())
+        .execute(&mut *db)
+        .await?;
+        for (epoch, tokens, reported_at) in &contents.redeemed {
+            sqlx::query("INSERT INTO redeemed VALUES ($1, $2, $3)")
+                .bind(epoch)
+                .bind(tokens)
+                .bind(reported_at)
+                .execute(&mut *db)
+                .await?;
+        }
+        sqlx::query("INSERT INTO labels SELECT * FROM unnest($1::bytea[], $2::text[])")
+            .bind(contents.labels.iter().map(|(id, _)| &id[..]).collect::<Vec<_>>())
+            .bind(contents.labels.iter().map(|(_, label)| &label[..]).collect::<Vec<_>>())
+            .execute(&mut *db)
+            .await?;
         Ok(())
     }
 

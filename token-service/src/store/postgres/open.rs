@@ -59,7 +59,9 @@ async fn pairing_id(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, sq
 /// Puts a pairing in place of the one that was there. The locks wait for charges under the old
 /// one, and hold back those to come.
 async fn rebind(tx: &mut PgConnection, id: Hash) -> Result<(), StoreError> {
-    sqlx::raw_sql("LOCK TABLE issuer, charges IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await?;
+    sqlx::raw_sql("LOCK TABLE issuer, issued, charges IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *tx)
+        .await?;
     let bound = pairing_id(tx).await?;
     if bound.as_deref() == Some(&id[..]) {
         return Ok(()); // another issuer has just done it
@@ -73,7 +75,10 @@ async fn rebind(tx: &mut PgConnection, id: Hash) -> Result<(), StoreError> {
         let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)");
         retire.bind(bound).execute(&mut *tx).await?;
     }
-    sqlx::raw_sql("TRUNCATE charges").execute(&mut *tx).await?;
+    sqlx::raw_sql("TRUNCATE charges, issued, redeemed").execute(&mut *tx).await?;
+    sqlx::query("UPDATE vouchers SET refilled_epoch = -1 WHERE refilled_epoch >= 0")
+        .execute(&mut *tx)
+        .await?;
     sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = 0")
         .bind(id)
         .execute(&mut *tx)

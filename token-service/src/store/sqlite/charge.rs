@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 
 use sqlx::{Row, SqliteConnection};
+use tocyn_protocol::pairing::Epoch;
 
 use super::{SqliteStore, StoreError};
-use crate::store::charge::{Charge, Charged, Ledger, Request, RequestState, Rules, Voucher};
+use crate::attester::Attester;
+use crate::store::charge::{Charge, Charged, Ledger, Request, RequestState, Rules, Tally, Voucher};
+use crate::store::issued::{ISSUED, IssuedRow, attester, issued_row};
 
 impl SqliteStore {
     pub(in crate::store) async fn charge_batch(
@@ -14,13 +17,16 @@ impl SqliteStore {
         charges: &[Charge],
         rules: Rules,
         now: u64,
-    ) -> Result<Vec<Charged>, StoreError> {
+    ) -> Result<(Vec<Charged>, Tally), StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut ledger = read(&mut tx, charges).await?;
+        if !rules.budgets.is_unbounded() {
+            ledger.issued = read_issued(&mut tx, charges).await?;
+        }
         let outcomes = ledger.charge_all(charges, rules, now);
         write(&ledger, &mut tx).await?;
         tx.commit().await?;
-        Ok(outcomes)
+        Ok((outcomes, ledger.tally()))
     }
 }
 
@@ -29,7 +35,8 @@ async fn read(tx: &mut SqliteConnection, charges: &[Charge]) -> Result<Ledger, s
     let asked: Vec<_> = asked.collect();
     let rows = sqlx::query(
         "SELECT asked.key AS at, (SELECT closed_below FROM issuer) AS closed_below,
-             v.id, v.balance, v.expires_at, v.revoked_at, c.epoch, c.replays, c.window_start
+             v.id, v.attester, v.granted, v.refilled_epoch, v.balance, v.expires_at, v.revoked_at,
+             c.epoch, c.replays, c.window_start
          FROM json_each(?1) AS asked
          JOIN vouchers AS v ON v.code_hash = unhex(asked.value ->> 0)
          LEFT JOIN charges AS c ON c.voucher_id = v.id
@@ -44,6 +51,10 @@ async fn read(tx: &mut SqliteConnection, charges: &[Charge]) -> Result<Ledger, s
         ledger.closed_below = row.try_get::<i64, _>("closed_below")? as u64;
         let voucher = Voucher {
             id: row.try_get("id")?,
+            attester: attester(row.try_get("attester")?)?,
+            granted: row.try_get::<i64, _>("granted")? as u64,
+            refilled: row.try_get::<i64, _>("refilled_epoch")?.try_into().ok(),
+            refilled_now: false,
             balance: row.try_get::<i64, _>("balance")? as u64,
             expires_at: row.try_get::<i64, _>("expires_at")? as u64,
             revoked: row.try_get::<Option<i64>, _>("revoked_at")?.is_some(),
@@ -65,9 +76,34 @@ async fn read(tx: &mut SqliteConnection, charges: &[Charge]) -> Result<Ledger, s
     Ok(ledger)
 }
 
+/// What was handed out under the keys that are asked for.
+async fn read_issued(
+    tx: &mut SqliteConnection,
+    charges: &[Charge],
+) -> Result<HashMap<(Epoch, Attester), u64>, sqlx::Error> {
+    let oldest = charges.iter().filter_map(|charge| charge.epoch).min().unwrap_or(0);
+    let rows: Vec<IssuedRow> = sqlx::query_as(ISSUED).bind(oldest as i64).fetch_all(tx).await?;
+    rows.into_iter().map(issued_row).collect()
+}
+
 /// Writes what changed. The database has the last word: a balance has a `CHECK`, and a
 /// request that is new is a new primary key, or the transaction fails.
 async fn write(ledger: &Ledger, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    write_rows(
+        tx,
+        "INSERT INTO issued (epoch, attester, tokens)
+         SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1) WHERE true
+         ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens",
+        ledger.issued_now().into_iter(),
+    )
+    .await?;
+    write_rows(
+        tx,
+        "UPDATE vouchers SET balance = granted, refilled_epoch = refilled.value ->> 1
+         FROM json_each(?1) AS refilled WHERE vouchers.id = refilled.value ->> 0",
+        ledger.refilled(),
+    )
+    .await?;
     write_rows(
         tx,
         "UPDATE vouchers SET balance = balance - (charged.value ->> 1)

@@ -5,6 +5,8 @@ use sqlx::{Sqlite, Transaction};
 use super::{SqliteStore, StoreError};
 use crate::store::VOUCHERS;
 use crate::store::copy::{CHARGES, Contents, ISSUER, RETIRED};
+use crate::store::issued::{ISSUED, REDEEMED};
+use crate::store::labels::LABELS;
 
 /// The file, which nobody else can change until this is dropped.
 pub(in crate::store) struct Moving(Transaction<'static, Sqlite>);
@@ -36,6 +38,9 @@ impl Moving {
             retired_pairings: sqlx::query_scalar(RETIRED).fetch_all(&mut *tx).await?,
             vouchers: sqlx::query_as(VOUCHERS).fetch_all(&mut *tx).await?,
             charges: sqlx::query_as(CHARGES).fetch_all(&mut *tx).await?,
+            issued: sqlx::query_as(ISSUED).bind(0i64).fetch_all(&mut *tx).await?,
+            redeemed: sqlx::query_as(REDEEMED).fetch_all(&mut *tx).await?,
+            labels: sqlx::query_as(LABELS).fetch_all(&mut *tx).await?,
         })
     }
 

@@ -114,7 +114,10 @@ impl SqliteStore {
                     .execute(&mut *tx)
                     .await?;
             }
-            sqlx::query("DELETE FROM charges").execute(&mut *tx).await?;
+            for table in ["DELETE FROM charges", "DELETE FROM issued", "DELETE FROM redeemed"] {
+                sqlx::query(table).execute(&mut *tx).await?;
+            }
+            sqlx::query("UPDATE vouchers SET refilled_epoch = -1").execute(&mut *tx).await?;
             sqlx::query("UPDATE issuer SET pairing_id = ?1, closed_below = 0")
                 .bind(&id[..])
                 .execute(&mut *tx)

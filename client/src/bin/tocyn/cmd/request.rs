@@ -9,8 +9,9 @@ use rand_core::{Rng, UnwrapErr};
 use serde_json::json;
 use tocyn_client::issuer::IssuerClient;
 use tocyn_client::keys::{agree, check_seen, check_unchanged};
-use tocyn_client::request::{BATCH_SIZES, request};
+use tocyn_client::request::{BATCH_SIZES, Pays, request};
 use tocyn_client::transport::ServiceUrl;
+use tocyn_client::work::Progress;
 use zeroize::Zeroizing;
 
 use super::group::find;
@@ -32,7 +33,13 @@ pub(crate) struct Args {
     group: Option<String>,
     /// The voucher that pays; `-` reads it from standard input, where `ps` does not show it.
     #[arg(long, value_name = "CODE")]
-    voucher: String,
+    voucher: Option<String>,
+    /// Work for the tokens instead, where the issuer takes that: this computer solves puzzles.
+    #[arg(long, conflicts_with = "voucher")]
+    work: bool,
+    /// Pay nothing, where the issuer is open to all.
+    #[arg(long, conflicts_with_all = ["voucher", "work"])]
+    free: bool,
     /// How many tokens; rounded up to a multiple of 16.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     count: u64,
@@ -45,11 +52,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
-    let voucher = Zeroizing::new(match args.voucher.as_str() {
-        "-" => std::io::read_to_string(std::io::stdin())?,
-        code => code.to_owned(),
+    let voucher = Zeroizing::new(match args.voucher.as_deref() {
+        Some("-") => std::io::read_to_string(std::io::stdin())?,
+        Some(code) => code.to_owned(),
+        None if args.work || args.free => String::new(),
+        None => {
+            return Err(
+                "give --voucher CODE; or --work, if the issuer takes work; or --free, if it \
+                is open to all"
+                    .into(),
+            );
+        }
     });
-    check_voucher(&voucher)?;
+    if args.voucher.is_some() {
+        check_voucher(&voucher)?;
+    }
     if let Some(longest) = args.delay {
         let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
         tokio::time::sleep(longest.mul_f64(share)).await;
@@ -87,12 +104,20 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     }
     let bar = progress_bar(goal, globals.json());
     let mut so_far = 0;
-    let result = request(&wallet, &issuer, &agreed, voucher.trim(), args.count, now(), |number| {
+    let work = WorkBar::new(globals.json());
+    let mut tell = |progress: Progress| work.show(progress);
+    let pays = match (args.work, args.free) {
+        (true, _) => Pays::Work(&mut tell),
+        (_, true) => Pays::Nothing,
+        _ => Pays::Voucher(voucher.trim()),
+    };
+    let result = request(&wallet, &issuer, &agreed, pays, args.count, now(), |number| {
         so_far = number;
         bar.set_position(number);
     })
     .await;
     bar.finish_and_clear();
+    work.end();
     let unspent = unspent().await?;
     wallet.close().await;
     let bought = match result {
@@ -124,10 +149,40 @@ async fn addresses(globals: &Globals, args: &Args) -> CliResult<(ServiceUrl, Ser
             let wallet = globals.wallet().await?;
             let invite = find(&wallet, group).await?.invite;
             wallet.close().await;
-            eprintln!("tocyn: the voucher goes to {}, as the invite said", invite.issuer);
+            eprintln!("tocyn: the tokens are asked for at {}, as the invite said", invite.issuer);
             Ok((invite.issuer, invite.relays[0].clone()))
         }
         _ => Err("give --group, or --issuer and --relay".into()),
+    }
+}
+
+/// How far the work for one batch is. It is done at a random moment, so it shows the average.
+struct WorkBar(ProgressBar);
+
+impl WorkBar {
+    fn new(quiet: bool) -> Self {
+        if quiet || !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template("working {bar:30} {msg}");
+        Self(ProgressBar::new(0).with_style(style.expect("the template is well formed")))
+    }
+
+    fn show(&self, progress: Progress) {
+        self.0.set_length(progress.expected);
+        self.0.set_position(progress.tried.min(progress.expected));
+        if let Some(left) = progress.left() {
+            let left = Duration::from_secs(left.as_secs() + 1);
+            self.0.set_message(format!(
+                "about {} for a batch on average, {} so far",
+                humantime::format_duration(left),
+                humantime::format_duration(Duration::from_secs(progress.elapsed.as_secs()))
+            ));
+        }
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
     }
 }
 

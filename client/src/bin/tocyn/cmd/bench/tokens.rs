@@ -4,7 +4,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use getrandom::SysRng;
 use indicatif::ProgressBar;
 use rand_core::UnwrapErr;
-use tocyn_client::issuer::IssuerClient;
+use tocyn_client::issuer::{IssuerClient, Paid};
 use tocyn_client::keys::Agreed;
 use tocyn_protocol::challenge::TokenChallenge;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, PendingBatch};
@@ -49,7 +49,10 @@ impl Shop {
             let (request, pending) =
                 spawn_blocking(move || blind(&key, &challenge, BATCH)).await??;
             let url = &self.agreed.request_url;
-            let answer = self.issuer.send(url, &self.voucher, &request).await?;
+            let answer = self
+                .issuer
+                .send(url, &Paid::Voucher(self.voucher.clone().into()), &request)
+                .await?;
             let finalize = move || Ok(pending.finalize(&answer)?.into_iter().map(make).collect());
             let made: CliResultSend<Vec<T>> = spawn_blocking(finalize).await?;
             bar.inc(BATCH as u64);

@@ -1,0 +1,142 @@
+//! `tocyn-issuer ledger`: no more tokens may be redeemed under a key than were handed out under it.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use tocyn_protocol::pairing::Pairing;
+
+use super::{CliResult, Settings};
+use crate::data_dir::DataDir;
+use crate::observed::key_text;
+use crate::sheet::time_text;
+use crate::store::{LedgerRow, Store};
+
+/// The relay's metric: spent tokens by epoch and key.
+const METRIC: &str = "tocyn_relay_spent_tokens{";
+
+#[derive(Subcommand)]
+pub(super) enum LedgerCommand {
+    /// Show, for each key, what was handed out and what the relay has redeemed.
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Note what the relay has redeemed, from the text of its /metrics.
+    Read {
+        /// A file; `-` is standard input, as in
+        /// `curl --unix-socket RELAY/admin.sock http://relay/metrics | tocyn-issuer ... ledger read -`.
+        file: PathBuf,
+    },
+    /// Note what the relay has redeemed under one key, as `tocyn-relay db stats` says.
+    Report {
+        /// The key's epoch.
+        #[arg(long)]
+        epoch: u64,
+        /// Tokens spent in it.
+        #[arg(long)]
+        redeemed: u64,
+    },
+}
+
+impl LedgerCommand {
+    /// Ends in an error if there is an excess, so that a timer can tell.
+    pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
+        let pairing = data.pairing()?;
+        let store = Store::open(&settings.database).await?;
+        let mut json = false;
+        match self {
+            Self::Show { json: as_json } => json = as_json,
+            Self::Read { file } => {
+                let text = match file.to_str() {
+                    Some("-") => std::io::read_to_string(std::io::stdin())?,
+                    _ => std::fs::read_to_string(&file)
+                        .map_err(|error| format!("{}: {error}", file.display()))?,
+                };
+                for (epoch, tokens) in spent(&text, &pairing)? {
+                    store.report_redeemed(epoch, tokens, now).await?;
+                }
+            }
+            Self::Report { epoch, redeemed } => {
+                store.report_redeemed(epoch, redeemed, now).await?;
+            }
+        }
+        let ledger = store.ledger().await?;
+        store.close().await;
+        match json {
+            true => println!("{}", serde_json::to_string(&ledger)?),
+            false => print(&ledger),
+        }
+        match ledger.iter().map(LedgerRow::excess).sum::<u64>() {
+            0 => Ok(()),
+            excess => Err(format!(
+                "{excess} tokens were redeemed that this issuer never handed out: somebody else can \
+                 make tokens. The pairing's secret has leaked, here or at the relay, or the database \
+                 was restored without renewing the pairing. Find out how, then run `tocyn-issuer \
+                 pairing renew` and install the new pairing at the relay"
+            )
+            .into()),
+        }
+    }
+}
+
+fn print(ledger: &[LedgerRow]) {
+    println!("{:>6}  {:>12}  {:>12}  reported", "epoch", "issued", "redeemed");
+    for row in ledger {
+        let redeemed = row.redeemed.map_or("-".to_owned(), |tokens| tokens.to_string());
+        let reported = row.reported_at.map_or("never".to_owned(), time_text);
+        println!("{:>6}  {:>12}  {redeemed:>12}  {reported}", row.epoch, row.issued);
+    }
+}
+
+/// The relay's counts by epoch, if they are of this pairing's keys.
+fn spent(text: &str, pairing: &Pairing) -> Result<Vec<(u64, u64)>, String> {
+    let mut counts = Vec::new();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(METRIC));
+    for line in lines {
+        let (labels, value) = line.rsplit_once("} ").ok_or("a line of the metrics is cut short")?;
+        let label = |name: &str| {
+            let (_, rest) = labels.split_once(&format!("{name}=\""))?;
+            rest.split('"').next()
+        };
+        let epoch = label("epoch").and_then(|text| text.parse().ok());
+        let tokens = value.trim().parse().ok();
+        let (Some(epoch), Some(tokens)) = (epoch, tokens) else {
+            return Err(format!("this is no count of spent tokens: {METRIC}{line}"));
+        };
+        if label("key") != Some(&key_text(pairing, epoch)) {
+            return Err(format!(
+                "the relay's key of epoch {epoch} is not this issuer's: the pairings differ, or \
+                 these metrics are of another relay"
+            ));
+        }
+        counts.push((epoch, tokens));
+    }
+    if counts.is_empty() && !text.contains("tocyn_relay_spent_tokens ") {
+        return Err("there are no metrics of a tocyn-relay in this text".to_owned());
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+
+    #[test]
+    fn counts_are_read_if_the_keys_are_ours() {
+        let pairing = Pairing::generate("i", "r", 0, 1000, &mut UnwrapErr(SysRng)).unwrap();
+        let other = Pairing::generate("i", "r", 0, 1000, &mut UnwrapErr(SysRng)).unwrap();
+        let line = |p: &Pairing, epoch| {
+            format!("{METRIC}epoch=\"{epoch}\",key=\"{}\"}} 7\n", key_text(p, epoch))
+        };
+        let head = "# HELP tocyn_relay_spent_tokens Spent\n";
+        let text = format!("{head}{}{}# EOF\n", line(&pairing, 3), line(&pairing, 4));
+        assert_eq!(spent(&text, &pairing).unwrap(), [(3, 7), (4, 7)]);
+        assert_eq!(spent(head, &pairing).unwrap(), []);
+        assert!(spent(&line(&other, 3), &pairing).unwrap_err().contains("pairings differ"));
+        assert!(spent("<html>", &pairing).unwrap_err().contains("no metrics"));
+        assert!(spent(&format!("{METRIC}epoch=\"x\"}} 1\n"), &pairing).is_err());
+    }
+}

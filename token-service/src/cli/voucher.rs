@@ -1,0 +1,223 @@
+//! `tocyn-issuer voucher`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use serde_json::json;
+use tocyn_service::folder::create;
+
+use super::{CliResult, Settings};
+use crate::attester::Attester;
+use crate::data_dir::DataDir;
+use crate::sheet::{Sheet, time_text};
+use crate::store::{Store, VoucherRow};
+use crate::voucher::VoucherCode;
+
+/// The smallest batch that our client asks for.
+const SMALLEST_BATCH: u64 = 16;
+
+#[derive(Subcommand)]
+pub(super) enum VoucherCommand {
+    /// Make vouchers and print their codes, one a line. They are not shown again.
+    Create(Create),
+    /// List vouchers with what is left on them. Codes are not kept, so they are not shown.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List vouchers with their labels; what they were used for is not shown beside these.
+    Labels {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make vouchers unusable, for good.
+    Revoke {
+        /// Its id, as `list` shows it, or its code; `-` reads it from standard input.
+        #[arg(required_unless_present = "label")]
+        voucher: Option<String>,
+        /// All vouchers with this label.
+        #[arg(long, value_name = "TEXT", conflicts_with = "voucher")]
+        label: Option<String>,
+    },
+}
+
+#[derive(clap::Args)]
+pub(super) struct Create {
+    /// Tokens on each voucher.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    tokens: u64,
+    /// How many vouchers.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: u32,
+    /// How long they can be used.
+    #[arg(long, default_value = "30d", value_parser = humantime::parse_duration)]
+    expires: Duration,
+    /// Fill each voucher up to --tokens again in every epoch.
+    #[arg(long)]
+    allowance: bool,
+    /// What you call them. It is kept, beside the vouchers and not beside their use; leave out
+    /// what nobody should find who takes the machine.
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// Print a table for other programs: code,id,tokens,expires.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Also write a page to print, with a QR code for each.
+    #[arg(long, value_name = "FILE.html")]
+    sheet: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl VoucherCommand {
+    pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
+        let store = Store::open(&settings.database).await?;
+        match self {
+            Self::Create(create) => create.run(data, &settings, &store, now).await?,
+            Self::List { json: true } => {
+                println!("{}", serde_json::to_string(&store.list_vouchers().await?)?);
+            }
+            Self::List { json: false } => list(&store.list_vouchers().await?, now),
+            Self::Labels { json } => labels(&store, json, now).await?,
+            Self::Revoke { voucher, label } => revoke(&store, voucher, label, now).await?,
+        }
+        store.close().await;
+        Ok(())
+    }
+}
+
+impl Create {
+    async fn run(self, data: &DataDir, settings: &Settings, store: &Store, now: u64) -> CliResult {
+        let tokens = self.tokens;
+        if !tokens.is_multiple_of(SMALLEST_BATCH) {
+            let rest = tokens % SMALLEST_BATCH;
+            eprintln!(
+                "note: tocyn asks for {SMALLEST_BATCH} tokens at a time; it cannot draw the last {rest} of {tokens}"
+            );
+        }
+        if self.expires.as_secs() == 0 {
+            return Err("--expires must be at least 1s".into());
+        }
+        let attester = if self.allowance { Attester::Allowance } else { Attester::Voucher };
+        if settings.config.attesters.budgets().each[attester as usize].is_none() {
+            return Err(format!(
+                "attesters.{}.enabled is false: such vouchers would not be taken",
+                attester.name()
+            )
+            .into());
+        }
+        let codes: Vec<VoucherCode> =
+            (0..self.count).map(|_| VoucherCode::random(&mut UnwrapErr(SysRng))).collect();
+        let hashes: Vec<[u8; 32]> = codes.iter().map(VoucherCode::hash).collect();
+        let expires_at = now.saturating_add(self.expires.as_secs()).min(i64::MAX as u64);
+        if let Some(path) = &self.sheet {
+            // Before the vouchers are made: a file that cannot be written costs none.
+            let pairing = data.pairing()?;
+            let sheet = Sheet { issuer: pairing.issuer_name(), attester, tokens, expires_at };
+            create(path, sheet.page(&codes).as_bytes())?;
+            eprintln!("note: whoever reads {} can use its vouchers", path.display());
+        }
+        store.create_vouchers(&hashes, attester, tokens, expires_at).await?;
+        if let Some(label) = &self.label {
+            store.label_vouchers(&hashes, label).await?;
+        }
+        if self.csv {
+            println!("code,id,tokens,expires");
+        }
+        for voucher in &codes {
+            let (code, id) = (voucher.text(), hex::encode(&voucher.hash()[..4]));
+            if self.json {
+                let row =
+                    json!({"id": id, "code": *code, "tokens": tokens, "expires_at": expires_at});
+                println!("{row}");
+            } else if self.csv {
+                println!("{},{id},{tokens},{}", *code, time_text(expires_at));
+            } else {
+                println!("{}", *code);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list(rows: &[VoucherRow], now: u64) {
+    println!(
+        "{:<8}  {:<9}  {:>10}  {:>10}  {:<20}  state",
+        "id", "kind", "granted", "left", "expires"
+    );
+    for row in rows {
+        println!(
+            "{:<8}  {:<9}  {:>10}  {:>10}  {:<20}  {}",
+            row.id,
+            row.attester.name(),
+            row.granted,
+            row.balance,
+            time_text(row.expires_at),
+            row.state(now)
+        );
+    }
+}
+
+async fn labels(store: &Store, json: bool, now: u64) -> CliResult {
+    let (labels, rows) = (store.labels().await?, store.list_vouchers().await?);
+    let labelled = rows.iter().filter_map(|row| Some((row, labels.get(&row.id)?)));
+    if json {
+        let rows: Vec<_> = labelled
+            .map(|(row, label)| json!({"id": row.id, "label": label, "revoked": row.revoked_at.is_some()}))
+            .collect();
+        println!("{}", serde_json::to_string(&rows)?);
+        return Ok(());
+    }
+    println!("{:<8}  {:<20}  {:<8}  label", "id", "expires", "state");
+    for (row, label) in labelled {
+        // Whether it is used up belongs to its use.
+        let state = match row.state(now) {
+            "used up" => "usable",
+            state => state,
+        };
+        println!("{:<8}  {:<20}  {state:<8}  {label}", row.id, time_text(row.expires_at));
+    }
+    Ok(())
+}
+
+async fn revoke(
+    store: &Store,
+    voucher: Option<String>,
+    label: Option<String>,
+    now: u64,
+) -> CliResult {
+    let unknown = "this issuer has no such voucher; `voucher list` shows their ids";
+    if let Some(label) = label {
+        let labels = store.labels().await?;
+        let ids: Vec<&String> =
+            labels.iter().filter(|(_, l)| **l == label).map(|(id, _)| id).collect();
+        if ids.is_empty() {
+            return Err("no voucher has this label; `voucher labels` shows them".into());
+        }
+        for id in ids {
+            store.revoke_voucher(&hex::decode(id)?, now).await?;
+            println!("revoked {id}");
+        }
+        return Ok(());
+    }
+    let voucher = match voucher.as_deref() {
+        None | Some("-") => std::io::read_to_string(std::io::stdin())?,
+        Some(voucher) => voucher.to_owned(),
+    };
+    let mut id = [0; 4];
+    let hash_prefix = match hex::decode_to_slice(voucher.trim(), &mut id) {
+        Ok(()) => id.to_vec(),
+        Err(_) => VoucherCode::parse(&voucher)?.hash().to_vec(),
+    };
+    if store.revoke_voucher(&hash_prefix, now).await? == 0 {
+        return Err(unknown.into());
+    }
+    println!("revoked {}", hex::encode(&hash_prefix[..4]));
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! `POST /v1/grants`: another service, such as a payment page, asks for a code for somebody that it
+//! lets in. The code is made from the id that the service gives, so that a lost answer can be asked
+//! for again, and nothing has to be kept that would tell whose it is.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+use tocyn_protocol::problem::ProblemType;
+
+use super::Operator;
+use super::session::same_secret;
+use crate::attester::Attester;
+use crate::http::ApiError;
+use crate::store::Refusal;
+use crate::voucher::VoucherCode;
+
+/// The longest id in bytes.
+const MAX_ID_BYTES: usize = 256;
+const MAX_TOKENS: u64 = 1_000_000_000;
+const DEFAULT_EXPIRES_SECONDS: u64 = 30 * 86_400;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    /// What the service calls this grant; a new one for each.
+    id: String,
+    /// Tokens that it is for.
+    tokens: u64,
+    /// How long it can be used.
+    #[serde(default = "default_expiry")]
+    expires_seconds: u64,
+}
+
+fn default_expiry() -> u64 {
+    DEFAULT_EXPIRES_SECONDS
+}
+
+pub(super) async fn post(
+    State(operator): State<Operator>,
+    headers: HeaderMap,
+    asked: Result<Json<Asked>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Some(credential) = &operator.webhook else {
+        return Err(Refusal::Off(Attester::Webhook).into());
+    };
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+    if !same_secret(given, credential) {
+        let detail = "send the webhook's credential as `Authorization: Bearer ...`";
+        return Err(ApiError::new(ProblemType::VoucherMissing, detail));
+    }
+    let malformed = |detail: String| ApiError::new(ProblemType::MalformedRequest, detail);
+    let Json(asked) = asked.map_err(|error| malformed(error.body_text()))?;
+    if asked.id.is_empty() || asked.id.len() > MAX_ID_BYTES {
+        return Err(malformed(format!("id must have 1 to {MAX_ID_BYTES} bytes")));
+    }
+    if !(1..=MAX_TOKENS).contains(&asked.tokens) || asked.expires_seconds == 0 {
+        return Err(malformed(format!(
+            "tokens must be from 1 to {MAX_TOKENS}, and expires_seconds above 0"
+        )));
+    }
+    let state = &operator.state;
+    let pairing = state.keyring.pairing();
+    let code = (0..=u8::MAX)
+        .find_map(|round| VoucherCode::from_bytes(*pairing.grant_code(asked.id.as_bytes(), round)))
+        .expect("nine of ten have a code");
+    let expires_at = state.now().saturating_add(asked.expires_seconds).min(i64::MAX as u64);
+    let attester = Attester::Webhook;
+    state.store.create_vouchers(&[code.hash()], attester, asked.tokens, expires_at).await?;
+    let id = hex::encode(&code.hash()[..4]);
+    let row = state.store.list_vouchers().await?.into_iter().find(|row| row.id == id);
+    let row = row.ok_or_else(|| ApiError::new(ProblemType::Internal, "the grant is not there"))?;
+    if row.granted != asked.tokens {
+        return Err(malformed(format!(
+            "this id was granted {} tokens before; give each grant an id of its own",
+            row.granted
+        )));
+    }
+    let answer = json!({
+        "code": *code.text(),
+        "tokens": row.granted,
+        "expires_at": row.expires_at,
+    });
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
