@@ -14,6 +14,7 @@
 //! | a proxy that records bytes, or holds them back | [`tap`] |
 //! | a plain file server | [`file_server`] |
 //! | a SOCKS5 proxy in Tor's place | [`socks`] |
+//! | a Tor network of our own, from the real `tor` | [`tor`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
 
 pub mod bearer;
@@ -29,5 +30,6 @@ pub mod raw_http;
 pub mod service;
 pub mod socks;
 pub mod tap;
+pub mod tor;
 pub mod world;
 pub mod wrong_relay;

@@ -20,6 +20,7 @@ mod honest_relay;
 mod issuance;
 mod log;
 mod lying_relay;
+mod onion;
 mod privacy;
 mod reading;
 mod renewal;
