@@ -55,6 +55,11 @@ impl Control {
         self.events.lock().expect("no panic").clone()
     }
 
+    /// Has it read its configuration and keys again.
+    pub fn reload(&self) {
+        self.ask("SIGNAL RELOAD");
+    }
+
     /// Sends a command; gives the lines of its answer, which must be that all is well.
     fn ask(&self, command: &str) -> Vec<String> {
         write!(&self.stream, "{command}\r\n").expect("tor runs");

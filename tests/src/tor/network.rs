@@ -83,13 +83,16 @@ impl Network {
     pub fn client(&self) -> Client {
         // The second port is what a Tor without isolation would be, to see that we would notice.
         let ports = "SocksPort 127.0.0.1:auto\nSocksPort 127.0.0.1:auto NoIsolateSOCKSAuth\n";
-        let (mut tor, control) = self.controlled("client", ports);
+        let keys = self.dir.path().join("client").join("keys of closed services");
+        private_folder(&keys);
+        let keys_setting = format!("ClientOnionAuthDir {}\n", keys.display());
+        let (mut tor, control) = self.controlled("client", &[ports, &keys_setting].concat());
         tor.wait_for_circuits();
         let listeners = control.get_info("net/listeners/socks");
         let listeners: Vec<String> =
             listeners.split_whitespace().map(|one| one.trim_matches('"').to_owned()).collect();
         let [isolating, sharing] = listeners.try_into().expect("two SOCKS ports");
-        Client { isolating, sharing, control, _tor: tor }
+        Client { isolating, sharing, control, keys, tor }
     }
 
     /// Starts a `tor` with these onion services.
@@ -122,7 +125,16 @@ pub struct Client {
     pub sharing: String,
     /// Its control port.
     pub control: Control,
-    _tor: Tor,
+    /// The folder of its keys for services that are closed to others.
+    pub keys: PathBuf,
+    tor: Tor,
+}
+
+impl Client {
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.tor.log()
+    }
 }
 
 /// An operator's Tor.

@@ -44,9 +44,9 @@ impl Tor {
         Self { child, dir: dir.to_owned() }
     }
 
-    /// Its data folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
     /// The content of a file that it writes sooner or later.

@@ -9,7 +9,7 @@ use tocyn_e2e::bearer::{bound, buy, cell, post, read_all};
 use tocyn_e2e::service::Service;
 use tocyn_e2e::tor::door::Door;
 use tocyn_e2e::tor::network::{Client, Network, Services};
-use tocyn_e2e::tor::process::{PATIENCE, command};
+use tocyn_e2e::tor::process::{PATIENCE, command, private_folder};
 use tocyn_e2e::tor::streams::{Seen, watch};
 use tocyn_e2e::tor::{examples, http_client_through};
 use tocyn_e2e::world::{World, output, succeed};
@@ -21,6 +21,9 @@ struct Scene {
     client: Client,
     issuer_url: String,
     relay_url: String,
+    /// The relay again, for those who have the key.
+    closed_url: String,
+    key: ClientKey,
     issuer_door: Door,
     relay_door: Door,
     _services: (Services, Service, Service),
@@ -36,11 +39,14 @@ impl Scene {
         let (relay_torrc, relay_socket) = example("relay", world.path());
         let issuer_door = Door::open(&issuer_socket, issuer.address());
         let relay_door = Door::open(&relay_socket, relay.address());
-        let mut services = network.services(&(issuer_torrc + &relay_torrc));
+        let key = ClientKey::generate(world.path());
+        let closed_torrc = key.closed_service(&world.path().join("onion/closed"), &relay_socket);
+        let mut services = network.services(&[issuer_torrc, relay_torrc, closed_torrc].concat());
         let client = network.client();
         services.wait_for_circuits();
         let mut url = |name: &str| services.url(&world.path().join("onion").join(name));
         let (issuer_url, relay_url) = (url("tocyn-issuer"), url("tocyn-relay"));
+        let closed_url = url("closed");
         for url in [&issuer_url, &relay_url] {
             wait_until_reachable(&client, url).await;
         }
@@ -49,6 +55,8 @@ impl Scene {
             client,
             issuer_url,
             relay_url,
+            closed_url,
+            key,
             issuer_door,
             relay_door,
             _services: (services, issuer, relay),
@@ -93,9 +101,48 @@ fn example(name: &str, world: &Path) -> (String, PathBuf) {
     assert!(torrc.contains(&format!("\nHiddenServiceDir /var/lib/tor/tocyn-{name}\n")), "{torrc}");
     assert!(torrc.contains(&format!("\nHiddenServicePort 80 unix:{run}\n")), "{torrc}");
     let (onion, socket) = (world.join("onion"), world.join(format!("{name}.sock")));
-    tocyn_e2e::tor::process::private_folder(&onion);
+    private_folder(&onion);
     let torrc = torrc.replace("/var/lib/tor", onion.to_str().unwrap());
     (torrc.replace(&run, socket.to_str().unwrap()), socket)
+}
+
+/// A member's key for a service that is closed to others, made as the guide says.
+struct ClientKey {
+    public: String,
+    private: String,
+}
+
+impl ClientKey {
+    fn generate(world: &Path) -> Self {
+        let guide = std::fs::read_to_string(examples().join("README.md")).unwrap();
+        let commands: Vec<&str> = guide.lines().filter(|l| l.starts_with("openssl ")).collect();
+        let mut shell = Command::new("sh");
+        let keys = succeed(shell.arg("-ec").arg(commands.join("\n")).current_dir(world));
+        let keys: Vec<String> = keys.split_whitespace().map(str::to_owned).collect();
+        let [public, private] = keys.try_into().expect("the public one first");
+        Self { public, private }
+    }
+
+    /// Lines for a service that only the owner of this key finds.
+    fn closed_service(&self, dir: &Path, socket: &Path) -> String {
+        let authorized = dir.join("authorized_clients");
+        private_folder(&authorized);
+        let key = format!("descriptor:x25519:{}\n", self.public);
+        std::fs::write(authorized.join("member.auth"), key).unwrap();
+        let (dir, socket) = (dir.display(), socket.display());
+        format!(
+            "HiddenServiceDir {dir}\nHiddenServicePort 80 unix:{socket}\n\
+             HiddenServiceExportCircuitID haproxy\n"
+        )
+    }
+
+    /// Gives the key to a member's Tor.
+    fn install(&self, client: &Client, url: &str) {
+        let name = url.trim_start_matches("http://").trim_end_matches(".onion");
+        let key = format!("{name}:descriptor:x25519:{}\n", self.private);
+        std::fs::write(client.keys.join("relay.auth_private"), key).unwrap();
+        client.control.reload();
+    }
 }
 
 /// Until the service has published where it is to be found, Tor refuses connections to it.
@@ -120,6 +167,7 @@ async fn members_use_onion_services_and_no_two_purposes_share_a_circuit() {
     purposes_have_circuits_of_their_own(&scene);
     sharing_would_be_noticed(&scene);
     a_token_is_spent_once(&scene).await;
+    a_closed_service_is_found_with_its_key_only(&scene).await;
     eprintln!("done after {} s", start.elapsed().as_secs());
 }
 
@@ -186,6 +234,20 @@ async fn a_token_is_spent_once(scene: &Scene) {
     assert_eq!(spend(&second, &cell_1).await.status().as_u16(), 200, "the same again is a retry");
     let stored = read_all(&person("reader"), &scene.relay_url).await;
     assert_eq!(stored.last().unwrap(), &(3, cell_1));
+}
+
+async fn a_closed_service_is_found_with_its_key_only(scene: &Scene) {
+    let (client, url) = (&scene.client, format!("{}/readyz", scene.closed_url));
+    let start = Instant::now();
+    // Refused for want of the key, and not because it is not published yet.
+    while !client.log().contains("requiring client authorization") {
+        let http = http_client_through(&client.isolating, "stranger", "password");
+        assert!(http.get(&url).send().await.is_err(), "it is found without its key");
+        assert!(start.elapsed() < PATIENCE, "{}", client.log());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    scene.key.install(client, &scene.closed_url);
+    wait_until_reachable(client, &scene.closed_url).await;
 }
 
 #[test]
