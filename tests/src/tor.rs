@@ -7,12 +7,14 @@
 //! | authorities, relays, a client and the services' side | [`network`] |
 //! | a connection to a control port, and what it tells | [`control`] |
 //! | which circuit each connection took | [`streams`] |
-//! | a unix socket before a service, where Tor says by which circuit a client came | [`door`] |
+//! | a unix socket before a service's, where it is noted by which circuit each client came | [`door`] |
+//! | all of it, with both services | [`scene`] |
 
 pub mod control;
 pub mod door;
 pub mod network;
 pub mod process;
+pub mod scene;
 pub mod streams;
 
 use std::path::PathBuf;

@@ -1,13 +1,14 @@
-//! The unix socket that an onion service leads to. Tor's first line says by which circuit a client
-//! came (`HiddenServiceExportCircuitID haproxy`); it is recorded, and the rest goes to the service.
+//! The unix socket that an onion service leads to, and behind it the one that the service listens
+//! on. Everything passes as it is; on the way the circuits are noted that Tor names in its PROXY
+//! line (`HiddenServiceExportCircuitID haproxy`).
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::AbortHandle;
 
 /// The longest line that the PROXY protocol has.
@@ -20,8 +21,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// Opens a socket at this path, before the service at `ADDR:PORT`.
-    pub fn open(path: &Path, service: &str) -> Self {
+    /// Opens a socket at this path, before the one that a service listens on.
+    pub fn open(path: &Path, service: &Path) -> Self {
         let listener = UnixListener::bind(path).expect("a socket in a folder of our own");
         let (service, circuits) = (service.to_owned(), Arc::<Mutex<Vec<u32>>>::default());
         let recorded = circuits.clone();
@@ -33,8 +34,7 @@ impl Door {
         Self { circuits, task: task.abort_handle() }
     }
 
-    /// The circuits of the connections since the last call: how many connections, and how many
-    /// circuits.
+    /// Of the connections since the last call: how many they were, and how many circuits.
     pub fn take_counts(&self) -> (usize, usize) {
         let circuits = std::mem::take(&mut *self.circuits.lock().expect("no panic"));
         (circuits.len(), circuits.iter().collect::<BTreeSet<_>>().len())
@@ -49,7 +49,7 @@ impl Drop for Door {
 
 async fn pass(
     mut client: UnixStream,
-    service: String,
+    service: PathBuf,
     circuits: Arc<Mutex<Vec<u32>>>,
 ) -> io::Result<()> {
     let mut line = Vec::new();
@@ -57,9 +57,10 @@ async fn pass(
         assert!(line.len() < MAX_LINE_BYTES, "no PROXY line");
         line.push(client.read_u8().await?);
     }
-    let line = String::from_utf8(line).expect("the line is text");
-    circuits.lock().expect("no panic").push(circuit_id(&line).expect("the line of Tor's manual"));
-    let mut service = TcpStream::connect(service).await?;
+    let text = String::from_utf8_lossy(&line);
+    circuits.lock().expect("no panic").push(circuit_id(&text).expect("the line of Tor's manual"));
+    let mut service = UnixStream::connect(service).await?;
+    service.write_all(&line).await?;
     tokio::io::copy_bidirectional(&mut client, &mut service).await?;
     Ok(())
 }

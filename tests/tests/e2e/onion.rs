@@ -2,161 +2,15 @@
 //! own: members reach them with the real `tocyn` and the real `tor`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tocyn_e2e::bearer::{bound, buy, cell, post, read_all};
-use tocyn_e2e::service::Service;
-use tocyn_e2e::tor::door::Door;
-use tocyn_e2e::tor::network::{Client, Network, Services};
-use tocyn_e2e::tor::process::{PATIENCE, command, private_folder};
-use tocyn_e2e::tor::streams::{Seen, watch};
+use tocyn_e2e::tor::process::{PATIENCE, command};
+use tocyn_e2e::tor::scene::{Scene, wait_until_reachable};
+use tocyn_e2e::tor::streams::Seen;
 use tocyn_e2e::tor::{examples, http_client_through};
-use tocyn_e2e::world::{World, output, succeed};
+use tocyn_e2e::world::output;
 use tocyn_protocol::problem::Problem;
-
-/// Both services, their doors, and Tor around them.
-struct Scene {
-    world: World,
-    client: Client,
-    issuer_url: String,
-    relay_url: String,
-    /// The relay again, for those who have the key.
-    closed_url: String,
-    key: ClientKey,
-    issuer_door: Door,
-    relay_door: Door,
-    _services: (Services, Service, Service),
-    _network: Network,
-}
-
-impl Scene {
-    async fn new() -> Self {
-        let world = World::default();
-        let network = Network::default();
-        let (issuer, relay) = (world.start_issuer(), world.start_relay());
-        let (issuer_torrc, issuer_socket) = example("issuer", world.path());
-        let (relay_torrc, relay_socket) = example("relay", world.path());
-        let issuer_door = Door::open(&issuer_socket, issuer.address());
-        let relay_door = Door::open(&relay_socket, relay.address());
-        let key = ClientKey::generate(world.path());
-        let closed_torrc = key.closed_service(&world.path().join("onion/closed"), &relay_socket);
-        let mut services = network.services(&[issuer_torrc, relay_torrc, closed_torrc].concat());
-        let client = network.client();
-        services.wait_for_circuits();
-        let mut url = |name: &str| services.url(&world.path().join("onion").join(name));
-        let (issuer_url, relay_url) = (url("tocyn-issuer"), url("tocyn-relay"));
-        let closed_url = url("closed");
-        for url in [&issuer_url, &relay_url] {
-            wait_until_reachable(&client, url).await;
-        }
-        let scene = Self {
-            world,
-            client,
-            issuer_url,
-            relay_url,
-            closed_url,
-            key,
-            issuer_door,
-            relay_door,
-            _services: (services, issuer, relay),
-            _network: network,
-        };
-        scene.take_counts();
-        scene
-    }
-
-    /// `tocyn` through Tor, which must succeed and open so many connections; gives its stdout and
-    /// what Tor says about them.
-    fn tocyn(&self, socks: &str, streams: usize, args: &[&str]) -> (String, Seen) {
-        let proxy = format!("socks5h://{socks}");
-        let mut command = self.world.tocyn(&[&["--proxy", &proxy][..], args].concat());
-        watch(&self.client.control, streams, || succeed(&mut command))
-    }
-
-    /// Connections that came to the services since the last call, and their circuits.
-    fn take_counts(&self) -> (usize, usize) {
-        let (issuer, relay) = (self.issuer_door.take_counts(), self.relay_door.take_counts());
-        (issuer.0 + relay.0, issuer.1 + relay.1)
-    }
-
-    /// A file with this text, to be posted.
-    fn file(&self, text: &str) -> String {
-        let path = self.world.path().join("message");
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    /// How many streams of `seen` went to a service.
-    fn count(&self, seen: &Seen, url: &str) -> usize {
-        let target = format!("{}:80", url.trim_start_matches("http://"));
-        seen.streams.values().filter(|stream| stream.target == target).count()
-    }
-}
-
-/// An example with the machine's folders replaced by some of this test, and its socket's path.
-fn example(name: &str, world: &Path) -> (String, PathBuf) {
-    let torrc = std::fs::read_to_string(examples().join(format!("{name}.torrc"))).unwrap();
-    let run = format!("/run/tocyn-{name}/{name}.sock");
-    assert!(torrc.contains(&format!("\nHiddenServiceDir /var/lib/tor/tocyn-{name}\n")), "{torrc}");
-    assert!(torrc.contains(&format!("\nHiddenServicePort 80 unix:{run}\n")), "{torrc}");
-    let (onion, socket) = (world.join("onion"), world.join(format!("{name}.sock")));
-    private_folder(&onion);
-    let torrc = torrc.replace("/var/lib/tor", onion.to_str().unwrap());
-    (torrc.replace(&run, socket.to_str().unwrap()), socket)
-}
-
-/// A member's key for a service that is closed to others, made as the guide says.
-struct ClientKey {
-    public: String,
-    private: String,
-}
-
-impl ClientKey {
-    fn generate(world: &Path) -> Self {
-        let guide = std::fs::read_to_string(examples().join("README.md")).unwrap();
-        let commands: Vec<&str> = guide.lines().filter(|l| l.starts_with("openssl ")).collect();
-        let mut shell = Command::new("sh");
-        let keys = succeed(shell.arg("-ec").arg(commands.join("\n")).current_dir(world));
-        let keys: Vec<String> = keys.split_whitespace().map(str::to_owned).collect();
-        let [public, private] = keys.try_into().expect("the public one first");
-        Self { public, private }
-    }
-
-    /// Lines for a service that only the owner of this key finds.
-    fn closed_service(&self, dir: &Path, socket: &Path) -> String {
-        let authorized = dir.join("authorized_clients");
-        private_folder(&authorized);
-        let key = format!("descriptor:x25519:{}\n", self.public);
-        std::fs::write(authorized.join("member.auth"), key).unwrap();
-        let (dir, socket) = (dir.display(), socket.display());
-        format!(
-            "HiddenServiceDir {dir}\nHiddenServicePort 80 unix:{socket}\n\
-             HiddenServiceExportCircuitID haproxy\n"
-        )
-    }
-
-    /// Gives the key to a member's Tor.
-    fn install(&self, client: &Client, url: &str) {
-        let name = url.trim_start_matches("http://").trim_end_matches(".onion");
-        let key = format!("{name}:descriptor:x25519:{}\n", self.private);
-        std::fs::write(client.keys.join("relay.auth_private"), key).unwrap();
-        client.control.reload();
-    }
-}
-
-/// Until the service has published where it is to be found, Tor refuses connections to it.
-async fn wait_until_reachable(client: &Client, url: &str) {
-    let start = Instant::now();
-    for attempt in 0.. {
-        let http = http_client_through(&client.isolating, "probe", &attempt.to_string());
-        match http.get(format!("{url}/readyz")).send().await {
-            Ok(answer) if answer.status().is_success() => return,
-            problem => assert!(start.elapsed() < PATIENCE, "{url}: {problem:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tor: ./test --tor"]
@@ -168,6 +22,9 @@ async fn members_use_onion_services_and_no_two_purposes_share_a_circuit() {
     sharing_would_be_noticed(&scene);
     a_token_is_spent_once(&scene).await;
     a_closed_service_is_found_with_its_key_only(&scene).await;
+    for log in [scene.issuer.log(), scene.relay.log()] {
+        assert!(log.contains("DEBUG") && !log.contains("dead:beef"), "no circuit is logged: {log}");
+    }
     eprintln!("done after {} s", start.elapsed().as_secs());
 }
 
@@ -255,7 +112,7 @@ async fn a_closed_service_is_found_with_its_key_only(scene: &Scene) {
 fn tor_takes_every_example_without_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let verify = |file: &Path| {
-        let mut tor: Command = command();
+        let mut tor = command();
         tor.arg("--verify-config")
             .arg("--DataDirectory")
             .arg(dir.path().join("tor"))
