@@ -1,6 +1,8 @@
 //! The log's tree, proofs and files, held against the definitions of RFC 6962 and C2SP; and every
 //! change to what is signed or proven is refused.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sha2::{Digest, Sha256};
@@ -340,5 +342,20 @@ fn a_signed_proof_stands_by_itself() {
             .parse::<SignedProof>()
             .is_ok_and(|proof| proof.verify(leaf(299), &key.verifier()).is_ok());
         assert!(!taken, "byte {place}: {changed}");
+    }
+}
+
+#[test]
+fn a_line_of_a_key_with_nearly_our_id_is_not_taken_for_ours() {
+    let key = LogKey::generate("relay.example", &mut UnwrapErr(SysRng));
+    let note = Checkpoint { size: 1, root: leaf(0) }.sign(&key);
+    let (start, signature) = note.trim_end().rsplit_once(' ').unwrap();
+    let (text, line) = start.split_at(start.rfind('\u{2014}').unwrap());
+    let signature = BASE64.decode(signature).unwrap();
+    for bit in 0..32 {
+        let mut other = signature.clone();
+        other[bit / 8] ^= 1 << (bit % 8);
+        let both = format!("{text}{line} {}\n{}", BASE64.encode(other), &note[text.len()..]);
+        assert_eq!(key.verifier().bare(&both).unwrap(), note, "bit {bit}");
     }
 }

@@ -88,9 +88,13 @@ impl VerifierKey {
     pub fn bare(&self, note: &str) -> Result<String, NoteError> {
         let text = self.open(note)?;
         let start = format!("{SIGNATURE_PREFIX}{} ", self.name);
-        let id = BASE64.encode(key_id(&self.name, &self.key));
-        // Four bytes are five whole digits of base64, and one that is shared with the next byte.
-        let is_mine = |line: &&str| line.strip_prefix(&start).is_some_and(|s| s[..5] == id[..5]);
+        let id = key_id(&self.name, &self.key);
+        // All of the id: four bytes are five digits of base64 and two bits of the sixth, and a line
+        // of another key with our name may have all but these.
+        let is_mine = |line: &&str| {
+            let signature = line.strip_prefix(&start).map(|text| BASE64.decode(text));
+            signature.is_some_and(|bytes| bytes.is_ok_and(|bytes| bytes.starts_with(&id)))
+        };
         let mine = note[text.len() + 1..].lines().find(is_mine);
         let mine = mine.ok_or_else(|| NoteError::Unsigned(self.name.clone()))?;
         Ok(format!("{text}\n{mine}\n"))
