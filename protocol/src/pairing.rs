@@ -199,7 +199,8 @@ impl Pairing {
     /// and in the current one's last 60 seconds the next.
     pub fn redeemable_epochs(&self, now: u64) -> Result<Vec<Epoch>, PairingError> {
         let current = self.epoch_at(now)?;
-        let next = self.epoch_at(now.saturating_add(CLOCK_TOLERANCE_SECONDS))?.min(current + 1);
+        let next = self.epoch_at(now.saturating_add(CLOCK_TOLERANCE_SECONDS))?;
+        let next = next.min(current.saturating_add(1));
         Ok((current.saturating_sub(1)..=next).collect())
     }
 

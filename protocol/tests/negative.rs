@@ -13,6 +13,7 @@ use tocyn_protocol::issuance::{
     TokenResponse,
 };
 use tocyn_protocol::keys::{KeyPair, PrivateKey, PublicKey};
+use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{
     Authorization, AuthorizationError, BoundToken, RedeemError, Redeemer,
 };
@@ -247,6 +248,9 @@ fn clocks_and_epochs() {
     assert_eq!(p.redeemable_epochs(GENESIS + DAY - 60).unwrap(), [0, 1]);
     assert_eq!(p.redeemable_epochs(GENESIS + DAY).unwrap(), [0, 1]);
     assert_eq!(p.redeemable_epochs(GENESIS + 2 * DAY).unwrap(), [1, 2]);
+    // The last time that there is, in epochs of a second, is in the last epoch that there is.
+    let last = Pairing::generate("issuer", "relay", 0, 1, &mut rng()).unwrap();
+    assert_eq!(last.redeemable_epochs(u64::MAX).unwrap(), [u64::MAX - 1, u64::MAX]);
     assert_eq!(p.issuing_epochs(GENESIS).unwrap(), [0]);
     assert_eq!(p.issuing_epochs(GENESIS + DAY + 59).unwrap(), [1, 0]);
     assert_eq!(p.issuing_epochs(GENESIS + DAY + 60).unwrap(), [1]);
