@@ -108,6 +108,9 @@ impl FromStr for Invite {
         };
         let (name, log_key, issuer) = (text()?, text()?.parse()?, url(text()?)?);
         let (cell_bytes, number) = (reader.u16()?, reader.u8()?);
+        if usize::from(number) > MAX_RELAYS {
+            return Err(refused("it names more than 8 relays"));
+        }
         let mut relays = Vec::new();
         for _ in 0..number {
             let len = reader.u16()?;

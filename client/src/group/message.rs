@@ -205,7 +205,7 @@ impl Message {
         if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
             return Err(refused("its author's name is too long, or has control characters"));
         }
-        let parents =
+        let parents: Vec<Id> =
             (0..reader.u8()?).map(|_| reader.array().map(Id)).collect::<Result<_, _>>()?;
         let len = reader.u16()?;
         let note = text(reader.bytes(len.into())?, "its checkpoint is not UTF-8")?;
@@ -218,6 +218,13 @@ impl Message {
         };
         let token_keys =
             (0..reader.u8()?).map(|_| key(&mut reader)).collect::<Result<Vec<_>, DecodeError>>()?;
+        // So that what decodes encodes to the same bytes: the id is a hash of them.
+        if parents.len() > MAX_PARENTS
+            || note.len() > MAX_CHECKPOINT_BYTES
+            || token_keys.len() > MAX_TOKEN_KEYS
+        {
+            return Err(refused("it has more parents or keys, or a longer checkpoint, than any"));
+        }
         let len = u32::from_be_bytes(reader.array()?);
         let body = reader.bytes(len as usize)?.to_vec();
         reader.finish()?;

@@ -67,7 +67,8 @@ pub fn split(
 ) -> Result<Vec<Vec<u8>>, TooLong> {
     let capacity = capacity(cell_bytes);
     let limit = capacity * MAX_PARTS;
-    if message.len() > limit {
+    // Nothing goes in cells without room, not even nothing.
+    if message.len() > limit || capacity == 0 {
         return Err(TooLong { limit, got: message.len() });
     }
     let id = Id::of(message);
@@ -100,6 +101,10 @@ impl Part {
         let signature = Signature::from_bytes(&reader.array()?);
         let len = reader.u16()?;
         let bytes = reader.bytes(len.into())?.to_vec();
+        // The signature does not cover the padding, which could carry something or mark a copy.
+        if plaintext[HEADER_BYTES + bytes.len()..].iter().any(|&byte| byte != 0) {
+            return Err(refused("its padding is not zero"));
+        }
         if index >= of || usize::from(of) > MAX_PARTS {
             return Err(refused("its number is out of range"));
         }

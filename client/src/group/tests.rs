@@ -1,7 +1,10 @@
 //! What others see of a group, and what they can do to it: nothing.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
+use sha2::{Digest, Sha256};
 use tocyn_protocol::log::note::{LogKey, VerifierKey};
 
 use super::GroupSecret;
@@ -111,6 +114,7 @@ fn parts_join_to_the_message() {
         assert_eq!(joined, &message[..len]);
     }
     split(&vec![0; capacity * MAX_PARTS + 1], &key, &[1; 32], cell_bytes).unwrap_err();
+    split(&[], &key, &[1; 32], 100).expect_err("such cells have no room");
 }
 
 #[test]
@@ -126,6 +130,62 @@ fn a_part_is_signed_for_its_group() {
         Part::open(&changed, &[1; 32]).unwrap_err();
     }
     assert!((0..end).all(|cut| Part::open(&plaintext[..cut], &[1; 32]).is_err()));
+}
+
+/// What decodes must encode to the same bytes, or one thing could be said in several ways.
+#[test]
+fn what_no_member_writes_is_refused() {
+    let rng = &mut UnwrapErr(SysRng);
+    let key = AuthorKey::generate(rng);
+    let bytes = content(b"hello").encode(key.author());
+    // Where the numbers of parents and of token keys are, and the checkpoint's length before these.
+    let (parents, checkpoint) = (1 + 32 + 8 + 8 + 2 + 4, 1 + 32 + 8 + 8 + 2 + 4 + 1 + 64);
+    let keys = checkpoint + 2 + "relay\n1\n..".len();
+    let with = |at: usize, number: &[u8], more: &[u8]| {
+        [&bytes[..at], number, more, &bytes[at + number.len()..]].concat()
+    };
+    for (name, good, bad) in [
+        ("parents", with(parents, &[16], &[5; 14 * 32]), with(parents, &[17], &[5; 15 * 32])),
+        ("keys", with(keys, &[8], &[5; 7 * 48]), with(keys, &[9], &[5; 8 * 48])),
+        (
+            "checkpoint",
+            with(checkpoint, &1024u16.to_be_bytes(), &[b'a'; 1014]),
+            with(checkpoint, &1025u16.to_be_bytes(), &[b'a'; 1015]),
+        ),
+    ] {
+        let message = Message::decode(&good).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(message.content.encode(message.author), good, "{name}");
+        Message::decode(&bad).expect_err(name);
+    }
+
+    let mut plaintext = split(b"some words", &key, &[1; 32], 256).unwrap().remove(0);
+    Part::open(&plaintext, &[1; 32]).unwrap();
+    *plaintext.last_mut().unwrap() = 1;
+    Part::open(&plaintext, &[1; 32]).unwrap_err();
+
+    let mut invite = Invite {
+        secret: GroupSecret::generate(rng),
+        name: "n".to_owned(),
+        log_key: relay("relay.example"),
+        issuer: "http://issuer.example".parse().unwrap(),
+        cell_bytes: 2048,
+        relays: vec!["http://a.example".parse().unwrap(); 8],
+    };
+    let text = invite.to_secret_text();
+    assert_eq!(text.parse::<Invite>().unwrap(), invite);
+    invite.relays.truncate(1);
+    let code = |text: &str| URL_SAFE_NO_PAD.decode(text.strip_prefix("tocyn:group:").unwrap());
+    let one = code(&invite.to_secret_text()).unwrap();
+    let entry = 2 + "http://a.example".len();
+    let start = one.len() - 4 - entry;
+    let of = |number: u8| {
+        let url = &one[start..start + entry];
+        let bytes = [&one[..start - 1], &[number], &url.repeat(number.into())].concat();
+        let check = &Sha256::digest(&bytes)[..4];
+        format!("tocyn:group:{}", URL_SAFE_NO_PAD.encode([&bytes, check].concat()))
+    };
+    assert_eq!(of(8), *text);
+    of(9).parse::<Invite>().unwrap_err();
 }
 
 #[test]
