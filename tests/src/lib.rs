@@ -16,6 +16,7 @@
 //! | a SOCKS5 proxy in Tor's place | [`socks`] |
 //! | a Tor network of our own, from the real `tor` | [`tor`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
+//! | clients that mean harm | [`hostile`] |
 
 pub mod bearer;
 pub mod chaos;
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod faults;
 pub mod file_server;
 pub mod history;
+pub mod hostile;
 pub mod load;
 pub mod member;
 pub mod programs;

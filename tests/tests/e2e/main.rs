@@ -17,6 +17,8 @@ mod faults_sqlite;
 mod folders;
 mod groups;
 mod honest_relay;
+mod hostile;
+mod hostile_bytes;
 mod issuance;
 mod log;
 mod lying_relay;
