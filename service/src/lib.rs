@@ -8,12 +8,14 @@
 //! | which database | [`database`] |
 //! | addresses, sockets, those that systemd passes on | [`listen`] |
 //! | connections: taken, bounded in number and time, drained | [`serve`] |
+//! | a request's body, in memory of its own | [`body`] |
 //! | what a client behind Tor or a proxy may do | `proxy`, [`clients`] |
 //! | what the operator sees: metrics and the status page | [`admin`], [`metrics`], [`page`] |
 //! | telling systemd | [`supervisor`] |
 //! | is all as it should be? | [`doctor`] |
 
 pub mod admin;
+pub mod body;
 pub mod clients;
 pub mod config;
 mod connections;

@@ -5,9 +5,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
+use tocyn_service::body::{self, BodyError};
 
 use super::{ApiError, AppState};
 use crate::relay::Posted;
@@ -71,15 +71,11 @@ async fn read_cell(request: Request<Body>, state: &AppState) -> Result<Bytes, Ap
         Some(bytes) if bytes < expected as u64 => return Err(too_small(bytes)),
         _ => {}
     }
-    let read = Limited::new(request.into_body(), expected).collect();
-    let incomplete = |detail: &str| ApiError::new(ProblemType::BodyIncomplete, detail);
-    match tokio::time::timeout(config.limits.body_timeout, read).await {
-        Ok(Ok(body)) => match body.to_bytes() {
-            cell if cell.len() == expected => Ok(cell),
-            short => Err(too_small(short.len() as u64)),
-        },
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(incomplete("the body broke off")),
-        Err(_) => Err(incomplete("the body did not arrive in time")),
+    let time = config.limits.body_timeout;
+    match body::read(request.into_body(), expected, time).await {
+        Ok(cell) if cell.len() == expected => Ok(cell),
+        Ok(short) => Err(too_small(short.len() as u64)),
+        Err(BodyError::TooLarge) => Err(too_large()),
+        Err(error) => Err(ApiError::new(ProblemType::BodyIncomplete, error.to_string())),
     }
 }

@@ -1,5 +1,6 @@
 //! Scenarios with the real programs over real HTTP.
 
+mod attesters;
 mod bad_input_issuer;
 mod bad_input_relay;
 mod bench;

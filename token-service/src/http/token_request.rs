@@ -4,12 +4,12 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use sha2::{Digest, Sha256};
 use tocyn_protocol::issuance::AmortizedBatchTokenRequest;
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::suite::NE;
+use tocyn_service::body::{self, BodyError};
 
 use super::{ApiError, AppState, pow};
 use crate::asked::Form;
@@ -84,17 +84,14 @@ async fn read_body(body: Body, state: &AppState) -> Result<Bytes, ApiError> {
     // A little over the limit is still read, so that a batch of one too many is told so.
     let elements = (2 * state.limits.max_batch).max(MIN_READ_ELEMENTS);
     let limit = elements * NE + BATCH_OVERHEAD_BYTES;
-    let read = Limited::new(body, limit).collect();
-    match tokio::time::timeout(state.limits.body_timeout, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(ProblemType::BodyTooLarge, "the body is too large").limit(limit))
+    body::read(body, limit, state.limits.body_timeout).await.map_err(|error| match error {
+        BodyError::TooLarge => {
+            ApiError::new(ProblemType::BodyTooLarge, error.to_string()).limit(limit)
         }
-        Ok(Err(_)) => Err(ApiError::new(ProblemType::BodyIncomplete, "the body broke off")),
-        Err(_) => {
-            Err(ApiError::new(ProblemType::BodyIncomplete, "the body did not arrive in time"))
+        BodyError::BrokenOff | BodyError::Late => {
+            ApiError::new(ProblemType::BodyIncomplete, error.to_string())
         }
-    }
+    })
 }
 
 fn batch_too_large(count: usize, max_batch: usize) -> ApiError {
