@@ -49,8 +49,12 @@ impl Crowd {
                 let mut first = true;
                 loop {
                     let turn = turns.acquire().await.expect("never closed");
-                    let Ok(stream) = connect(number, address).await else { continue };
+                    let connected = connect(number, address).await;
                     drop(turn);
+                    let Ok(stream) = connected else {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    };
                     if std::mem::take(&mut first) {
                         seen.connected.fetch_add(1, Ordering::Relaxed);
                     }

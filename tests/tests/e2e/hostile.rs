@@ -2,10 +2,15 @@
 //! they do customers are served, no answer says that a service failed, nothing panics, and memory
 //! stays bounded.
 
+use std::time::Duration;
+
 use tocyn_e2e::bearer::{bound, cell};
-use tocyn_e2e::hostile::{Crowd, Scene, connections};
+use tocyn_e2e::hostile::{Crowd, PATIENCE, Scene, connections};
 use tocyn_e2e::raw_http::head;
 use tocyn_protocol::media_type;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::heavy;
 
@@ -13,7 +18,9 @@ pub(crate) const BATCH: (&str, &str) = ("Content-Type", media_type::BATCH_REQUES
 pub(crate) const OCTETS: (&str, &str) = ("Content-Type", "application/octet-stream");
 /// Longer than any test takes: nobody is cut off because a time is over.
 const NEVER: &str = "1h";
-/// More than a service keeps open at once, 1024.
+/// Connections that a service keeps open at once.
+const KEPT: usize = 1024;
+/// More than that.
 const TOO_MANY: usize = 1500;
 
 /// The heads of a token request and of a post that would be taken.
@@ -35,16 +42,13 @@ async fn serve_beside(
 ) {
     let mut crowds = Vec::new();
     for (service, opening) in scene.services().into_iter().zip(openings) {
-        // One after the other: together they would take twice the files.
         let crowd = Crowd::gather(service.address(), size, opening, drips).await;
+        crowd.loses(size.saturating_sub(KEPT)).await;
         scene.serves(3, name).await;
-        crowd.answers().are_decent(name);
         crowds.push(crowd);
-        if size > TOO_MANY {
-            crowds.clear();
-        }
     }
     scene.serves(3, name).await;
+    crowds.iter().for_each(|crowd| crowd.answers().are_decent(name));
     scene.is_unharmed(name);
 }
 
@@ -70,6 +74,36 @@ async fn a_customer_among_those_who_send_their_bodies_byte_by_byte_is_served() {
     let scene = Scene::new(NEVER);
     let openings = paid_heads(&scene, ("Content-Length", "2048")).await;
     serve_beside(scene, "slow bodies", size, openings, true).await;
+}
+
+/// A service that keeps what each byte came in takes thousands of times what it was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_come_byte_by_byte_take_no_more_memory_than_others() {
+    const SENDERS: usize = 128;
+    const BYTES: usize = 2000;
+    let _turn = heavy().await;
+    let mut scene = Scene::new(NEVER);
+    let heads = paid_heads(&scene, ("Content-Length", "2048")).await;
+    let mut senders = JoinSet::new();
+    for (service, head) in scene.services().into_iter().zip(heads) {
+        for _ in 0..SENDERS {
+            let (address, head) = (service.address().to_owned(), head.clone());
+            senders.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                stream.write_all(&head).await.unwrap();
+                for _ in 0..BYTES {
+                    stream.write_all(b"a").await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                stream
+            });
+        }
+    }
+    let open = tokio::time::timeout(PATIENCE, senders.join_all()).await.expect("they are read");
+    assert_eq!(open.len(), 2 * SENDERS);
+    scene.serves(1, "byte by byte").await;
+    scene.is_unharmed("byte by byte");
 }
 
 /// A time ends what no other connection ends.
