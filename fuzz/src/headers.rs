@@ -1,8 +1,15 @@
-//! Header values, and the voucher codes that stand in them.
+//! Header values, the voucher codes that stand in them, and the line before all headers.
 
 #[path = "../../token-service/src/voucher.rs"]
 #[allow(dead_code)] // the issuer makes codes too
 mod voucher; // the file alone, to build none of the issuer's database and server
+
+#[path = "../../service/src/proxy.rs"]
+mod proxy; // for the same reason
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use tocyn_protocol::challenge::{TokenChallenge, parse_www_authenticate, www_authenticate};
 use tocyn_protocol::codec::auth_schemes;
@@ -19,6 +26,7 @@ pub const TARGET: Target = Target {
         ("Authorization", authorization),
         ("WWW-Authenticate", challenges),
         ("voucher code", voucher_code),
+        ("PROXY line", proxy_line),
     ],
 };
 
@@ -98,4 +106,21 @@ fn voucher_code(bytes: &[u8]) {
         letters.replace('O', "0").replace(['I', 'L'], "1")
     };
     assert_eq!(plain(typed), plain(&written));
+}
+
+/// Is read to its end and no further, and names an address, always in the same way, or nobody.
+fn proxy_line(bytes: &[u8]) {
+    let mut rest = bytes;
+    let mut context = Context::from_waker(Waker::noop());
+    let read = pin!(proxy::read_source(&mut rest)).poll(&mut context);
+    let Poll::Ready(source) = read else { panic!("it waits for what is there") };
+    let (line, _) = bytes.split_at(bytes.len() - rest.len());
+    assert!(line.len() <= 107);
+    let Ok(source) = source else { return };
+    assert!(line.starts_with(b"PROXY ") && line.ends_with(b"\r\n"));
+    assert!(!line[..line.len() - 2].windows(2).any(|pair| pair == b"\r\n"));
+    if let Some(source) = source {
+        let address: std::net::IpAddr = source.parse().expect("an address");
+        assert_eq!(address.to_string(), source);
+    }
 }

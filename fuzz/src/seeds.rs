@@ -80,6 +80,9 @@ fn tokens() -> Seeds {
         ("headers", "WWW-Authenticate", asks.clone().into_bytes()),
         ("headers", "WWW-Authenticate", format!("{asks}, max-age=10, Basic a=b").into_bytes()),
         ("headers", "voucher code", b"tv1-0123456789ABCDEFGHJKMNPQRS2".to_vec()),
+        ("headers", "PROXY line", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / ".to_vec()),
+        ("headers", "PROXY line", b"PROXY TCP6 fc00:dead::12:3456 ::1 65535 80\r\n".to_vec()),
+        ("headers", "PROXY line", b"PROXY UNKNOWN what ever\r\n".to_vec()),
         ("headers", "voucher code", b" TV1-00000000000000000-000000000o ".to_vec()),
     ]
 }
