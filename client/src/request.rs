@@ -238,7 +238,9 @@ fn next_batch(missing: u64, largest: u64) -> u64 {
 fn smaller(error: HttpError, size: u64) -> Result<u64, RequestError> {
     let smallest = BATCH_SIZES[2];
     let bound = match problem(&error) {
-        Some((ProblemType::VoucherExhausted, problem)) => problem.balance,
+        Some((ProblemType::VoucherExhausted | ProblemType::BudgetSpent, problem)) => {
+            problem.balance
+        }
         Some((ProblemType::BatchTooLarge, problem)) => problem.limit,
         _ => return Err(error.into()),
     };

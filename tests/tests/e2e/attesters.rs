@@ -219,6 +219,7 @@ async fn an_old_challenge_is_refused_but_what_was_charged_is_answered() {
     for (name, value) in POW {
         command.env(format!("TOCYN_ISSUER__ATTESTERS__{name}"), value);
     }
+    std::fs::write(&clock, "1000").unwrap();
     let (issuer, http) = (Service::run(&mut command, &data), http_client());
     let key = current_key(&http, issuer.url()).await;
     let challenge = puzzle(&http, issuer.url()).await;
@@ -226,14 +227,14 @@ async fn an_old_challenge_is_refused_but_what_was_charged_is_answered() {
     let (sent_proof, kept_proof) = (solve(challenge, &sent, 16), solve(challenge, &kept, 16));
     assert_eq!(send_proof(&http, issuer.url(), &sent_proof, &sent).await.status(), 200);
     // A clock that is ahead by eleven minutes, and one that is behind.
-    for offset in ["660", "-120"] {
+    for offset in ["1660", "880"] {
         std::fs::write(&clock, offset).unwrap();
         let answer = send_proof(&http, issuer.url(), &kept_proof, &kept).await;
         assert_eq!(problem(answer).await, ProblemType::PowExpired, "{offset}");
         let answer = send_proof(&http, issuer.url(), &sent_proof, &sent).await;
         assert_eq!(answer.status(), 200, "{offset}: it was paid for");
     }
-    std::fs::write(&clock, "30").unwrap();
+    std::fs::write(&clock, "1030").unwrap();
     assert_eq!(send_proof(&http, issuer.url(), &kept_proof, &kept).await.status(), 200);
 }
 
@@ -302,7 +303,7 @@ async fn everyone_is_let_in_only_where_that_is_said_twice() {
     assert_eq!(issuer.stop().code(), Some(0));
     let closed = world.start_issuer();
     let urls = ["request", "--issuer", closed.url(), "--relay", relay.url(), "--count", "16"];
-    for (how, what) in [("--free", "send your voucher"), ("--work", "no proof of work")] {
+    for (how, what) in [("--free", "send your voucher"), ("--work", "pow is off")] {
         let refused = output(&mut world.tocyn(&[&urls[..], &[how]].concat()));
         let text = String::from_utf8(refused.stderr).unwrap();
         assert!(refused.status.code() == Some(1) && text.contains(what), "{text}");
@@ -383,7 +384,7 @@ fn vouchers_in_bulk_have_labels_that_are_not_shown_beside_their_use() {
     assert!(!list.contains("workshop") && list.contains("allowance"));
     let labels = world.issuer_command(&["voucher", "labels"]);
     assert_eq!(labels.matches("workshop").count(), 1000);
-    assert!(!labels.contains("256"), "what is left is not beside a label");
+    assert!(!labels.lines().next().unwrap().contains("left"), "what is left is not beside a label");
     let revoked = world.issuer_command(&["voucher", "revoke", "--label", "workshop"]);
     assert_eq!(revoked.lines().count(), 1000);
     assert_eq!(world.issuer_command(&["voucher", "list"]).matches("usable").count(), 1);

@@ -16,8 +16,7 @@ use crate::store::Refusal;
 
 pub(crate) async fn get(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
     if !state.attesters.pow.enabled {
-        let detail = "this issuer takes no proof of work; ask its operator for a voucher";
-        return Err(ApiError::new(ProblemType::NotFound, detail));
+        return Err(Refusal::Off(Attester::Pow).into());
     }
     let (now, effort) = (state.now(), state.current_effort());
     let challenge = PowChallenge::issue(state.keyring.pairing(), now, effort);

@@ -1,15 +1,13 @@
 //! In the place of `pow` in a program that was built without it.
 
 use axum::extract::State;
-use tocyn_protocol::problem::ProblemType;
 
 use super::{ApiError, AppState};
 use crate::attester::{Attester, Grant};
 use crate::store::Refusal;
 
 pub(crate) async fn get(State(_): State<AppState>) -> ApiError {
-    let detail = "this issuer takes no proof of work; ask its operator for a voucher";
-    ApiError::new(ProblemType::NotFound, detail)
+    Refusal::Off(Attester::Pow).into()
 }
 
 /// There is none.
