@@ -17,7 +17,7 @@ use crate::store::Stats;
 
 /// Counting reads all of the spent set: it takes a hundredth of the time at most.
 const COUNT_SHARE: u32 = 100;
-const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A relay, and where it keeps what.
 pub struct ObservedRelay {

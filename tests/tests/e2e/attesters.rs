@@ -268,6 +268,21 @@ async fn another_service_is_granted_codes_with_its_credential_only() {
     ] {
         assert_eq!(ask(WEBHOOK, bad.clone()).await.status(), 400, "{bad}");
     }
+    // By the script that the documentation shows.
+    let credential = world.path().join("credential");
+    std::fs::write(&credential, format!("{WEBHOOK}\n")).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/webhook/grant.sh");
+    let grant = |credential: &Path| {
+        let mut command = Command::new(&script);
+        command.args(["order-3", "16"]).env("TOCYN_WEBHOOK_CREDENTIAL", credential);
+        command.env("TOCYN_ADMIN_SOCKET", world.issuer_data().join("admin.sock"));
+        output(&mut command)
+    };
+    let granted = grant(&credential);
+    let granted = String::from_utf8(granted.stdout).unwrap();
+    assert!(tocyn_issuer::voucher::VoucherCode::parse(&granted).is_ok(), "{granted}");
+    std::fs::write(&credential, "wrong").unwrap();
+    assert_eq!(grant(&credential).status.code(), Some(1));
     // Not on the listener of clients.
     let public = http.post(format!("{}/v1/grants", issuer.url())).json(&order);
     assert_eq!(public.send().await.unwrap().status(), 404);
@@ -328,7 +343,7 @@ async fn tokens_that_nobody_issued_raise_the_alarm() {
         command.arg("--data").arg(world.issuer_data()).args(["ledger", "read"]).arg(file);
         output(&mut command)
     };
-    // The relay counts once a minute, and at its start.
+    // The relay counts every few seconds.
     let relay_counts = async |wanted: &str| {
         for _ in 0..600 {
             let text = metrics(&world.relay_data()).await;
