@@ -18,7 +18,13 @@
 //! | a copy of a log for file servers | [`mirror`] |
 //! | what shows a relay's faults to anyone | [`evidence`] |
 //! | text of strangers on its way to a terminal | [`printable`] |
+//! | the commands of `tocyn` | [`cli`] |
 
+// The commands speak of this library by its name, as other programs do.
+extern crate self as tocyn_client;
+
+pub mod cli;
+mod cmd;
 pub mod evidence;
 pub mod group;
 pub mod issuer;

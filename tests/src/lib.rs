@@ -11,12 +11,14 @@
 //! | clients that go on all the while | [`load`] |
 //! | a relay that does wrong, in every way that is in its power | [`wrong_relay`] |
 //! | members of groups | [`member`] |
+//! | man pages and shell completions, for packages | [`manual`] |
 //! | a proxy that records bytes, or holds them back | [`tap`] |
 //! | a plain file server | [`file_server`] |
 //! | a SOCKS5 proxy in Tor's place | [`socks`] |
 //! | a Tor network of our own, from the real `tor` | [`tor`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
 //! | clients that mean harm | [`hostile`] |
+//! | the same over unix sockets | [`unix_http`] |
 
 pub mod bearer;
 pub mod chaos;
@@ -26,6 +28,7 @@ pub mod file_server;
 pub mod history;
 pub mod hostile;
 pub mod load;
+pub mod manual;
 pub mod member;
 pub mod programs;
 pub mod raw_http;
@@ -33,5 +36,6 @@ pub mod service;
 pub mod socks;
 pub mod tap;
 pub mod tor;
+pub mod unix_http;
 pub mod world;
 pub mod wrong_relay;

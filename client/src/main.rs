@@ -1,15 +1,13 @@
 //! `tocyn`: buys tokens, posts to a relay and reads it.
 
-mod cli;
-mod cmd;
-
 use std::process::ExitCode;
 
 use clap::Parser;
+use tocyn_client::cli::Cli;
 use tocyn_client::printable::Printable;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {

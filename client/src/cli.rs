@@ -10,12 +10,13 @@ use tocyn_client::wallet::Wallet;
 
 use crate::cmd;
 
-pub(crate) type CliResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
+/// What a command comes to.
+pub type CliResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Buys tokens, posts to a relay and reads it.
 #[derive(Parser)]
 #[command(name = "tocyn", version)]
-pub(crate) struct Cli {
+pub struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
     #[command(subcommand)]
@@ -73,7 +74,7 @@ enum Command {
 
 impl Cli {
     /// Runs the command.
-    pub(crate) fn run(self) -> CliResult {
+    pub fn run(self) -> CliResult {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let globals = &self.globals;
         runtime.block_on(async {
