@@ -90,9 +90,10 @@ impl DataDir {
         self.file("relay.sqlite")
     }
 
-    /// Reads `pairing.toml`.
+    /// Reads `pairing.toml`, which the supervisor may pass on.
     pub fn pairing(&self) -> Result<Pairing, FolderError> {
-        check_pairing(&self.pairing_path(), self.read_toml(&self.pairing_path())?)
+        let path = self.secret_file("pairing.toml");
+        check_pairing(&path, self.read_toml(&path)?)
     }
 
     /// Puts a copy of the pairing file at `from` in place of the one that is there, if any.

@@ -72,6 +72,14 @@ impl Folder {
         self.path.join(name)
     }
 
+    /// A secret: what the supervisor passes on under this name (`LoadCredential=` of systemd), else
+    /// the file in the folder.
+    pub fn secret_file(&self, name: &str) -> PathBuf {
+        let passed = std::env::var_os("CREDENTIALS_DIRECTORY");
+        let passed = passed.map(|folder| Path::new(&folder).join(name));
+        passed.filter(|path| path.exists()).unwrap_or_else(|| self.file(name))
+    }
+
     /// Makes the folder, mode 0700, if it is not there.
     pub fn create(&self) -> Result<(), FolderError> {
         fs::DirBuilder::new()

@@ -20,15 +20,15 @@ pub fn commands() -> [Command; 3] {
     ]
 }
 
-/// Writes `man/*.1`, a page for each command, and `completions/*/*`; gives the number of pages.
-/// Bash looks for completions by the command's name alone.
+/// Writes `PROGRAM/man/*.1`, a page for each command, and `PROGRAM/completions/SHELL/*`, under the
+/// names by which shells look for them; gives the number of pages.
 pub fn write(folder: &Path) -> Result<usize> {
-    let (man, completions) = (folder.join("man"), folder.join("completions"));
-    fs::create_dir_all(&man)?;
+    let mut pages = 0;
     for command in commands() {
         let name = command.get_name().to_owned();
+        let folder = folder.join(&name);
         for (shell, shell_name) in SHELLS {
-            let folder = completions.join(shell_name);
+            let folder = folder.join("completions").join(shell_name);
             fs::create_dir_all(&folder)?;
             let file = match shell {
                 Shell::Bash => name.clone(),
@@ -39,7 +39,10 @@ pub fn write(folder: &Path) -> Result<usize> {
             clap_complete::generate(shell, &mut command.clone(), &name, &mut script);
             fs::write(folder.join(file), script)?;
         }
+        let man = folder.join("man");
+        fs::create_dir_all(&man)?;
         clap_mangen::generate_to(command, &man)?;
+        pages += fs::read_dir(&man)?.count();
     }
-    Ok(fs::read_dir(&man)?.count())
+    Ok(pages)
 }

@@ -40,9 +40,9 @@ impl DataDir {
         self.file("issuer.sqlite")
     }
 
-    /// Reads `pairing.toml`.
+    /// Reads `pairing.toml`, which the supervisor may pass on.
     pub fn pairing(&self) -> Result<Pairing, FolderError> {
-        let path = self.pairing_path();
+        let path = self.secret_file("pairing.toml");
         let pairing: Pairing = self.read_toml(&path)?;
         pairing.validate().map_err(|error| FolderError::invalid(&path, error))?;
         Ok(pairing)

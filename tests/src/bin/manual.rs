@@ -12,7 +12,7 @@ use clap::Parser;
 /// Write the man pages and shell completions of all programs.
 #[derive(Parser)]
 struct Args {
-    /// Where to: man/*.1, and completions/{bash,zsh,fish}.
+    /// Where to: a folder for each program, with man/*.1 and completions/{bash,zsh,fish}/*.
     folder: PathBuf,
 }
 

@@ -1,0 +1,114 @@
+//! Dashboard, alerts and documentation speak of the metrics that the services export, and of no
+//! others.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tocyn_e2e::bearer::{bound, buy, cell, http_client, post, read_all, send};
+use tocyn_e2e::unix_http;
+use tocyn_e2e::world::World;
+
+/// Named already, and to be exported soon. Whoever exports one takes it out of here.
+const COMING: &[&str] = &["tocyn_issuer_issued_tokens", "tocyn_issuer_tokens_issued_total"];
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every word of a text that is the name of a metric.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = |word: &&str| word.starts_with("tocyn_issuer_") || word.starts_with("tocyn_relay_");
+    words.filter(ours).map(str::to_owned).collect()
+}
+
+/// The PromQL expressions of all panels.
+fn expressions(dashboard: &serde_json::Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().expect("a dashboard has panels");
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    targets.map(|target| target["expr"].as_str().expect("an expression").to_owned()).collect()
+}
+
+/// What a service exports: the names of its samples, and those of its metrics as they are looked
+/// up (counters with `_total`, histograms without an ending).
+#[derive(Default)]
+struct Exported {
+    samples: BTreeSet<String>,
+    metrics: BTreeSet<String>,
+}
+
+impl Exported {
+    fn add(&mut self, text: &str) {
+        for line in text.lines() {
+            if let Some(described) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = described.split_once(' ').expect("a name and a type");
+                let ending = if kind == "counter" { "_total" } else { "" };
+                self.metrics.insert(format!("{name}{ending}"));
+            } else if !line.starts_with('#') {
+                self.samples.extend(names(line.split(['{', ' ']).next().unwrap_or_default()));
+            }
+        }
+    }
+}
+
+/// Both services after something of everything: tokens, a post and a repeat, a read, refusals.
+async fn exported() -> Exported {
+    let world = World::default();
+    let (issuer, relay, http) = (world.start_issuer(), world.start_relay(), http_client());
+    let token = buy(&http, issuer.url(), &world.voucher(16), 16).await.remove(0);
+    let cell = cell("counted");
+    for status in [201, 200] {
+        let answer = post(&http, relay.url(), &bound(&token, &cell), &cell).await.unwrap();
+        assert_eq!(answer.status(), status);
+    }
+    assert_eq!(read_all(&http, relay.url()).await.len(), 1);
+    let refused = send(&http, issuer.url(), "tv1-none", Vec::new()).await.unwrap();
+    assert!(refused.status().is_client_error(), "{refused:?}");
+    let refused = post(&http, relay.url(), "PrivateToken token=none", &cell).await.unwrap();
+    assert!(refused.status().is_client_error(), "{refused:?}");
+    // Spent tokens are counted at the start and from time to time: the next start counts the one.
+    let relay = world.start_relay_after(relay);
+    let again = post(&http, relay.url(), &bound(&token, &cell), &cell).await.unwrap();
+    assert_eq!(again.status(), 200);
+    let refused = post(&http, relay.url(), "PrivateToken token=none", &cell).await.unwrap();
+    assert!(refused.status().is_client_error(), "{refused:?}");
+    let mut exported = Exported::default();
+    for data in [world.issuer_data(), world.relay_data()] {
+        exported.add(&unix_http::get(&data.join("admin.sock"), "/metrics"));
+    }
+    exported
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_they_name_is_exported_and_what_is_exported_is_documented() {
+    let exported = exported().await;
+    let coming: BTreeSet<String> = COMING.iter().map(|name| (*name).to_owned()).collect();
+    let come: Vec<&String> = exported.metrics.intersection(&coming).collect();
+    assert!(come.is_empty(), "{come:?} have come: take them out of COMING");
+    let dashboard: serde_json::Value = serde_json::from_str(&read("deploy/grafana/tocyn.json"))
+        .unwrap_or_else(|error| panic!("the dashboard is no JSON: {error}"));
+    let shown = expressions(&dashboard);
+    assert!(shown.len() > 30, "{shown:?}");
+    let alerts = read("deploy/prometheus/alerts.yml");
+    // The names in queries of variables, and in comments, are held to the same.
+    let mut wanted = names(&dashboard.to_string());
+    assert!(names(&shown.concat()).is_subset(&wanted));
+    wanted.extend(names(&alerts));
+    let there: BTreeSet<String> = exported.samples.union(&coming).cloned().collect();
+    let missing: Vec<&String> = wanted.difference(&there).collect();
+    assert!(missing.is_empty(), "nobody exports {missing:?}, but only {:?}", exported.samples);
+
+    let operations = read("docs/OPERATIONS.md");
+    let section = operations.split("\n## ").find(|section| section.starts_with("Metrics\n"));
+    let rows = section.expect("a section on metrics").lines();
+    let documented: BTreeSet<String> = rows
+        .filter_map(|row| row.strip_prefix("| `"))
+        .filter_map(|row| row.split(['`', '{']).next().map(str::to_owned))
+        .collect();
+    let missing: Vec<&String> = exported.metrics.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in the table of docs/OPERATIONS.md: {missing:?}");
+    let there: BTreeSet<String> = exported.metrics.union(&coming).cloned().collect();
+    let wrong: Vec<&String> = documented.difference(&there).collect();
+    assert!(wrong.is_empty(), "in the table, but not exported: {wrong:?}");
+}
