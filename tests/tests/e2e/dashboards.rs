@@ -95,6 +95,7 @@ async fn what_they_name_is_exported_and_what_is_exported_is_documented() {
     let mut wanted = names(&dashboard.to_string());
     assert!(names(&shown.concat()).is_subset(&wanted));
     wanted.extend(names(&alerts));
+    wanted.extend(names(&read("deploy/prometheus/alerts.test.yml")));
     let there: BTreeSet<String> = exported.samples.union(&coming).cloned().collect();
     let missing: Vec<&String> = wanted.difference(&there).collect();
     assert!(missing.is_empty(), "nobody exports {missing:?}, but only {:?}", exported.samples);
