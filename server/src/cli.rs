@@ -1,6 +1,8 @@
 //! The commands of `tocyn-relay`.
 
+mod backup;
 mod db;
+mod doctor;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,12 +72,31 @@ enum Command {
     /// Change the pairing.
     #[command(subcommand)]
     Pairing(PairingCommand),
+    /// See whether all is as it should be, and say what to do where it is not. Changes nothing, and
+    /// works beside a running relay. Fails if something is bad.
+    Doctor(doctor::Doctor),
+    /// Write a complete, checked copy of all into a new folder, also beside a running relay. On the
+    /// same file system, sealed files are hard links.
+    Backup {
+        /// A folder that is not there or empty.
+        dir: PathBuf,
+    },
+    /// Make the data folder, which must not be there or be empty, from a backup. It serves once a
+    /// new pairing is installed.
+    Restore {
+        /// What `backup` wrote.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
 enum PairingCommand {
     /// Put the issuer's renewed pairing file in place of the old one. The messages stay.
     Install {
+        /// After a restore: take a pairing from before it. Only where the database knows of every
+        /// token that was spent: no relay has served since the backup, or PostgreSQL lost nothing.
+        #[arg(long)]
+        nothing_forgotten: bool,
         /// The file that `tocyn-issuer pairing renew` wrote.
         file: PathBuf,
     },
@@ -94,20 +115,44 @@ impl Cli {
                 .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
                 .exit()
         };
-        let places = Places::new("relay", self.config, data.path());
+        let places = Places::new("relay", self.config.clone(), data.path());
         let settings = || Settings::read(&data, &places, self.database.as_deref());
         match self.command {
             Command::Init { pairing } => init(&data, &pairing),
             Command::Serve { listen } => run_to_end(serve(&data, listen, settings()?, clock)),
             Command::Config(command) => command.run::<Config>(&places, EXAMPLE),
             Command::Db(command) => run_to_end(command.run(&data, settings()?, clock())),
-            Command::Pairing(PairingCommand::Install { file }) => {
+            Command::Pairing(PairingCommand::Install { nothing_forgotten, file }) => {
                 let _lock = data.lock()?;
+                check_restored(&data, &file, nothing_forgotten)?;
                 data.install_pairing(&file)?;
                 println!("installed {}; start the relay again", data.pairing_path().display());
                 Ok(())
             }
+            Command::Doctor(doctor) => run_to_end(doctor.run(&data, settings(), clock())),
+            Command::Backup { dir } => {
+                run_to_end(backup::backup(&data, settings()?, &dir, clock()))
+            }
+            Command::Restore { dir } => {
+                let (config, database) = (self.config, self.database.as_deref());
+                run_to_end(backup::restore(&data, config, database, &dir, clock()))
+            }
         }
+    }
+}
+
+/// Refuses a pairing with which tokens could be spent twice after a restore, unless the operator
+/// knows better.
+fn check_restored(data: &DataDir, file: &std::path::Path, nothing_forgotten: bool) -> CliResult {
+    let Some(mut restored) = data.restored()? else { return Ok(()) };
+    let pairing = read_pairing(file)?;
+    if nothing_forgotten && restored.complete {
+        restored.allowed = Some(tocyn_service::backup::pairing_id(&pairing));
+        restored.write(&data.restored_path())?;
+    }
+    match restored.refusal(&pairing) {
+        Some(why) => Err(format!("{}: {why}", file.display()).into()),
+        None => Ok(()),
     }
 }
 
@@ -168,6 +213,9 @@ async fn serve(
     let folder = settings.log_folder(data);
     let Settings { mut config, database } = settings;
     let pairing = data.pairing()?;
+    if let Some(why) = data.restored()?.and_then(|restored| restored.refusal(&pairing)) {
+        return Err(format!("{}: {why}", data.path().display()).into());
+    }
     // Several relays may share a folder if they share a server.
     let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
     if let Some(address) = listen {

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::restored::Restored;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use tocyn_protocol::log::note::LogKey;
@@ -78,6 +79,16 @@ impl DataDir {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
             _ => File::open(self.path())?.sync_all(),
         }
+    }
+
+    /// `restored.toml`, where the folder came out of a backup.
+    pub fn restored_path(&self) -> PathBuf {
+        self.file("restored.toml")
+    }
+
+    /// What a restore asks of the pairing; None if there was none.
+    pub fn restored(&self) -> Result<Option<Restored>, FolderError> {
+        Restored::read(&self.restored_path())
     }
 
     /// `log`, a folder.

@@ -14,6 +14,7 @@
 //! | who follows is woken | [`head`] |
 //! | old messages and closed epochs go | [`retention`] |
 //! | settings, the folder and its files | [`config`], [`data_dir`] |
+//! | which pairings a restored folder serves | [`restored`] |
 //! | what the operator sees | [`metrics`], [`observed`] |
 //! | commands | [`cli`] |
 
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod observed;
 pub mod pipeline;
 pub mod relay;
+pub mod restored;
 pub mod retention;
 pub mod seal;
 pub mod store;

@@ -102,7 +102,7 @@ const NOT_UP_TO_DATE: &str = "its tables are of an older version; `tocyn-relay d
     them up to date, but older relays that use them cannot start again then";
 
 /// What there is to see where no relay has been.
-const NOTHING_YET: &str = "no relay has served from this database yet";
+pub(crate) const NOTHING_YET: &str = "no relay has served from this database yet";
 
 /// What a database is opened for.
 #[derive(Clone, Copy)]

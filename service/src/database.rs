@@ -48,10 +48,23 @@ impl Database {
             .to_owned())
     }
 
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+
     /// Whether several processes may use it at once.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
+}
+
+/// Bytes of the write-ahead log beside an SQLite file; 0 without one.
+pub fn wal_bytes(file: &Path) -> u64 {
+    std::fs::metadata(crate::doctor::beside(file, "-wal")).map_or(0, |wal| wal.len())
 }
 
 impl From<&Path> for Database {

@@ -1,12 +1,17 @@
 //! `doctor`: is all as it should be, and what to do where it is not.
 
+mod pair;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::metrics::free_bytes;
 use crate::page;
+use crate::secret::Secret;
+
+pub use pair::{KeysAt, ListensOn, Standing};
 
 /// Less free space than this is trouble soon.
 const LOW_BYTES: u64 = 1_000_000_000;
@@ -60,6 +65,26 @@ impl Report {
             Ok(text) => self.good(check, text),
             Err(error) => self.bad(check, error.to_string()),
         }
+    }
+
+    /// The same for all secrets of a data folder: pairings (those that were replaced are kept),
+    /// the log's key, the database's file, and the settings where they hold a password.
+    pub fn check_secrets(&mut self, folder: &Path, database: Option<&Path>, url: &Secret) {
+        let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let is_secret =
+            |name: &str| name.starts_with("pairing.toml") || name.starts_with("log.key");
+        let named = listed.filter(|file| file.file_name().to_str().is_some_and(is_secret));
+        let mut secrets: Vec<PathBuf> = named.map(|file| file.path()).collect();
+        if let Some(database) = database {
+            secrets.extend(["", "-wal", "-shm"].map(|end| beside(database, end)));
+        }
+        secrets.extend(url.file().map(Path::to_owned));
+        if url.is_literal() && url.read().is_ok_and(|url| has_password(&url)) {
+            secrets.push(folder.join("config.toml"));
+        }
+        secrets.sort();
+        let secrets: Vec<&Path> = secrets.iter().map(PathBuf::as_path).collect();
+        self.check_permissions(folder, &secrets);
     }
 
     /// Whether others than the owner can read these files; those that are not there are passed over.
@@ -137,4 +162,19 @@ impl Report {
             bad => Err(format!("{bad} things are not as they must be, see above").into()),
         }
     }
+}
+
+/// The path with this at its end.
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Whether a URL of PostgreSQL holds a password.
+fn has_password(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let user = place.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || parameters.split('&').any(|pair| pair.starts_with("password="))
 }

@@ -12,9 +12,11 @@
 //! | what a client behind Tor or a proxy may do | `proxy`, [`clients`] |
 //! | what the operator sees: metrics and the status page | [`admin`], [`metrics`], [`page`] |
 //! | telling systemd | [`supervisor`] |
-//! | is all as it should be? | [`doctor`] |
+//! | is all as it should be? | [`doctor`], [`probe`] |
+//! | a copy of a data folder, and a data folder out of it | [`backup`] |
 
 pub mod admin;
+pub mod backup;
 pub mod body;
 pub mod clients;
 pub mod config;
@@ -25,6 +27,7 @@ pub mod folder;
 pub mod listen;
 pub mod metrics;
 pub mod page;
+pub mod probe;
 pub mod program;
 mod proxy;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! A secret in the settings: best not itself, but where to find it.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -32,6 +33,16 @@ impl Secret {
     /// Whether none is set.
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether the settings hold the secret itself.
+    pub fn is_literal(&self) -> bool {
+        self.shown() == HIDDEN
+    }
+
+    /// The file that it is in, if it is in one.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.strip_prefix("file:").map(Path::new)
     }
 
     /// The reference, or that there is something.
@@ -71,11 +82,13 @@ mod tests {
         let reference = Secret(format!("file:{}", path.display()));
         assert_eq!(*reference.read().unwrap(), "from a file");
         assert!(format!("{reference:?}").starts_with("file:"));
+        assert!(reference.file() == Some(&path) && !reference.is_literal());
         assert_eq!(*Secret::from("env:PATH").read().unwrap(), std::env::var("PATH").unwrap());
         let error = Secret::from("env:TOCYN_NO_SUCH").read().unwrap_err();
         assert!(error.contains("TOCYN_NO_SUCH"), "{error}");
         let secret = Secret::from("hunter2");
         assert_eq!(*secret.read().unwrap(), "hunter2");
+        assert!(secret.is_literal() && secret.file().is_none());
         assert_eq!(format!("{secret:?}"), HIDDEN);
         assert_eq!(serde_json::to_string(&secret).unwrap(), format!("\"{HIDDEN}\""));
         assert!(Secret::default().is_none() && format!("{:?}", Secret::default()).is_empty());

@@ -1,6 +1,8 @@
 //! The commands of `tocyn-issuer`.
 
+mod backup;
 mod db;
+mod doctor;
 mod ledger;
 mod voucher;
 
@@ -97,6 +99,24 @@ enum Command {
     /// Look after the database, or move to another one.
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// See whether all is as it should be, and say what to do where it is not. Changes nothing, and
+    /// works beside a running issuer. Fails if something is bad.
+    Doctor(doctor::Doctor),
+    /// Write a complete, checked copy of all into a new folder, also beside a running issuer.
+    Backup {
+        /// A folder that is not there or empty.
+        dir: PathBuf,
+    },
+    /// Make the data folder, which must not be there or be empty, from a backup, with a new pairing
+    /// for the relay: what was handed out since the backup is void.
+    Restore {
+        /// Keep the pairing. Only where no issuer has served since the backup. With PostgreSQL it is
+        /// always kept.
+        #[arg(long)]
+        keep_pairing: bool,
+        /// What `backup` wrote.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -135,7 +155,7 @@ impl Cli {
                 .error(ErrorKind::MissingRequiredArgument, "give --data DIR, the data folder")
                 .exit()
         };
-        let places = Places::new("issuer", self.config, data.path());
+        let places = Places::new("issuer", self.config.clone(), data.path());
         let settings = || Settings::read(&data, &places, self.database.as_deref());
         let runtime = tokio::runtime::Runtime::new()?;
         match self.command {
@@ -152,6 +172,15 @@ impl Cli {
             Command::Key(KeyCommand::List { json }) => list_keys(&data, json, clock()),
             Command::Config(command) => command.run::<Config>(&places, EXAMPLE),
             Command::Db(command) => runtime.block_on(command.run(&data, settings()?, clock())),
+            Command::Doctor(doctor) => runtime.block_on(doctor.run(&data, settings(), clock())),
+            Command::Backup { dir } => {
+                runtime.block_on(backup::backup(&data, settings()?, &dir, clock()))
+            }
+            Command::Restore { keep_pairing, dir } => {
+                let (config, database) = (self.config, self.database.as_deref());
+                let restore = backup::restore(&data, config, database, &dir, keep_pairing, &clock);
+                runtime.block_on(restore)
+            }
         }
     }
 }
@@ -297,15 +326,21 @@ fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {
     Ok(())
 }
 
-fn renew(data: &DataDir, clock: &Clock) -> CliResult {
-    let _lock = data.lock()?;
-    let old = data.pairing()?;
+/// A pairing that begins now, for the same names; and when that is.
+fn renewed(old: &Pairing, clock: &Clock) -> Result<(Pairing, u64), Box<dyn std::error::Error>> {
     // Clients tell the epochs of two pairings apart by their start.
     if clock() == old.genesis() {
         std::thread::sleep(Duration::from_secs(1));
     }
     let now = clock();
     let fresh = new_pairing(old.issuer_name(), old.relay_name(), now, old.epoch_seconds())?;
+    Ok((fresh, now))
+}
+
+fn renew(data: &DataDir, clock: &Clock) -> CliResult {
+    let _lock = data.lock()?;
+    let old = data.pairing()?;
+    let (fresh, now) = renewed(&old, clock)?;
     let kept = data.replace_pairing(&fresh, now)?;
     println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
     println!(

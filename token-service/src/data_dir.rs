@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::folder::{Folder, FolderError, create};
@@ -42,9 +42,13 @@ impl DataDir {
 
     /// Reads `pairing.toml`, which the supervisor may pass on.
     pub fn pairing(&self) -> Result<Pairing, FolderError> {
-        let path = self.secret_file("pairing.toml");
-        let pairing: Pairing = self.read_toml(&path)?;
-        pairing.validate().map_err(|error| FolderError::invalid(&path, error))?;
+        self.pairing_at(&self.secret_file("pairing.toml"))
+    }
+
+    /// Reads a pairing file that has another name.
+    pub fn pairing_at(&self, path: &Path) -> Result<Pairing, FolderError> {
+        let pairing: Pairing = self.read_toml(path)?;
+        pairing.validate().map_err(|error| FolderError::invalid(path, error))?;
         Ok(pairing)
     }
 

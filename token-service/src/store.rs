@@ -6,6 +6,7 @@ mod copy;
 mod error;
 mod issued;
 mod labels;
+mod look;
 mod postgres;
 mod report;
 mod sqlite;

@@ -88,7 +88,7 @@ async fn stats(store: Store, json: bool) -> CliResult {
         println!("{}", serde_json::to_string(&stats)?);
         return Ok(());
     }
-    let Stats { oldest, head, blocks, bundles, cell_bytes, closed_below, spent, bytes } = stats;
+    let Stats { oldest, head, blocks, bundles, cell_bytes, closed_below, spent, .. } = stats;
     println!("messages      {} of {cell_bytes} bytes, {oldest} to {head}", head + 1 - oldest);
     println!("sealed        {bundles} bundles of 256 in files");
     println!("blocks        {blocks}");
@@ -96,7 +96,9 @@ async fn stats(store: Store, json: bool) -> CliResult {
     for epoch in spent {
         println!("spent         {} in epoch {}", epoch.tokens, epoch.epoch);
     }
-    println!("on disk       {bytes} bytes, and the files");
+    println!("on disk       {} bytes of tables", stats.bytes);
+    println!("              {} bytes of write-ahead log", stats.wal_bytes);
+    println!("              {} bytes of sealed files", stats.sealed_bytes);
     Ok(())
 }
 

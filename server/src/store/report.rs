@@ -1,7 +1,9 @@
 //! What an operator may ask of the database: how much is in it, and whether it is sound.
 
 use serde::Serialize;
-use tocyn_protocol::pairing::Epoch;
+use tocyn_protocol::log::tile::{ENTRY_HEADER_BYTES, TILE_WIDTH};
+use tocyn_protocol::pairing::{Epoch, Pairing};
+use tocyn_service::doctor::Standing;
 
 use super::{Store, StoreError};
 
@@ -24,6 +26,10 @@ pub struct Stats {
     pub spent: Vec<SpentInEpoch>,
     /// Bytes on disk of all tables and indexes.
     pub bytes: u64,
+    /// Bytes of SQLite's write-ahead log.
+    pub wal_bytes: u64,
+    /// Bytes of the sealed bundles' files.
+    pub sealed_bytes: u64,
 }
 
 /// Spent tokens of one epoch.
@@ -44,6 +50,15 @@ impl Store {
         }
     }
 
+    /// How the database stands to a pairing.
+    pub async fn standing(&self, pairing: &Pairing) -> Result<Standing, StoreError> {
+        let id = pairing.key_pair(0).public().token_key_id().0;
+        match self {
+            Self::Sqlite(store) => store.standing(&id).await,
+            Self::Postgres(store) => store.standing(id).await,
+        }
+    }
+
     /// What is wrong with the database; empty if nothing is. Reads all of it.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
         let mut faults = match self {
@@ -55,6 +70,11 @@ impl Store {
         faults.extend(other.map(|seq| format!("{rule}: first at sequence {seq}")));
         Ok(faults)
     }
+}
+
+/// Bytes of the files of so many sealed bundles.
+pub(super) fn sealed_bytes(bundles: u64, cell_bytes: u64) -> u64 {
+    bundles * TILE_WIDTH * (ENTRY_HEADER_BYTES as u64 + cell_bytes)
 }
 
 /// What any database must satisfy: what is wrong otherwise, and the query for the sequences where.

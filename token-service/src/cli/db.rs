@@ -72,12 +72,13 @@ async fn stats(store: Store, json: bool) -> CliResult {
         println!("{}", serde_json::to_string(&stats)?);
         return Ok(());
     }
-    let Stats { vouchers, granted, left, charges, closed_below, bytes } = stats;
+    let Stats { vouchers, granted, left, charges, closed_below, bytes, wal_bytes } = stats;
     println!("vouchers      {vouchers}");
     println!("tokens        {granted} granted, {left} left");
     println!("charges       {charges}");
     println!("closed below  epoch {closed_below}");
-    println!("on disk       {bytes} bytes");
+    println!("on disk       {bytes} bytes of tables");
+    println!("              {wal_bytes} bytes of write-ahead log");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, Postgres};
 use tocyn_protocol::pairing::Epoch;
 
 pub(super) use copy::Target;
+pub(super) use open::Tables;
 
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};

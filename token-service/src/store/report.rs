@@ -20,6 +20,8 @@ pub struct Stats {
     pub closed_below: Epoch,
     /// Bytes on disk of all tables and indexes.
     pub bytes: u64,
+    /// Bytes of SQLite's write-ahead log.
+    pub wal_bytes: u64,
 }
 
 impl Store {
@@ -34,7 +36,7 @@ impl Store {
     }
 }
 
-/// The counts of [`Stats`] but for the last.
+/// The counts of [`Stats`] but for bytes.
 pub(super) const COUNTS: &str = "SELECT (SELECT count(*) FROM vouchers WHERE attester < 3),
     (SELECT CAST(coalesce(sum(granted), 0) AS bigint) FROM vouchers),
     (SELECT CAST(coalesce(sum(balance), 0) AS bigint) FROM vouchers),
@@ -63,7 +65,7 @@ pub(super) const RULES: [(&str, &str); 4] = [
 ];
 
 /// From the row of [`COUNTS`].
-pub(super) fn stats(counts: (i64, i64, i64, i64, i64), bytes: i64) -> Stats {
+pub(super) fn stats(counts: (i64, i64, i64, i64, i64), bytes: i64, wal_bytes: u64) -> Stats {
     Stats {
         vouchers: counts.0 as u64,
         granted: counts.1 as u64,
@@ -71,6 +73,7 @@ pub(super) fn stats(counts: (i64, i64, i64, i64, i64), bytes: i64) -> Stats {
         charges: counts.3 as u64,
         closed_below: counts.4 as u64,
         bytes: bytes as u64,
+        wal_bytes,
     }
 }
 

@@ -4,7 +4,8 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::open::check_server;
 use super::{PostgresStore, StoreError, in_time, unsigned};
-use crate::store::report::{SpentInEpoch, Stats, broken, rules};
+use crate::store::report::{SpentInEpoch, Stats, broken, rules, sealed_bytes};
+use tocyn_service::doctor::Standing;
 
 impl PostgresStore {
     pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
@@ -29,16 +30,29 @@ impl PostgresStore {
         .await?;
         let in_epoch =
             |(epoch, tokens)| SpentInEpoch { epoch: unsigned(epoch), tokens: unsigned(tokens) };
+        let (bundles, cell_bytes) = (number("bundles")?, number("cell_bytes")?);
         Ok(Stats {
             oldest: range.oldest,
             head: range.head,
             blocks: number("blocks")?,
-            bundles: number("bundles")?,
-            cell_bytes: number("cell_bytes")?,
+            bundles,
+            cell_bytes,
             closed_below: number("closed_below")?,
             spent: spent.into_iter().map(in_epoch).collect(),
             bytes: number("bytes")?,
+            wal_bytes: 0,
+            sealed_bytes: sealed_bytes(bundles, cell_bytes),
         })
+    }
+
+    pub(in crate::store) async fn standing(&self, id: [u8; 32]) -> Result<Standing, StoreError> {
+        let row = sqlx::query_as(
+            "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = $1) FROM log",
+        );
+        let row = row.bind(id);
+        let (in_use, retired): (Vec<u8>, bool) =
+            self.ask(async |db| row.fetch_one(db).await).await?;
+        Ok(Standing::of(Some(&in_use), &id, retired))
     }
 
     pub(crate) async fn check(&self) -> Result<Vec<String>, StoreError> {

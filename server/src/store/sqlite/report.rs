@@ -4,7 +4,9 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::spent::{SLOTS, all_of_slot};
 use super::{SqliteStore, StoreError};
-use crate::store::report::{SpentInEpoch, Stats, broken, rules};
+use crate::store::report::{SpentInEpoch, Stats, broken, rules, sealed_bytes};
+use tocyn_service::database::wal_bytes;
+use tocyn_service::doctor::Standing;
 
 impl SqliteStore {
     pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
@@ -33,16 +35,29 @@ impl SqliteStore {
             }));
         }
         spent.sort_by_key(|spent| spent.epoch);
+        let (bundles, cell_bytes) = (number("bundles")?, number("cell_bytes")?);
         Ok(Stats {
             oldest: range.oldest,
             head: range.head,
             blocks: number("blocks")?,
-            bundles: number("bundles")?,
-            cell_bytes: number("cell_bytes")?,
+            bundles,
+            cell_bytes,
             closed_below: number("closed_below")?,
             spent,
             bytes: number("bytes")?,
+            wal_bytes: wal_bytes(&self.file()),
+            sealed_bytes: sealed_bytes(bundles, cell_bytes),
         })
+    }
+
+    pub(in crate::store) async fn standing(&self, id: &[u8]) -> Result<Standing, StoreError> {
+        let row = sqlx::query(
+            "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = ?1) AS retired
+             FROM log",
+        );
+        let row = row.bind(id).fetch_one(&self.readers).await?;
+        let in_use: Vec<u8> = row.try_get("pairing_id")?;
+        Ok(Standing::of(Some(&in_use), id, row.try_get("retired")?))
     }
 
     pub(crate) async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, Connection, Row};
 use super::{BEGIN, Inner, PostgresStore, StoreError, in_time};
 use crate::store::{Hash, PAIRING_WAS_REPLACED};
 use tocyn_service::database::Database;
+use tocyn_service::doctor::Standing;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -33,6 +34,29 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(server.clone());
         Ok(Self(Arc::new(Inner { pool, pairing_id: Default::default() })))
+    }
+
+    /// How the tables are. Nothing is changed.
+    pub(in crate::store) async fn tables(server: &PgConnectOptions) -> Result<Tables, StoreError> {
+        let refuse = |reason: String| refusal(server, reason);
+        let mut connection = connect(server).await?;
+        check_server(&mut connection).await.map_err(refuse)?;
+        state(&mut connection).await.map_err(refuse)
+    }
+
+    pub(in crate::store) async fn standing(&self, id: Hash) -> Result<Standing, StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let row = sqlx::query_as(
+                "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = $1)
+                 FROM issuer",
+            );
+            let row = row.bind(id).fetch_one(&mut *lent).await?;
+            lent.release();
+            let (in_use, retired): (Option<Vec<u8>>, bool) = row;
+            Ok(Standing::of(in_use.as_deref(), &id, retired))
+        })
+        .await
     }
 
     pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {
@@ -160,9 +184,14 @@ pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), St
     Ok(())
 }
 
-/// Brings the tables up to date; says whether there was anything to do. Where there is not, it
-/// takes no lock: one that outlives a transaction cannot be had behind a pooler.
-pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, String> {
+/// How the tables are.
+pub(in crate::store) enum Tables {
+    Missing,
+    Old,
+    Current,
+}
+
+async fn state(connection: &mut PgConnection) -> Result<Tables, String> {
     let failed = |error: sqlx::Error| said(&error);
     let others: bool = sqlx::query_scalar("SELECT to_regclass('blocks') IS NOT NULL")
         .fetch_one(&mut *connection)
@@ -192,7 +221,17 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, Strin
     let is_applied = |migration: &sqlx::migrate::Migration| {
         applied.get(&migration.version).is_some_and(|checksum| **checksum == *migration.checksum)
     };
-    if MIGRATOR.iter().all(is_applied) {
+    Ok(match MIGRATOR.iter().all(is_applied) {
+        true => Tables::Current,
+        false if applied.is_empty() => Tables::Missing,
+        false => Tables::Old,
+    })
+}
+
+/// Brings the tables up to date; says whether there was anything to do. Where there is not, it
+/// takes no lock: one that outlives a transaction cannot be had behind a pooler.
+pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, String> {
+    if let Tables::Current = state(connection).await? {
         return Ok(false);
     }
     MIGRATOR.run(connection).await.map_err(|error| match error {

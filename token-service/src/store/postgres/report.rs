@@ -14,7 +14,7 @@ impl PostgresStore {
         );
         let bytes = bytes.fetch_one(&mut *lent).await?;
         lent.release();
-        Ok(stats(counts, bytes))
+        Ok(stats(counts, bytes, 0))
     }
 
     pub(in crate::store) async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -8,6 +8,8 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
+use tocyn_service::doctor::Standing;
+
 use super::{SqliteStore, StoreError};
 use crate::store::{Hash, PAIRING_WAS_REPLACED};
 
@@ -87,6 +89,37 @@ impl SqliteStore {
             )));
         }
         Ok(store)
+    }
+
+    /// Whether the tables of a file that is there are as this version has them; false where there
+    /// are none. Nothing is changed.
+    pub(in crate::store) async fn is_current(path: &Path) -> Result<bool, sqlx::Error> {
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = options.connect().await?;
+        let version = "SELECT max(version) FROM _sqlx_migrations WHERE success";
+        let version: Result<Option<i64>, _> =
+            sqlx::query_scalar(version).fetch_one(&mut connection).await;
+        let newest = MIGRATOR.iter().map(|migration| migration.version).max();
+        match version {
+            Ok(version) => Ok(version >= newest),
+            // There is no such table, in a file that can be read.
+            Err(error)
+                if error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("1")) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(in crate::store) async fn standing(&self, id: &[u8]) -> Result<Standing, StoreError> {
+        let row = sqlx::query_as(
+            "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = ?1)
+             FROM issuer",
+        );
+        let (in_use, retired): (Option<Vec<u8>>, bool) =
+            row.bind(id).fetch_one(&self.readers).await?;
+        Ok(Standing::of(in_use.as_deref(), id, retired))
     }
 
     /// Whether there are vouchers in this file that were not moved elsewhere.

@@ -2,12 +2,14 @@
 
 use super::{SqliteStore, StoreError};
 use crate::store::report::{COUNTS, RULES, Stats, broken, stats};
+use tocyn_service::database::wal_bytes;
 
 impl SqliteStore {
     pub(in crate::store) async fn stats(&self) -> Result<Stats, StoreError> {
         let counts = sqlx::query_as(COUNTS).fetch_one(&self.readers).await?;
         let bytes = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
-        Ok(stats(counts, sqlx::query_scalar(bytes).fetch_one(&self.readers).await?))
+        let bytes = sqlx::query_scalar(bytes).fetch_one(&self.readers).await?;
+        Ok(stats(counts, bytes, wal_bytes(&self.file())))
     }
 
     pub(in crate::store) async fn check(&self) -> Result<Vec<String>, StoreError> {

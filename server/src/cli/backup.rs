@@ -1,0 +1,220 @@
+//! `tocyn-relay backup` and `restore`.
+
+use std::ops::Range;
+use std::path::Path;
+
+use tocyn_service::backup::{
+    Backup, DatabaseKind, LogPart, Manifest, NewBackup, copy_sqlite, is_unused, link_or_copy,
+    make_empty, pairing_id,
+};
+use tocyn_service::config::Places;
+use tocyn_service::database::Database;
+
+use super::{CliResult, Settings};
+use crate::bundles::{self, Folder};
+use crate::data_dir::{DataDir, read_pairing};
+use crate::restored::Restored;
+use crate::store::{LogRange, Store};
+
+/// Names in a backup, whatever the settings call them.
+const DATABASE: &str = "relay.sqlite";
+const LOG: &str = "log";
+/// Names in a backup and in a data folder.
+const CONFIG: &str = "config.toml";
+const PAIRING: &str = "pairing.toml";
+const LOG_KEY: &str = "log.key";
+/// Whose signature sealed files have, beside them.
+const KEY: &str = "key";
+
+/// Writes a complete copy into a new folder, beside a running relay.
+pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u64) -> CliResult {
+    let pairing = data.pairing()?;
+    let Settings { config, database } = &settings;
+    let kind = kind(database);
+    let source = Store::look_at(database).await?;
+    let mut backup = NewBackup::create(to, Manifest::new("relay", &pairing, kind, now))?;
+    if data.config_path().exists() {
+        backup.copy(&data.config_path())?;
+    }
+    let from = settings.log_folder(data).map(|path| Folder::new(path, config.cell_bytes));
+    let into = Folder::new(backup.file(LOG), config.cell_bytes);
+    // Twice: what retention drops after the database was copied would be gone the second time, and
+    // what is sealed before it was copied would not be there the first time.
+    link(from.as_ref(), &into, source.sealed().await?)?;
+    let copy = match database {
+        Database::Sqlite(path) => {
+            copy_sqlite(path, &backup.file(DATABASE)).await?;
+            Store::look_at(&Database::Sqlite(backup.file(DATABASE))).await?
+        }
+        Database::Postgres(_) => source.clone(),
+    };
+    let sealed = copy.sealed().await?;
+    link(from.as_ref(), &into, sealed.clone())?;
+    if into.path().exists() {
+        into.clean(sealed.start)?;
+    }
+    let LogRange { oldest, head } = copy.range().await?;
+    let checked = check(&copy, (!sealed.is_empty()).then_some(&into), kind).await;
+    copy.close().await;
+    source.close().await;
+    checked.map_err(|faults| {
+        format!("{}: the copy is not sound, and is no backup:\n{faults}", to.display())
+    })?;
+    if kind == DatabaseKind::Sqlite {
+        backup.add(DATABASE)?;
+    }
+    backup.copy(&data.pairing_path())?;
+    backup.copy(&data.log_key_path())?;
+    let log = LogPart {
+        oldest,
+        head,
+        cell_bytes: config.cell_bytes as u64,
+        sealed_from: sealed.start,
+        sealed_to: sealed.end,
+    };
+    let bytes = backup.finish(Some(log))?;
+    println!("{}: messages {oldest} to {head}, checked", to.display());
+    println!("{bytes} bytes, and {} files of sealed messages", sealed.end - sealed.start);
+    if kind == DatabaseKind::Postgres {
+        println!(
+            "{database} is not in it: take it with pg_basebackup, or pg_dump from a standby, right \
+             before this command, so that what is sealed meanwhile is in both"
+        );
+    }
+    println!("it holds secrets, and is on this disk: copy it, encrypted, to another place");
+    Ok(())
+}
+
+fn kind(database: &Database) -> DatabaseKind {
+    if database.is_shared() { DatabaseKind::Postgres } else { DatabaseKind::Sqlite }
+}
+
+/// Gives the files of these bundles a second name, but for those that are gone.
+fn link(from: Option<&Folder>, to: &Folder, sealed: Range<u64>) -> CliResult {
+    let Some(from) = from.filter(|_| !sealed.is_empty()) else { return Ok(()) };
+    link_or_copy(&from.path().join(KEY), &to.path().join(KEY))?;
+    for bundle in sealed {
+        link_or_copy(&from.bundle_path(bundle), &to.bundle_path(bundle))?;
+    }
+    Ok(())
+}
+
+/// What is wrong with a copy: all of it is read. On a server, only whether files are missing: the
+/// log goes on there meanwhile.
+async fn check(store: &Store, folder: Option<&Folder>, kind: DatabaseKind) -> Result<(), String> {
+    let said = |error: crate::store::StoreError| error.to_string();
+    let mut faults = match kind {
+        DatabaseKind::Sqlite => store.check().await.map_err(said)?,
+        DatabaseKind::Postgres => Vec::new(),
+    };
+    faults.extend(bundles::check(store, folder).await.map_err(said)?);
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+/// Makes a data folder of a backup.
+pub(super) async fn restore(
+    data: &DataDir,
+    explicit: Option<std::path::PathBuf>,
+    database: Option<&str>,
+    from: &Path,
+    now: u64,
+) -> CliResult {
+    let backup = Backup::open(from, "relay")?;
+    let manifest = backup.manifest();
+    let log = manifest.log.ok_or("backup.toml does not say which messages there are")?;
+    // As they will be: config.toml comes out of the backup.
+    let settings = Settings::read(data, &Places::new("relay", explicit, from), database)?;
+    if kind(&settings.database) != manifest.database {
+        return Err(format!(
+            "the database of the backup is not where the settings say ({}): set database.url as it \
+             was; a log moves from SQLite to PostgreSQL with `db copy` after the restore",
+            settings.database
+        )
+        .into());
+    }
+    let from_log = Folder::new(from.join(LOG), log.cell_bytes as usize);
+    let to_log = settings.log_folder(data);
+    let to_log = to_log.map(|path| Folder::new(path, log.cell_bytes as usize));
+    let sealed = log.sealed_from..log.sealed_to;
+    let to_log = match to_log.filter(|_| !sealed.is_empty()) {
+        Some(folder) if is_unused(folder.path())? => Some(folder),
+        // Files that other relays use: it is the database's restore that decides what must be there.
+        Some(_) if settings.database.is_shared() => None,
+        Some(folder) => {
+            return Err(
+                format!("{}: it is not empty; move it away", folder.path().display()).into()
+            );
+        }
+        None => None,
+    };
+    if let Database::Sqlite(path) = &settings.database
+        && path.exists()
+    {
+        return Err(format!("{}: it is not overwritten, move it away first", path.display()).into());
+    }
+    let missing = from_log.missing(sealed.clone())?;
+    if let (Some(first), true) = (missing.first(), to_log.is_some()) {
+        return Err(format!(
+            "{}: {} files of sealed messages are missing, this the first; use another backup",
+            from_log.bundle_path(*first).display(),
+            missing.len()
+        )
+        .into());
+    }
+
+    make_empty(data, "; give --data a folder that is not there or empty")?;
+    let _lock = data.lock()?;
+    let mut restored = Restored {
+        pairing_id: manifest.pairing_id.clone(),
+        restored_at: now,
+        backup_made: manifest.made.clone(),
+        database: manifest.database,
+        complete: false,
+        allowed: None,
+    };
+    restored.write(&data.restored_path())?;
+    if backup.has(CONFIG) {
+        backup.copy_out(CONFIG, &data.config_path())?;
+    }
+    backup.copy_out(LOG_KEY, &data.log_key_path())?;
+    if let Some(to_log) = &to_log {
+        link(Some(&from_log), to_log, sealed.clone())?;
+    }
+    if let Database::Sqlite(path) = &settings.database {
+        backup.copy_out_whole(DATABASE, path)?;
+        let store = Store::look_at(&settings.database).await?;
+        let checked = check(&store, to_log.as_ref(), manifest.database).await;
+        store.close().await;
+        checked.map_err(|faults| {
+            format!("{}: the backup is damaged; use another one:\n{faults}", from.display())
+        })?;
+    }
+    backup.copy_out(PAIRING, &data.pairing_path())?;
+    let pairing = read_pairing(&data.pairing_path())?;
+    if pairing_id(&pairing) != restored.pairing_id {
+        return Err(
+            format!("{}: this is not the pairing that backup.toml names", from.display()).into()
+        );
+    }
+    restored.complete = true;
+    restored.write(&data.restored_path())?;
+    println!(
+        "{}: messages {} to {}, as of {}",
+        data.path().display(),
+        log.oldest,
+        log.head,
+        manifest.made
+    );
+    if manifest.database == DatabaseKind::Postgres {
+        println!("{} is as you left it; only files were restored", settings.database);
+        if to_log.is_none() && !sealed.is_empty() {
+            println!(
+                "sealed messages were left as they are; `tocyn-relay db check` says if files are \
+                 missing, and {} has those of the backup",
+                from_log.path().display()
+            );
+        }
+    }
+    println!("it does not serve yet: {}", restored.refusal(&pairing).unwrap_or_default());
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! `tocyn-relay doctor`.
+
+use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory};
+use tocyn_protocol::pairing::Pairing;
+use tocyn_protocol::relay::RelayInfo;
+use tocyn_service::doctor::{KeysAt, ListensOn, Report};
+
+use super::{CliResult, Settings};
+use crate::bundles::Folder;
+use crate::data_dir::DataDir;
+use crate::store::{NOTHING_YET, Store, StoreError};
+
+#[derive(clap::Args)]
+pub(super) struct Doctor {
+    /// Ask this issuer too whether it has the same pairing: http://HOST:PORT or unix:PATH.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const OWN: KeysAt = KeysAt {
+    service: "relay",
+    path: "/v1/info",
+    read: |body| Some(serde_json::from_slice::<RelayInfo>(body).ok()?.token_keys),
+};
+
+const ISSUER: KeysAt = KeysAt {
+    service: "issuer",
+    path: DIRECTORY_PATH,
+    read: |body| Some(serde_json::from_slice::<IssuerDirectory>(body).ok()?.token_keys),
+};
+
+impl Doctor {
+    /// Looks at all, and changes nothing.
+    pub(super) async fn run(
+        self,
+        data: &DataDir,
+        settings: Result<Settings, Box<dyn std::error::Error>>,
+        now: u64,
+    ) -> CliResult {
+        let mut report = Report::default();
+        let pairing = check_pairing(&mut report, data, now);
+        match &settings {
+            Err(error) => report.bad("settings", format!("{error}; then ask the doctor again")),
+            Ok(settings) => {
+                report.good("settings", "they can be used; `config show` shows them");
+                let database = settings.database.file();
+                report.check_secrets(data.path(), database, &settings.config.database.url);
+                check_database(&mut report, data, settings, pairing.as_ref(), now).await;
+                report.check_space(data.path());
+                let config = &settings.config;
+                let on = ListensOn {
+                    public: &config.listen,
+                    admin: &config.admin.listen,
+                    proxy_protocol: config.proxy_protocol,
+                    folder: data.path(),
+                };
+                report.check_serving(on, pairing.as_ref(), &OWN).await;
+            }
+        }
+        if let (Some(url), Some(pairing)) = (&self.issuer, &pairing) {
+            report.check_peer(url, pairing, now, &ISSUER).await;
+        }
+        report.print(self.json)
+    }
+}
+
+/// The pairing, the log's key, and whether the pairing may be used after a restore.
+fn check_pairing(report: &mut Report, data: &DataDir, now: u64) -> Option<Pairing> {
+    let pairing = match data.pairing() {
+        Ok(pairing) => pairing,
+        Err(error) => {
+            report.bad("pairing", error.to_string());
+            return None;
+        }
+    };
+    report.check_epoch(&pairing, now);
+    match data.restored() {
+        Ok(restored) => {
+            if let Some(why) = restored.and_then(|restored| restored.refusal(&pairing)) {
+                report.bad("pairing", why);
+            }
+        }
+        Err(error) => report.bad("pairing", error.to_string()),
+    }
+    // Without a key `serve` would make one, and the log would be another.
+    match data.log_key_path().exists() {
+        true => report.note(
+            "log key",
+            data.log_key(pairing.relay_name()).map(|_| "log.key is there, and of this relay"),
+        ),
+        false => report.bad(
+            "log key",
+            format!(
+                "{} is not there; put it back from a backup. Without it the log cannot go on",
+                data.log_key_path().display()
+            ),
+        ),
+    }
+    Some(pairing)
+}
+
+async fn check_database(
+    report: &mut Report,
+    data: &DataDir,
+    settings: &Settings,
+    pairing: Option<&Pairing>,
+    now: u64,
+) {
+    let database = &settings.database;
+    let store = match Store::look_at(database).await {
+        Ok(store) => store,
+        Err(StoreError::Open { reason, .. }) if reason == NOTHING_YET => {
+            let text = format!("{database}: {reason}; `serve` makes its tables");
+            return report.warn("database", text);
+        }
+        Err(error) => return report.bad("database", error.to_string()),
+    };
+    report.good("database", format!("{database}: it can be read, and its tables are up to date"));
+    if let Some(pairing) = pairing {
+        match store.standing(pairing).await {
+            Ok(standing) => report.check_standing(standing),
+            Err(error) => report.bad("database", error.to_string()),
+        }
+    }
+    if database.is_shared() {
+        let clock = store.check_clock(now).await;
+        report.note("clocks", clock.map(|()| "this machine's and the database's agree"));
+    }
+    let cell_bytes = settings.config.cell_bytes;
+    let folder = settings.log_folder(data).map(|path| Folder::new(path, cell_bytes));
+    if let Err(error) = check_sealed(report, &store, folder.as_ref()).await {
+        report.bad("sealed", error.to_string());
+    }
+    store.close().await;
+}
+
+/// Whether the files of all sealed bundles are there. What is in them `db check` reads.
+async fn check_sealed(
+    report: &mut Report,
+    store: &Store,
+    folder: Option<&Folder>,
+) -> Result<(), StoreError> {
+    let check = "sealed";
+    let sealed = store.sealed().await?;
+    let Some(folder) = folder else {
+        match sealed.is_empty() {
+            true => report.good(check, "all messages are in the database; log.folder is not set"),
+            false => report.bad(
+                check,
+                "messages are sealed in files, and log.folder does not say where; set it in \
+                 config.toml",
+            ),
+        }
+        return Ok(());
+    };
+    let path = folder.path().display().to_string();
+    match (folder.key()?, store.key().await?) {
+        (None, _) if sealed.is_empty() => {
+            report.good(check, format!("{path}: nothing is sealed yet"));
+            return Ok(());
+        }
+        (None, _) => report.bad(
+            check,
+            format!(
+                "{path}: this is no folder of sealed messages; is it mounted, and log.folder right?"
+            ),
+        ),
+        (Some(theirs), Some(ours)) if theirs != ours => report.bad(
+            check,
+            format!(
+                "{path}: in it are the messages of another log; set log.folder to that of this one"
+            ),
+        ),
+        (Some(_), _) => {}
+    }
+    let mut missing = folder.missing(sealed.clone())?;
+    // A relay may have dropped some meanwhile.
+    let now = store.sealed().await?;
+    missing.retain(|bundle| now.contains(bundle));
+    match missing.first() {
+        None => {
+            let count = sealed.end - sealed.start;
+            report.good(check, format!("{path}: all {count} files of sealed messages are there"));
+        }
+        Some(first) => report.bad(
+            check,
+            format!(
+                "{} of {} files of sealed messages are not there, or have another length, the first \
+                 one {}; put them back from a backup. `serve` says how to go on without",
+                missing.len(),
+                sealed.end - sealed.start,
+                folder.bundle_path(*first).display()
+            ),
+        ),
+    }
+    if folder.path().exists() {
+        report.check_space(folder.path());
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! What the doctor asks of a pair: the pairing's epoch, whether the service answers, and whether
+//! the other one has the same pairing and the same time.
+
+use std::path::Path;
+
+use axum::http::StatusCode;
+use tocyn_protocol::directory::TokenKey;
+use tocyn_protocol::pairing::Pairing;
+use tocyn_protocol::problem::Problem;
+
+use super::Report;
+use crate::listen::{Address, Addresses};
+use crate::probe::{self, Answer, ProbeError};
+
+/// How far the clocks of a pair may be apart.
+const CLOCK_TOLERANCE_SECONDS: u64 = 60;
+/// No service publishes more keys than this.
+const MAX_KEYS: usize = 8;
+
+/// Where a service publishes its token keys, and how to read them.
+pub struct KeysAt {
+    /// `issuer` or `relay`.
+    pub service: &'static str,
+    /// The path.
+    pub path: &'static str,
+    /// The keys in the document there; None where it is another document.
+    pub read: fn(&[u8]) -> Option<Vec<TokenKey>>,
+}
+
+impl KeysAt {
+    /// What this document says about a pairing.
+    fn hold_against(&self, pairing: &Pairing, answer: &Answer) -> Published {
+        let keys = (self.read)(&answer.body).filter(|_| answer.status == StatusCode::OK);
+        match keys.filter(|keys| (1..=MAX_KEYS).contains(&keys.len())) {
+            None => Published::Nothing,
+            Some(keys) => {
+                let is_ours = |key: &TokenKey| *key == TokenKey::for_epoch(pairing, key.epoch);
+                if keys.iter().all(is_ours) { Published::Ours } else { Published::Others }
+            }
+        }
+    }
+}
+
+/// How a database stands to a pairing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No pairing has been used with it.
+    Unused,
+    /// It is the one in use.
+    InUse,
+    /// Another one is in use, and this one was not used before.
+    Renewed,
+    /// It was replaced by another one.
+    Replaced,
+}
+
+impl Standing {
+    /// By the ids of the pairing in use and of the one in question, and by whether the latter was
+    /// replaced.
+    pub fn of(in_use: Option<&[u8]>, id: &[u8], was_replaced: bool) -> Self {
+        match in_use {
+            _ if was_replaced => Self::Replaced,
+            None => Self::Unused,
+            Some(in_use) if in_use == id => Self::InUse,
+            Some(_) => Self::Renewed,
+        }
+    }
+}
+
+enum Published {
+    Ours,
+    Others,
+    Nothing,
+}
+
+/// What a service listens on.
+pub struct ListensOn<'a> {
+    /// For clients.
+    pub public: &'a Addresses,
+    /// For the operator.
+    pub admin: &'a Addresses,
+    /// Whether a PROXY line comes first, for clients.
+    pub proxy_protocol: bool,
+    /// Where relative paths begin.
+    pub folder: &'a Path,
+}
+
+impl Report {
+    /// Whether the clock is within the pairing's time, and how long its epoch still lasts.
+    pub fn check_epoch(&mut self, pairing: &Pairing, now: u64) {
+        match pairing.epoch_at(now) {
+            Ok(epoch) => {
+                let left = pairing.epoch_end(epoch) - now;
+                let whole = std::time::Duration::from_secs(left);
+                self.good(
+                    "pairing",
+                    format!(
+                        "issuer {}, relay {}, epoch {epoch}, of which {:.1} days are left ({})",
+                        pairing.issuer_name(),
+                        pairing.relay_name(),
+                        left as f64 / 86_400.0,
+                        humantime::format_duration(whole),
+                    ),
+                );
+            }
+            Err(error) => self.bad(
+                "pairing",
+                format!(
+                    "{error}. If the clock is right, the issuer's was wrong when it made the \
+                     pairing: set it right and run `tocyn-issuer pairing renew`"
+                ),
+            ),
+        }
+    }
+
+    /// Whether the database goes with the pairing.
+    pub fn check_standing(&mut self, standing: Standing) {
+        let check = "pairing";
+        match standing {
+            Standing::InUse => self.good(check, "it is the one that the database knows"),
+            Standing::Unused => self.good(check, "the database has none yet; `serve` brings it in"),
+            Standing::Renewed => self.warn(
+                check,
+                "it is another one than the database knows: it was renewed, and not used yet. The \
+                 next `serve` brings it in; tokens of the old one are void then",
+            ),
+            Standing::Replaced => self.bad(
+                check,
+                "it was replaced before, and what was spent under it is forgotten: bring the \
+                 issuer's newest pairing.toml to both sides, or make a new one with `tocyn-issuer \
+                 pairing renew`",
+            ),
+        }
+    }
+
+    /// Whether the service answers on all that it is set to listen on, with the keys of this
+    /// pairing. One that does not run is worth a look, no more.
+    pub async fn check_serving(
+        &mut self,
+        on: ListensOn<'_>,
+        pairing: Option<&Pairing>,
+        own: &KeysAt,
+    ) {
+        let check = "service";
+        for address in &on.public.0 {
+            let url = match address {
+                Address::Tcp(tcp) if tcp.port() == 0 => {
+                    let text = format!(
+                        "{address}: with port 0 a free one is taken, which the doctor cannot know; \
+                         set one in `listen`"
+                    );
+                    self.warn(check, text);
+                    continue;
+                }
+                address => url(address, on.folder),
+            };
+            let Some(answer) = self.ask(&url, "/readyz", on.proxy_protocol).await else { continue };
+            if answer.status != StatusCode::OK {
+                let text = format!(
+                    "{url}: it runs, but cannot do its work: {}. Its log says more",
+                    said(&answer)
+                );
+                self.bad(check, text);
+                continue;
+            }
+            let published = match (pairing, probe::get(&url, own.path, on.proxy_protocol).await) {
+                (Some(pairing), Ok(answer)) => own.hold_against(pairing, &answer),
+                _ => Published::Ours, // there is nothing to hold it against
+            };
+            match published {
+                Published::Ours => self.good(check, format!("{url}: it answers and is ready")),
+                Published::Others => self.bad(
+                    check,
+                    format!(
+                        "{url}: what runs there has another pairing than pairing.toml; if that was \
+                         changed since it was started, start it again; if not, the address is in \
+                         use by another {}",
+                        own.service
+                    ),
+                ),
+                Published::Nothing => self.bad(
+                    check,
+                    format!(
+                        "{url}: what answers there is no {}; stop it, or change `listen`",
+                        own.service
+                    ),
+                ),
+            }
+        }
+        for address in &on.admin.0 {
+            let url = url(address, on.folder);
+            let Some(answer) = self.ask(&url, "/status.json", false).await else { continue };
+            match answer.status {
+                StatusCode::OK => self.good(check, format!("{url}: the status page is there")),
+                _ => self.bad(
+                    check,
+                    format!(
+                        "{url}: what answers there is no status page ({}); stop it, or change \
+                         admin.listen",
+                        said(&answer)
+                    ),
+                ),
+            }
+        }
+    }
+
+    /// Asks the service itself; notes if there is no answer.
+    async fn ask(&mut self, url: &str, path: &str, proxy_line: bool) -> Option<Answer> {
+        match probe::get(url, path, proxy_line).await {
+            Ok(answer) => Some(answer),
+            Err(error @ ProbeError::Connect(_)) => {
+                let text = format!("{url}: {error}; if it should run, start it with `serve`");
+                self.warn("service", text);
+                None
+            }
+            Err(error) => {
+                let text = format!(
+                    "{url}: {error}; if it is this service, its log says why. If it runs without \
+                     (or with) proxy_protocol, set that as it is, and start it again"
+                );
+                self.bad("service", text);
+                None
+            }
+        }
+    }
+
+    /// Whether the other one of the pair can be reached, has the same pairing and the same time.
+    pub async fn check_peer(&mut self, url: &str, pairing: &Pairing, now: u64, peer: &KeysAt) {
+        let (check, service) = ("peer", peer.service);
+        let answer = match probe::get(url, peer.path, false).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let text = format!(
+                    "{service} {url}: {error}; is it running, and is this its address? Where a proxy \
+                     with TLS or an onion service is before it, give the address behind that"
+                );
+                return self.bad(check, text);
+            }
+        };
+        match peer.hold_against(pairing, &answer) {
+            Published::Ours => {
+                self.good(check, format!("{service} {url}: it has the same pairing"));
+            }
+            Published::Others => self.bad(
+                check,
+                format!(
+                    "{service} {url}: it has another pairing, so that no token of this pair is taken: \
+                     both sides need the same pairing.toml. Bring the issuer's to the relay with \
+                     `tocyn-relay pairing install FILE`, after `tocyn-issuer pairing renew` if \
+                     either was replaced before, and start both again"
+                ),
+            ),
+            Published::Nothing => self.bad(
+                check,
+                format!(
+                    "{service} {url}: it does not say its keys ({}); is this the {service}'s address, \
+                     and is all well there (`tocyn-{service} doctor`)?",
+                    said(&answer)
+                ),
+            ),
+        }
+        match answer.date.map(|date| date as i64 - now as i64) {
+            None => {}
+            Some(off) if off.unsigned_abs() <= CLOCK_TOLERANCE_SECONDS => self.good(
+                "clocks",
+                format!("this machine's and the {service}'s clock are {} s apart", off.abs()),
+            ),
+            Some(off) => self.bad(
+                "clocks",
+                format!(
+                    "the {service}'s clock is {} s {} this machine's: set both right, or tokens are \
+                     refused around the end of an epoch",
+                    off.abs(),
+                    if off > 0 { "ahead of" } else { "behind" }
+                ),
+            ),
+        }
+    }
+}
+
+fn url(address: &Address, folder: &Path) -> String {
+    match address {
+        Address::Tcp(address) => {
+            // Who listens on all addresses answers on loopback.
+            let mut address = *address;
+            match address.ip() {
+                std::net::IpAddr::V4(ip) if ip.is_unspecified() => {
+                    address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+                }
+                std::net::IpAddr::V6(ip) if ip.is_unspecified() => {
+                    address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+                }
+                _ => {}
+            }
+            format!("http://{address}")
+        }
+        Address::Unix(path) => format!("unix:{}", folder.join(path).display()),
+    }
+}
+
+/// The status, and why, where the answer says.
+fn said(answer: &Answer) -> String {
+    let problem: Option<Problem> = serde_json::from_slice(&answer.body).ok();
+    match problem {
+        Some(problem) => format!("{} {}", answer.status, problem.detail),
+        None => answer.status.to_string(),
+    }
+}

@@ -1,0 +1,149 @@
+//! `tocyn-issuer backup` and `restore`.
+
+use std::path::{Path, PathBuf};
+
+use tocyn_service::backup::{
+    Backup, DatabaseKind, Manifest, NewBackup, copy_sqlite, make_empty, pairing_id,
+};
+use tocyn_service::config::Places;
+use tocyn_service::database::Database;
+use tocyn_service::folder::create;
+
+use super::{CliResult, Settings, renewed};
+use crate::Clock;
+use crate::data_dir::{DataDir, pairing_text};
+use crate::store::Store;
+
+/// Its name in a backup, whatever the settings call it.
+const DATABASE: &str = "issuer.sqlite";
+/// Names in a backup and in a data folder.
+const CONFIG: &str = "config.toml";
+const PAIRING: &str = "pairing.toml";
+
+/// Writes a complete copy into a new folder, beside a running issuer.
+pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u64) -> CliResult {
+    let pairing = data.pairing()?;
+    let database = &settings.database;
+    let source = Store::look_at(database).await?;
+    let mut backup = NewBackup::create(to, Manifest::new("issuer", &pairing, kind(database), now))?;
+    if data.config_path().exists() {
+        backup.copy(&data.config_path())?;
+    }
+    let mut vouchers = None;
+    if let (Some(source), Database::Sqlite(path)) = (&source, database) {
+        copy_sqlite(path, &backup.file(DATABASE)).await?;
+        vouchers = Some(check(&backup.file(DATABASE)).await?);
+        backup.add(DATABASE)?;
+        source.close().await;
+    }
+    backup.copy(&data.pairing_path())?;
+    let bytes = backup.finish(None)?;
+    match vouchers {
+        Some(vouchers) => println!("{}: {vouchers} vouchers, checked", to.display()),
+        None => println!("{}: settings and pairing", to.display()),
+    }
+    println!("{bytes} bytes");
+    if database.is_shared() {
+        println!("{database} is not in it: take it with pg_basebackup, or pg_dump from a standby");
+    }
+    println!("it holds secrets, and is on this disk: copy it, encrypted, to another place");
+    Ok(())
+}
+
+fn kind(database: &Database) -> DatabaseKind {
+    if database.is_shared() { DatabaseKind::Postgres } else { DatabaseKind::Sqlite }
+}
+
+/// Reads all of a copy; gives the vouchers in it.
+async fn check(file: &Path) -> Result<u64, Box<dyn std::error::Error>> {
+    let store = Store::look_at(&Database::Sqlite(file.to_owned())).await?;
+    let store = store.ok_or_else(|| format!("{}: it is empty", file.display()))?;
+    let (faults, stats) = (store.check().await, store.stats().await);
+    store.close().await;
+    match faults? {
+        faults if faults.is_empty() => Ok(stats?.vouchers),
+        faults => {
+            let text = format!("{}: it is damaged:\n{}", file.display(), faults.join("\n"));
+            Err(text.into())
+        }
+    }
+}
+
+/// Makes a data folder of a backup, with a new pairing: vouchers have the balance of then, and what
+/// was bought with them since must not be worth anything.
+pub(super) async fn restore(
+    data: &DataDir,
+    explicit: Option<PathBuf>,
+    database: Option<&str>,
+    from: &Path,
+    keep_pairing: bool,
+    clock: &Clock,
+) -> CliResult {
+    let backup = Backup::open(from, "issuer")?;
+    let manifest = backup.manifest();
+    // As they will be: config.toml comes out of the backup.
+    let settings = Settings::read(data, &Places::new("issuer", explicit, from), database)?;
+    if kind(&settings.database) != manifest.database {
+        return Err(format!(
+            "the database of the backup is not where the settings say ({}): set database.url as it \
+             was; vouchers move from SQLite to PostgreSQL with `db copy` after the restore",
+            settings.database
+        )
+        .into());
+    }
+    if let Database::Sqlite(path) = &settings.database
+        && path.exists()
+    {
+        return Err(format!("{}: it is not overwritten, move it away first", path.display()).into());
+    }
+    make_empty(data, "; give --data a folder that is not there or empty")?;
+    let _lock = data.lock()?;
+    if backup.has(CONFIG) {
+        backup.copy_out(CONFIG, &data.config_path())?;
+    }
+    if let (Database::Sqlite(path), true) = (&settings.database, backup.has(DATABASE)) {
+        backup.copy_out_whole(DATABASE, path)?;
+        check(path).await?;
+    }
+    // Without pairing.toml nothing is served, so it comes last: what was cut short stays unused.
+    let keep = keep_pairing || settings.database.is_shared();
+    let name = format!("{PAIRING}.{}", if keep { "restoring" } else { "old" });
+    let kept = data.file(&name);
+    backup.copy_out(PAIRING, &kept)?;
+    let old = data.pairing_at(&kept)?;
+    if pairing_id(&old) != manifest.pairing_id {
+        return Err(
+            format!("{}: this is not the pairing that backup.toml names", from.display()).into()
+        );
+    }
+    if keep {
+        std::fs::rename(&kept, data.pairing_path())?;
+    } else {
+        let fresh = data.file("pairing.toml.new");
+        create(&fresh, pairing_text(&renewed(&old, clock)?.0).as_bytes())?;
+        std::fs::rename(&fresh, data.pairing_path())?;
+    }
+    std::fs::File::open(data.path())?.sync_all()?;
+
+    println!("{}: as of {}", data.path().display(), manifest.made);
+    let pairing = data.pairing_path();
+    match (settings.database.is_shared(), keep) {
+        (true, _) => println!(
+            "{} is as you left it; only files were restored. If it was restored too, or a standby \
+             took over, run `tocyn-issuer pairing renew` before anything is served",
+            settings.database
+        ),
+        (false, true) => println!(
+            "the pairing is as it was. If an issuer has served since the backup, that is wrong: run \
+             `tocyn-issuer pairing renew` before anything is served"
+        ),
+        (false, false) => println!(
+            "the pairing is a new one, the old one is {}: now bring {} to the relay's machine, run \
+             `tocyn-relay pairing install FILE` there, and start both. Tokens handed out so far are \
+             void; vouchers have the balance of then",
+            kept.display(),
+            pairing.display()
+        ),
+    }
+    Ok(())
+}
