@@ -135,7 +135,7 @@ impl Cli {
             }
             Command::Restore { dir } => {
                 let (config, database) = (self.config, self.database.as_deref());
-                run_to_end(backup::restore(&data, config, database, &dir, clock()))
+                run_to_end(backup::restore(&data, config, database, &dir, &clock))
             }
         }
     }

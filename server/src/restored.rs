@@ -63,14 +63,14 @@ impl Restored {
             return None;
         }
         let is_of_backup = id == self.pairing_id;
-        if !is_of_backup && pairing.genesis() >= self.restored_at {
+        if !is_of_backup && pairing.genesis() > self.restored_at {
             return None;
         }
         let which = match is_of_backup {
-            true => "it still has the pairing of the backup",
+            true => "its pairing is that of the backup",
             false => {
-                "this pairing was made before the restore, so that the lost relay may have served \
-                 with it"
+                "its pairing was made before the restore by this machine's clock, so that the lost \
+                 relay may have served with it"
             }
         };
         let why = match self.database {
@@ -106,7 +106,7 @@ mod tests {
         let path = dir.path().join("restored.toml");
         let made =
             |genesis| Pairing::generate("i", "r", genesis, 1000, &mut UnwrapErr(SysRng)).unwrap();
-        let (old, between, new) = (made(10), made(99), made(100));
+        let (old, between, new) = (made(10), made(100), made(101));
         let mut restored = Restored {
             pairing_id: pairing_id(&old),
             restored_at: 100,
@@ -117,7 +117,7 @@ mod tests {
         };
         assert!(restored.refusal(&new).unwrap().contains("cut short"));
         restored.complete = true;
-        assert!(restored.refusal(&old).unwrap().contains("the pairing of the backup"));
+        assert!(restored.refusal(&old).unwrap().contains("is that of the backup"));
         assert!(restored.refusal(&between).unwrap().contains("made before the restore"));
         assert_eq!(restored.refusal(&new), None);
         restored.allowed = Some(pairing_id(&between));

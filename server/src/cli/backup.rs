@@ -1,7 +1,8 @@
 //! `tocyn-relay backup` and `restore`.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tocyn_service::backup::{
     Backup, DatabaseKind, LogPart, Manifest, NewBackup, copy_sqlite, is_unused, link_or_copy,
@@ -11,6 +12,7 @@ use tocyn_service::config::Places;
 use tocyn_service::database::Database;
 
 use super::{CliResult, Settings};
+use crate::Clock;
 use crate::bundles::{self, Folder};
 use crate::data_dir::{DataDir, read_pairing};
 use crate::restored::Restored;
@@ -25,6 +27,9 @@ const PAIRING: &str = "pairing.toml";
 const LOG_KEY: &str = "log.key";
 /// Whose signature sealed files have, beside them.
 const KEY: &str = "key";
+
+/// Where a backup goes to.
+const EMPTY_HINT: &str = "; give --data a folder that is not there or empty";
 
 /// Writes a complete copy into a new folder, beside a running relay.
 pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u64) -> CliResult {
@@ -114,12 +119,15 @@ async fn check(store: &Store, folder: Option<&Folder>, kind: DatabaseKind) -> Re
 /// Makes a data folder of a backup.
 pub(super) async fn restore(
     data: &DataDir,
-    explicit: Option<std::path::PathBuf>,
+    explicit: Option<PathBuf>,
     database: Option<&str>,
     from: &Path,
-    now: u64,
+    clock: &Clock,
 ) -> CliResult {
     let backup = Backup::open(from, "relay")?;
+    if !is_unused(data.path())? {
+        return Err(format!("{}: it is not empty{EMPTY_HINT}", data.path().display()).into());
+    }
     let manifest = backup.manifest();
     let log = manifest.log.ok_or("backup.toml does not say which messages there are")?;
     // As they will be: config.toml comes out of the backup.
@@ -162,11 +170,11 @@ pub(super) async fn restore(
         .into());
     }
 
-    make_empty(data, "; give --data a folder that is not there or empty")?;
+    make_empty(data, EMPTY_HINT)?;
     let _lock = data.lock()?;
     let mut restored = Restored {
         pairing_id: manifest.pairing_id.clone(),
-        restored_at: now,
+        restored_at: clock().max(manifest.made_at),
         backup_made: manifest.made.clone(),
         database: manifest.database,
         complete: false,
@@ -195,6 +203,10 @@ pub(super) async fn restore(
         return Err(
             format!("{}: this is not the pairing that backup.toml names", from.display()).into()
         );
+    }
+    // Pairings made from now on are told from earlier ones by the second.
+    if clock() == restored.restored_at {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     restored.complete = true;
     restored.write(&data.restored_path())?;

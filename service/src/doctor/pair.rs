@@ -2,6 +2,7 @@
 //! the other one has the same pairing and the same time.
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use tocyn_protocol::directory::TokenKey;
@@ -90,16 +91,15 @@ impl Report {
     pub fn check_epoch(&mut self, pairing: &Pairing, now: u64) {
         match pairing.epoch_at(now) {
             Ok(epoch) => {
-                let left = pairing.epoch_end(epoch) - now;
-                let whole = std::time::Duration::from_secs(left);
+                let left =
+                    Duration::from_secs((pairing.epoch_end(epoch) - now).next_multiple_of(60));
                 self.good(
                     "pairing",
                     format!(
-                        "issuer {}, relay {}, epoch {epoch}, of which {:.1} days are left ({})",
+                        "issuer {}, relay {}, epoch {epoch}, which lasts for another {}",
                         pairing.issuer_name(),
                         pairing.relay_name(),
-                        left as f64 / 86_400.0,
-                        humantime::format_duration(whole),
+                        humantime::format_duration(left),
                     ),
                 );
             }

@@ -1,6 +1,7 @@
 //! Scenarios with the real programs over real HTTP.
 
 mod attesters;
+mod backup;
 mod bad_input_issuer;
 mod bad_input_relay;
 mod bench;
@@ -12,6 +13,7 @@ mod crash_sealing;
 mod dashboards;
 mod demo;
 mod dependency_direction;
+mod doctor;
 mod double_spend;
 mod drain;
 mod epochs;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tocyn_service::backup::{
-    Backup, DatabaseKind, Manifest, NewBackup, copy_sqlite, make_empty, pairing_id,
+    Backup, DatabaseKind, Manifest, NewBackup, copy_sqlite, is_unused, make_empty, pairing_id,
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
@@ -19,6 +19,9 @@ const DATABASE: &str = "issuer.sqlite";
 /// Names in a backup and in a data folder.
 const CONFIG: &str = "config.toml";
 const PAIRING: &str = "pairing.toml";
+
+/// Where a backup goes to.
+const EMPTY_HINT: &str = "; give --data a folder that is not there or empty";
 
 /// Writes a complete copy into a new folder, beside a running issuer.
 pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u64) -> CliResult {
@@ -80,6 +83,9 @@ pub(super) async fn restore(
     clock: &Clock,
 ) -> CliResult {
     let backup = Backup::open(from, "issuer")?;
+    if !is_unused(data.path())? {
+        return Err(format!("{}: it is not empty{EMPTY_HINT}", data.path().display()).into());
+    }
     let manifest = backup.manifest();
     // As they will be: config.toml comes out of the backup.
     let settings = Settings::read(data, &Places::new("issuer", explicit, from), database)?;
@@ -96,7 +102,7 @@ pub(super) async fn restore(
     {
         return Err(format!("{}: it is not overwritten, move it away first", path.display()).into());
     }
-    make_empty(data, "; give --data a folder that is not there or empty")?;
+    make_empty(data, EMPTY_HINT)?;
     let _lock = data.lock()?;
     if backup.has(CONFIG) {
         backup.copy_out(CONFIG, &data.config_path())?;
@@ -107,8 +113,10 @@ pub(super) async fn restore(
     }
     // Without pairing.toml nothing is served, so it comes last: what was cut short stays unused.
     let keep = keep_pairing || settings.database.is_shared();
-    let name = format!("{PAIRING}.{}", if keep { "restoring" } else { "old" });
-    let kept = data.file(&name);
+    let kept = match keep {
+        true => data.file("pairing.toml.restoring"),
+        false => data.file(&format!("{PAIRING}.old-{}", clock())),
+    };
     backup.copy_out(PAIRING, &kept)?;
     let old = data.pairing_at(&kept)?;
     if pairing_id(&old) != manifest.pairing_id {
