@@ -1,6 +1,7 @@
 //! `tocyn-relay doctor`.
 
 use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory};
+use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::relay::RelayInfo;
 use tocyn_service::doctor::{KeysAt, ListensOn, Report};
@@ -85,21 +86,23 @@ fn check_pairing(report: &mut Report, data: &DataDir, now: u64) -> Option<Pairin
         }
         Err(error) => report.bad("pairing", error.to_string()),
     }
-    // Without a key `serve` would make one, and the log would be another.
-    match data.log_key_path().exists() {
-        true => report.note(
-            "log key",
-            data.log_key(pairing.relay_name()).map(|_| "log.key is there, and of this relay"),
-        ),
-        false => report.bad(
-            "log key",
-            format!(
-                "{} is not there; put it back from a backup. Without it the log cannot go on",
-                data.log_key_path().display()
-            ),
-        ),
-    }
+    let key = own_key(data, &pairing);
+    report.note("log key", key.map(|_| "log.key is there, and of this relay"));
     Some(pairing)
+}
+
+/// Reads `log.key`, which `serve` would make if it is not there.
+fn own_key(data: &DataDir, pairing: &Pairing) -> Result<LogKey, String> {
+    let path = data.log_key_path();
+    match path.exists() {
+        true => data.log_key(pairing.relay_name()).map_err(|error| {
+            format!("{error}; put it back from a backup, or the pairing, whichever is wrong")
+        }),
+        false => Err(format!(
+            "{} is not there; put it back from a backup. Without it the log cannot go on",
+            path.display()
+        )),
+    }
 }
 
 async fn check_database(
@@ -129,12 +132,31 @@ async fn check_database(
         let clock = store.check_clock(now).await;
         report.note("clocks", clock.map(|()| "this machine's and the database's agree"));
     }
+    if let Some(Ok(key)) = pairing.map(|pairing| own_key(data, pairing)) {
+        check_key(report, &store, &key).await;
+    }
     let cell_bytes = settings.config.cell_bytes;
     let folder = settings.log_folder(data).map(|path| Folder::new(path, cell_bytes));
     if let Err(error) = check_sealed(report, &store, folder.as_ref()).await {
         report.bad("sealed", error.to_string());
     }
     store.close().await;
+}
+
+/// Whether `log.key` is the one that the log is signed with.
+async fn check_key(report: &mut Report, store: &Store, key: &LogKey) {
+    let check = "log key";
+    match store.key().await {
+        Ok(Some(signed)) if signed != key.verifier().to_string() => report.bad(
+            check,
+            format!(
+                "the log in the database is signed with another key, {signed}; put its log.key back \
+                 from a backup"
+            ),
+        ),
+        Ok(_) => {}
+        Err(error) => report.bad(check, error.to_string()),
+    }
 }
 
 /// Whether the files of all sealed bundles are there. What is in them `db check` reads.
@@ -181,6 +203,7 @@ async fn check_sealed(
     let now = store.sealed().await?;
     missing.retain(|bundle| now.contains(bundle));
     match missing.first() {
+        None if sealed.is_empty() => report.good(check, format!("{path}: nothing is sealed yet")),
         None => {
             let count = sealed.end - sealed.start;
             report.good(check, format!("{path}: all {count} files of sealed messages are there"));
