@@ -16,7 +16,7 @@ use crate::Clock;
 use crate::bundles::{self, Folder};
 use crate::data_dir::{DataDir, read_pairing};
 use crate::restored::Restored;
-use crate::store::{LogRange, Store};
+use crate::store::{LogRange, Store, StoreError};
 
 /// Names in a backup, whatever the settings call them.
 const DATABASE: &str = "relay.sqlite";
@@ -59,12 +59,13 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
         into.clean(sealed.start)?;
     }
     let LogRange { oldest, head } = copy.range().await?;
-    let checked = check(&copy, (!sealed.is_empty()).then_some(&into), kind).await;
+    let checked = match kind {
+        DatabaseKind::Sqlite => check(&copy, (!sealed.is_empty()).then_some(&into)).await,
+        DatabaseKind::Postgres => check_files(&source, &into, sealed.clone()).await,
+    };
     copy.close().await;
     source.close().await;
-    checked.map_err(|faults| {
-        format!("{}: the copy is not sound, and is no backup:\n{faults}", to.display())
-    })?;
+    checked.map_err(|error| format!("{}: this is no backup: {error}", to.display()))?;
     if kind == DatabaseKind::Sqlite {
         backup.add(DATABASE)?;
     }
@@ -98,22 +99,40 @@ fn kind(database: &Database) -> DatabaseKind {
 fn link(from: Option<&Folder>, to: &Folder, sealed: Range<u64>) -> CliResult {
     let Some(from) = from.filter(|_| !sealed.is_empty()) else { return Ok(()) };
     link_or_copy(&from.path().join(KEY), &to.path().join(KEY))?;
-    for bundle in sealed {
+    for bundle in sealed.clone() {
         link_or_copy(&from.bundle_path(bundle), &to.bundle_path(bundle))?;
     }
-    Ok(())
+    // Some may have been dropped before their turn, and with the last of them a folder.
+    if to.missing(sealed.clone())?.is_empty() {
+        to.sync_names(sealed)?;
+    }
+    Ok(to.sync_way()?)
 }
 
-/// What is wrong with a copy: all of it is read. On a server, only whether files are missing: the
-/// log goes on there meanwhile.
-async fn check(store: &Store, folder: Option<&Folder>, kind: DatabaseKind) -> Result<(), String> {
-    let said = |error: crate::store::StoreError| error.to_string();
-    let mut faults = match kind {
-        DatabaseKind::Sqlite => store.check().await.map_err(said)?,
-        DatabaseKind::Postgres => Vec::new(),
-    };
-    faults.extend(bundles::check(store, folder).await.map_err(said)?);
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+/// What is wrong with a copy: all of it is read.
+async fn check(store: &Store, folder: Option<&Folder>) -> Result<(), StoreError> {
+    let mut faults = store.check().await?;
+    faults.extend(bundles::check(store, folder).await?);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let database = store.file().map_or_else(String::new, |file| file.display().to_string());
+    Err(StoreError::Open { database, reason: format!("it is damaged:\n{}", faults.join("\n")) })
+}
+
+/// The same where the log goes on in a database that is not copied: whether files are missing that
+/// were not dropped meanwhile.
+async fn check_files(store: &Store, folder: &Folder, sealed: Range<u64>) -> Result<(), StoreError> {
+    let mut missing = folder.missing(sealed)?;
+    let now = store.sealed().await?;
+    missing.retain(|bundle| now.contains(bundle));
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => Err(StoreError::Open {
+            database: folder.bundle_path(*first).display().to_string(),
+            reason: "it could not be copied; `tocyn-relay doctor` says what is missing".to_owned(),
+        }),
+    }
 }
 
 /// Makes a data folder of a backup.
@@ -191,11 +210,9 @@ pub(super) async fn restore(
     if let Database::Sqlite(path) = &settings.database {
         backup.copy_out_whole(DATABASE, path)?;
         let store = Store::look_at(&settings.database).await?;
-        let checked = check(&store, to_log.as_ref(), manifest.database).await;
+        let checked = check(&store, to_log.as_ref()).await;
         store.close().await;
-        checked.map_err(|faults| {
-            format!("{}: the backup is damaged; use another one:\n{faults}", from.display())
-        })?;
+        checked.map_err(|error| format!("use another backup: {error}"))?;
     }
     backup.copy_out(PAIRING, &data.pairing_path())?;
     let pairing = read_pairing(&data.pairing_path())?;

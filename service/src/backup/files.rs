@@ -47,7 +47,7 @@ fn read_all(
 
 /// Gives a file that never changes a second name; copies it where that cannot be, as to another
 /// file system. Makes the folders above, mode 0700. Says whether it is there now: a file may be
-/// gone before its turn has come. One that has the name stays.
+/// gone before its turn has come. One that has the name stays. The caller makes names durable.
 pub fn link_or_copy(from: &Path, to: &Path) -> Result<bool, FolderError> {
     let failed = |source| FolderError::io(to, source, "");
     if to.exists() {
@@ -57,15 +57,13 @@ pub fn link_or_copy(from: &Path, to: &Path) -> Result<bool, FolderError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(above).map_err(failed)?;
     match fs::hard_link(from, to) {
         // A file that others can read would have to be changed in both places.
-        Ok(()) if mode(to).map_err(failed)? & 0o077 == 0 => {
-            return sync_folder(above).map(|()| true);
-        }
+        Ok(()) if mode(to).map_err(failed)? & 0o077 == 0 => return Ok(true),
         Ok(()) => fs::remove_file(to).map_err(failed)?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(_) => {}
     }
     match copy(from, to) {
-        Ok(_) => sync_folder(above).map(|()| true),
+        Ok(_) => Ok(true),
         Err(FolderError::Io { path, source, .. })
             if path == from && source.kind() == ErrorKind::NotFound =>
         {
