@@ -68,20 +68,21 @@ impl Report {
     }
 
     /// The same for all secrets of a data folder: pairings (those that were replaced are kept),
-    /// the log's key, the database's file, and the settings where they hold a password.
-    pub fn check_secrets(&mut self, folder: &Path, database: Option<&Path>, url: &Secret) {
+    /// keys and credentials, the database's file, and the settings where they hold one of `set`.
+    pub fn check_secrets(&mut self, folder: &Path, database: Option<&Path>, set: &[&Secret]) {
         let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let is_secret =
-            |name: &str| name.starts_with("pairing.toml") || name.starts_with("log.key");
+        let names = ["pairing.toml", "log.key", "admin.credential"];
+        let is_secret = |name: &str| names.iter().any(|secret| name.starts_with(secret));
         let named = listed.filter(|file| file.file_name().to_str().is_some_and(is_secret));
         let mut secrets: Vec<PathBuf> = named.map(|file| file.path()).collect();
         if let Some(database) = database {
             secrets.extend(["", "-wal", "-shm"].map(|end| beside(database, end)));
         }
-        secrets.extend(url.file().map(Path::to_owned));
-        if url.is_literal() && url.read().is_ok_and(|url| has_password(&url)) {
-            secrets.push(folder.join("config.toml"));
-        }
+        secrets.extend(set.iter().filter_map(|secret| secret.file()).map(Path::to_owned));
+        let is_in_settings = |secret: &&&Secret| {
+            secret.is_literal() && secret.read().is_ok_and(|text| is_secret_text(&text))
+        };
+        secrets.extend(set.iter().find(is_in_settings).map(|_| folder.join("config.toml")));
         secrets.sort();
         let secrets: Vec<&Path> = secrets.iter().map(PathBuf::as_path).collect();
         self.check_permissions(folder, &secrets);
@@ -171,9 +172,9 @@ pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether a URL of PostgreSQL holds a password.
-fn has_password(url: &str) -> bool {
-    let Some((_, rest)) = url.split_once("://") else { return false };
+/// Whether this must not be read by others: all but a URL without a password.
+fn is_secret_text(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return true };
     let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
     let user = place.rsplit_once('@').map_or("", |(user, _)| user);
     user.contains(':') || parameters.split('&').any(|pair| pair.starts_with("password="))

@@ -48,7 +48,7 @@ impl Doctor {
             Ok(settings) => {
                 report.good("settings", "they can be used; `config show` shows them");
                 let database = settings.database.file();
-                report.check_secrets(data.path(), database, &settings.config.database.url);
+                report.check_secrets(data.path(), database, &[&settings.config.database.url]);
                 check_database(&mut report, data, settings, pairing.as_ref(), now).await;
                 report.check_space(data.path());
                 let config = &settings.config;

@@ -206,22 +206,25 @@ impl Report {
 
     /// Asks the service itself; notes if there is no answer.
     async fn ask(&mut self, url: &str, path: &str, proxy_line: bool) -> Option<Answer> {
-        match probe::get(url, path, proxy_line).await {
-            Ok(answer) => Some(answer),
+        let error = match probe::get(url, path, proxy_line).await {
+            // A PROXY line is no request of HTTP, and the other way round.
+            Ok(answer) if answer.status == StatusCode::BAD_REQUEST => answer.status.to_string(),
+            Ok(answer) => return Some(answer),
             Err(error @ ProbeError::Connect(_)) => {
                 let text = format!("{url}: {error}; if it should run, start it with `serve`");
                 self.warn("service", text);
-                None
+                return None;
             }
-            Err(error) => {
-                let text = format!(
-                    "{url}: {error}; if it is this service, its log says why. If it runs without \
-                     (or with) proxy_protocol, set that as it is, and start it again"
-                );
-                self.bad("service", text);
-                None
-            }
-        }
+            Err(error) => error.to_string(),
+        };
+        self.bad(
+            "service",
+            format!(
+                "{url}: {error}; if it is this service, its log says why. If it was started with \
+                 another proxy_protocol than is set now, start it again"
+            ),
+        );
+        None
     }
 
     /// Whether the other one of the pair can be reached, has the same pairing and the same time.

@@ -185,6 +185,8 @@ async fn a_pair_is_restored_from_backups_that_were_made_beside_its_work() {
         check_modes(folder);
     }
     assert_eq!(balance(&issuer_data), left, "as it was at the backup");
+    let credential = |data: &Path| std::fs::read(data.join("admin.credential")).unwrap();
+    assert_eq!(credential(&issuer_data), credential(&world.issuer_data()));
 
     let issuer = Service::start("tocyn-issuer", &issuer_data);
     let relay = Service::start_at("tocyn-relay", &relay_data, &at_relay);

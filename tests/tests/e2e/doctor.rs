@@ -123,7 +123,7 @@ fn a_pair_that_is_well_passes_and_readable_secrets_are_named() {
         names(&mut pair.of_relay(), "bad", "permissions", &command);
         set_mode(&path, closed);
     }
-    for file in ["pairing.toml", "issuer.sqlite"] {
+    for file in ["pairing.toml", "issuer.sqlite", "admin.credential"] {
         set_mode(&issuer.join(file), 0o644);
         names(&mut pair.of_issuer(), "bad", "permissions", &format!("{file}: others can read"));
         set_mode(&issuer.join(file), 0o600);
@@ -261,7 +261,12 @@ fn pairings_that_do_not_go_together_are_named() {
     names(&mut at(own, &gone), "bad", "peer", "is it running");
     names(&mut at(own, "https://issuer.example"), "bad", "peer", "http://HOST:PORT");
     let mut proxied = at(own, peer);
-    names(proxied.env("TOCYN_RELAY__PROXY_PROTOCOL", "true"), "bad", "service", "400");
+    names(
+        proxied.env("TOCYN_RELAY__PROXY_PROTOCOL", "true"),
+        "bad",
+        "service",
+        "another proxy_protocol",
+    );
     // A pairing that was replaced.
     assert_eq!((pair.relay.stop().code(), pair.issuer.stop().code()), (Some(0), Some(0)));
     pair.world.issuer_command(&["pairing", "renew"]);

@@ -19,6 +19,7 @@ const DATABASE: &str = "issuer.sqlite";
 /// Names in a backup and in a data folder.
 const CONFIG: &str = "config.toml";
 const PAIRING: &str = "pairing.toml";
+const CREDENTIAL: &str = "admin.credential";
 
 /// Where a backup goes to.
 const EMPTY_HINT: &str = "; give --data a folder that is not there or empty";
@@ -38,6 +39,9 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
         vouchers = Some(check(&backup.file(DATABASE)).await?);
         backup.add(DATABASE)?;
         source.close().await;
+    }
+    if data.file(CREDENTIAL).exists() {
+        backup.copy(&data.file(CREDENTIAL))?;
     }
     backup.copy(&data.pairing_path())?;
     let bytes = backup.finish(None)?;
@@ -104,8 +108,10 @@ pub(super) async fn restore(
     }
     make_empty(data, EMPTY_HINT)?;
     let _lock = data.lock()?;
-    if backup.has(CONFIG) {
-        backup.copy_out(CONFIG, &data.config_path())?;
+    for name in [CONFIG, CREDENTIAL] {
+        if backup.has(name) {
+            backup.copy_out(name, &data.file(name))?;
+        }
     }
     if let (Database::Sqlite(path), true) = (&settings.database, backup.has(DATABASE)) {
         backup.copy_out_whole(DATABASE, path)?;

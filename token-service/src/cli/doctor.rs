@@ -7,6 +7,7 @@ use tocyn_protocol::relay::RelayInfo;
 use tocyn_service::doctor::{KeysAt, ListensOn, Report};
 
 use super::{CliResult, Settings};
+use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::store::Store;
 
@@ -56,7 +57,9 @@ impl Doctor {
             Ok(settings) => {
                 report.good("settings", "they can be used; `config show` shows them");
                 let database = settings.database.file();
-                report.check_secrets(data.path(), database, &settings.config.database.url);
+                let Config { admin, attesters, database: set, .. } = &settings.config;
+                let set = [&set.url, &admin.credential, &attesters.webhook.credential];
+                report.check_secrets(data.path(), database, &set);
                 check_database(&mut report, settings, pairing.as_ref(), now).await;
                 report.check_space(data.path());
                 let config = &settings.config;
