@@ -73,11 +73,14 @@ impl Folder {
     }
 
     /// A secret: what the supervisor passes on under this name (`LoadCredential=` of systemd), else
-    /// the file in the folder.
+    /// the file in the folder; for commands beside such a service, the one in `/etc/tocyn`.
     pub fn secret_file(&self, name: &str) -> PathBuf {
         let passed = std::env::var_os("CREDENTIALS_DIRECTORY");
         let passed = passed.map(|folder| Path::new(&folder).join(name));
-        passed.filter(|path| path.exists()).unwrap_or_else(|| self.file(name))
+        let etc = Path::new("/etc/tocyn").join(name);
+        let places = [passed, Some(self.file(name)), Some(etc)];
+        let found = places.into_iter().flatten().find(|path| path.exists());
+        found.unwrap_or_else(|| self.file(name))
     }
 
     /// Makes the folder, mode 0700, if it is not there.

@@ -69,7 +69,7 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
     if kind == DatabaseKind::Sqlite {
         backup.add(DATABASE)?;
     }
-    backup.copy(&data.pairing_path())?;
+    backup.copy(&data.secret_file(PAIRING))?;
     backup.copy(&data.log_key_path())?;
     let log = LogPart {
         oldest,

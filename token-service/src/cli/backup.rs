@@ -43,7 +43,7 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
     if data.file(CREDENTIAL).exists() {
         backup.copy(&data.file(CREDENTIAL))?;
     }
-    backup.copy(&data.pairing_path())?;
+    backup.copy(&data.secret_file(PAIRING))?;
     let bytes = backup.finish(None)?;
     match vouchers {
         Some(vouchers) => println!("{}: {vouchers} vouchers, checked", to.display()),

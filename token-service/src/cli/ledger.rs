@@ -112,7 +112,7 @@ fn spent(text: &str, pairing: &Pairing) -> Result<Vec<(u64, u64)>, String> {
         }
         counts.push((epoch, tokens));
     }
-    if counts.is_empty() && !text.contains("tocyn_relay_spent_tokens ") {
+    if counts.is_empty() && !text.contains("tocyn_relay_log_head_sequence ") {
         return Err("there are no metrics of a tocyn-relay in this text".to_owned());
     }
     Ok(counts)
@@ -131,7 +131,7 @@ mod tests {
         let line = |p: &Pairing, epoch| {
             format!("{METRIC}epoch=\"{epoch}\",key=\"{}\"}} 7\n", key_text(p, epoch))
         };
-        let head = "# HELP tocyn_relay_spent_tokens Spent\n";
+        let head = "tocyn_relay_log_head_sequence 7\n";
         let text = format!("{head}{}{}# EOF\n", line(&pairing, 3), line(&pairing, 4));
         assert_eq!(spent(&text, &pairing).unwrap(), [(3, 7), (4, 7)]);
         assert_eq!(spent(head, &pairing).unwrap(), []);
