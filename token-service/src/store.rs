@@ -219,6 +219,11 @@ impl Store {
         on_backend!(self.create_vouchers(code_hashes, attester, tokens, expires_at))
     }
 
+    /// The voucher whose code has this hash.
+    pub async fn voucher(&self, code_hash: &Hash) -> Result<Option<VoucherRow>, StoreError> {
+        on_backend!(self.voucher(code_hash))
+    }
+
     /// Every voucher, the oldest first.
     pub async fn list_vouchers(&self) -> Result<Vec<VoucherRow>, StoreError> {
         on_backend!(self.list_vouchers())
@@ -260,6 +265,10 @@ struct VoucherRecord {
 /// All of them and the shared accounts, the oldest first.
 const VOUCHERS: &str = "SELECT code_hash, CAST(attester AS bigint) AS attester, refilled_epoch,
      granted, balance, expires_at, revoked_at FROM vouchers ORDER BY id";
+
+/// The one with this hash.
+const VOUCHER: &str = "SELECT code_hash, CAST(attester AS bigint) AS attester, refilled_epoch,
+     granted, balance, expires_at, revoked_at FROM vouchers WHERE code_hash = $1";
 
 impl VoucherRecord {
     /// None for a shared account.

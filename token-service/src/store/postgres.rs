@@ -20,7 +20,7 @@ pub(super) use open::Tables;
 
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};
-use super::{Hash, StoreError, VOUCHERS, VoucherRecord, VoucherRow};
+use super::{Hash, StoreError, VOUCHER, VOUCHERS, VoucherRecord, VoucherRow};
 use crate::attester::Attester;
 
 /// How long a connection or a statement may take before it is given up. Locks are given up sooner.
@@ -197,6 +197,11 @@ impl PostgresStore {
             Ok(rows)
         })
         .await
+    }
+
+    pub(super) async fn voucher(&self, code_hash: &Hash) -> Result<Option<VoucherRow>, StoreError> {
+        let rows = self.read_all(sqlx::query_as(VOUCHER).bind(code_hash)).await?;
+        Ok(rows.into_iter().next().and_then(VoucherRecord::row))
     }
 
     pub(super) async fn list_vouchers(&self) -> Result<Vec<VoucherRow>, StoreError> {

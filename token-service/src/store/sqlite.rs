@@ -12,7 +12,7 @@ use tocyn_protocol::pairing::Epoch;
 
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};
-use super::{Hash, StoreError, VOUCHERS, VoucherRecord, VoucherRow};
+use super::{Hash, StoreError, VOUCHER, VOUCHERS, VoucherRecord, VoucherRow};
 use crate::attester::Attester;
 
 /// A database file.
@@ -124,6 +124,12 @@ impl SqliteStore {
 
     pub(super) async fn labels(&self) -> Result<Vec<(Vec<u8>, String)>, StoreError> {
         Ok(sqlx::query_as(LABELS).fetch_all(&self.readers).await?)
+    }
+
+    pub(super) async fn voucher(&self, code_hash: &Hash) -> Result<Option<VoucherRow>, StoreError> {
+        let record: Option<VoucherRecord> =
+            sqlx::query_as(VOUCHER).bind(&code_hash[..]).fetch_optional(&self.readers).await?;
+        Ok(record.and_then(VoucherRecord::row))
     }
 
     pub(super) async fn list_vouchers(&self) -> Result<Vec<VoucherRow>, StoreError> {

@@ -71,8 +71,7 @@ pub(super) async fn post(
     let expires_at = state.now().saturating_add(asked.expires_seconds).min(i64::MAX as u64);
     let attester = Attester::Webhook;
     state.store.create_vouchers(&[code.hash()], attester, asked.tokens, expires_at).await?;
-    let id = hex::encode(&code.hash()[..4]);
-    let row = state.store.list_vouchers().await?.into_iter().find(|row| row.id == id);
+    let row = state.store.voucher(&code.hash()).await?;
     let row = row.ok_or_else(|| ApiError::new(ProblemType::Internal, "the grant is not there"))?;
     if row.granted != asked.tokens {
         return Err(malformed(format!(
