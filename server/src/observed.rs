@@ -31,6 +31,9 @@ pub struct ObservedRelay {
     counted: Mutex<Option<Stats>>,
 }
 
+/// An epoch's count is shown for so long after it was closed, to be compared with what was issued.
+const SHOWN_EPOCHS: u64 = 3;
+
 impl ObservedRelay {
     pub(crate) fn new(relay: Arc<Relay>, server: Server, followers: Arc<Semaphore>) -> Self {
         let metrics = relay.metrics.clone();
@@ -52,12 +55,18 @@ impl ObservedRelay {
 
     fn set_counts(&self, stats: Stats) {
         let now = &self.metrics.now;
-        // Epochs that were closed go.
-        now.spent.clear();
         for spent in &stats.spent {
             let key = self.relay.epochs.pairing().key_pair(spent.epoch).public().token_key_id();
             let labels = [("epoch", spent.epoch.to_string()), ("key", hex::encode(&key.0[..4]))];
             now.spent.get_or_create(&labels).set(spent.tokens as i64);
+        }
+        // An old count goes when nobody needs it any more; one is never missing in between.
+        if let Ok(epoch) = self.relay.epochs.pairing().epoch_at((self.relay.clock)())
+            && let Some(old) = epoch.checked_sub(SHOWN_EPOCHS)
+        {
+            let key = self.relay.epochs.pairing().key_pair(old).public().token_key_id();
+            let labels = [("epoch", old.to_string()), ("key", hex::encode(&key.0[..4]))];
+            now.spent.remove(&labels);
         }
         now.spent_counted_at.set((self.relay.clock)() as i64);
         now.sealed.set(stats.bundles as i64);

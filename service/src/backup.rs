@@ -243,6 +243,20 @@ pub fn make_empty(folder: &Folder, hint: &'static str) -> Result<(), FolderError
     files::set_mode(path, 0o700)
 }
 
+/// Refuses to restore a database beside one that is there, or beside what SQLite has left of one: it
+/// would take that for the restored one's.
+pub fn refuse_leftovers(database: &Path) -> Result<(), String> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
+        if path.exists() {
+            return Err(format!("{}: it is not overwritten, move it away first", path.display()));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a folder is not there, or has nothing in it.
 pub fn is_unused(path: &Path) -> Result<bool, FolderError> {
     if path.exists() { is_empty(path) } else { Ok(true) }

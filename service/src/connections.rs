@@ -3,7 +3,7 @@
 //! the one that asks for something.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -16,11 +16,29 @@ pub(crate) struct Waiting {
     reading: AtomicU64,
     /// To take its answer.
     writing: AtomicU64,
+    /// Its place is wanted: it is closed after the answer that is in work.
+    last: AtomicBool,
+    /// Somebody waits for a place.
+    crowd: Arc<Crowd>,
+}
+
+/// Those who wait for a place.
+#[derive(Default)]
+struct Crowd {
+    waits: AtomicUsize,
+    /// A place has become free, or can be made free.
+    chance: Notify,
 }
 
 impl Waiting {
-    fn new(start: Instant) -> Self {
-        let waiting = Self { start, reading: AtomicU64::new(0), writing: AtomicU64::new(0) };
+    fn new(start: Instant, crowd: Arc<Crowd>) -> Self {
+        let waiting = Self {
+            start,
+            reading: AtomicU64::new(0),
+            writing: AtomicU64::new(0),
+            last: AtomicBool::new(false),
+            crowd,
+        };
         waiting.to_read(true);
         waiting
     }
@@ -32,6 +50,18 @@ impl Waiting {
     /// We wait for the client's bytes from now on, or not any more.
     pub(crate) fn to_read(&self, waits: bool) {
         self.reading.store(if waits { self.now() } else { 0 }, Relaxed);
+        self.tell(waits);
+    }
+
+    fn tell(&self, waits: bool) {
+        if waits && self.crowd.waits.load(Relaxed) > 0 {
+            self.crowd.chance.notify_one();
+        }
+    }
+
+    /// Whether the answer in work is the last one of this connection.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last.load(Relaxed)
     }
 
     /// We wait for the client to take bytes, or not any more.
@@ -39,12 +69,13 @@ impl Waiting {
         let before = self.writing.load(Relaxed);
         if waits != (before != 0) {
             self.writing.store(if waits { self.now() } else { 0 }, Relaxed);
+            self.tell(waits);
         }
     }
 
     /// Since when, of either.
     fn since(&self) -> Option<u64> {
-        [&self.reading, &self.writing].map(|at| at.load(Relaxed)).into_iter().find(|at| *at != 0)
+        [&self.writing, &self.reading].map(|at| at.load(Relaxed)).into_iter().find(|at| *at != 0)
     }
 }
 
@@ -53,8 +84,7 @@ pub(crate) struct Connections {
     start: Instant,
     max: usize,
     table: Mutex<Table>,
-    /// A place has become free.
-    left: Notify,
+    crowd: Arc<Crowd>,
     evicted: AtomicU64,
 }
 
@@ -85,7 +115,7 @@ impl Connections {
             start: Instant::now(),
             max,
             table: Mutex::default(),
-            left: Notify::new(),
+            crowd: Arc::default(),
             evicted: AtomicU64::new(0),
         })
     }
@@ -100,14 +130,28 @@ impl Connections {
         self.evicted.load(Relaxed)
     }
 
-    /// A place, when there is one: at once unless every connection has a request in work.
+    /// A place, when there is one: at once unless every connection has a request in work. Then
+    /// the oldest one has no other request after that, however many it has sent already.
     pub(crate) async fn enter(self: &Arc<Self>) -> Place {
+        if let Some(place) = self.try_enter() {
+            return place;
+        }
+        let _one = OneMore::of(&self.crowd);
         loop {
-            let left = self.left.notified();
+            let chance = self.crowd.chance.notified();
             if let Some(place) = self.try_enter() {
                 return place;
             }
-            left.await;
+            self.end_oldest();
+            chance.await;
+        }
+    }
+
+    fn end_oldest(&self) {
+        let table = self.table.lock().expect("no panic under the lock");
+        let lasting = table.open.iter().filter(|(_, open)| !open.waiting.is_last());
+        if let Some((_, open)) = lasting.min_by_key(|(number, _)| **number) {
+            open.waiting.last.store(true, Relaxed);
         }
     }
 
@@ -121,11 +165,27 @@ impl Connections {
             self.evicted.fetch_add(1, Relaxed);
         }
         let (close, closed) = oneshot::channel();
-        let waiting = Arc::new(Waiting::new(self.start));
+        let waiting = Arc::new(Waiting::new(self.start, self.crowd.clone()));
         let number = table.next;
         table.next += 1;
         table.open.insert(number, Open { waiting: waiting.clone(), _close: close });
         Some(Place { number, connections: self.clone(), waiting, closed })
+    }
+}
+
+/// Counts one who waits.
+struct OneMore<'a>(&'a Crowd);
+
+impl<'a> OneMore<'a> {
+    fn of(crowd: &'a Crowd) -> Self {
+        crowd.waits.fetch_add(1, Relaxed);
+        Self(crowd)
+    }
+}
+
+impl Drop for OneMore<'_> {
+    fn drop(&mut self) {
+        self.0.waits.fetch_sub(1, Relaxed);
     }
 }
 
@@ -134,7 +194,7 @@ impl Drop for Place {
         let mut table = self.connections.table.lock().expect("no panic under the lock");
         table.open.remove(&self.number);
         drop(table);
-        self.connections.left.notify_one();
+        self.connections.crowd.chance.notify_one();
     }
 }
 
@@ -172,6 +232,15 @@ mod tests {
         let mut waiting = Box::pin(connections.enter());
         assert!((&mut waiting).now_or_never().is_none());
         places.remove(0);
-        assert!(waiting.now_or_never().is_some(), "one left");
+        let newest = waiting.now_or_never().expect("one left");
+        // All in work again: whoever waits is told as soon as one of them waits for its client, and
+        // the oldest gets no other turn.
+        newest.waiting.to_read(false);
+        let oldest = new.waiting.clone();
+        let mut waiting = Box::pin(connections.enter());
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(oldest.is_last() && !newest.waiting.is_last());
+        newest.waiting.to_read(true);
+        assert!(waiting.now_or_never().is_some());
     }
 }

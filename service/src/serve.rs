@@ -130,11 +130,19 @@ impl Server {
         }
     }
 
+    async fn serve_one(&self, stream: Stream, mut place: Place, router: Router, watcher: Watcher) {
+        let waiting = place.waiting.clone();
+        tokio::select! {
+            () = self.talk(stream, waiting, router, watcher) => {}
+            _ = &mut place.closed => {}
+        }
+    }
+
     /// A client that goes away in the middle is no event worth a line.
-    async fn serve_one(
+    async fn talk(
         &self,
         mut stream: Stream,
-        mut place: Place,
+        waiting: Arc<Waiting>,
         router: Router,
         watcher: Watcher,
     ) {
@@ -157,18 +165,13 @@ impl Server {
             .header_read_timeout(self.bounds.header_timeout)
             .max_headers(64)
             .max_buf_size(MAX_HEAD_BYTES);
-        let waiting = place.waiting.clone();
         let mut stream = TimeoutStream::new(Watched::new(stream, waiting.clone()));
         stream.set_write_timeout(Some(self.bounds.write_timeout));
         let service = service_fn(|request| {
             answer(request, router.clone(), &waiting, guest.clone(), self.refusals.clone())
         });
         let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
-        let connection = watcher.watch(connection);
-        tokio::select! {
-            _ = connection => {}
-            _ = &mut place.closed => {}
-        }
+        let _ = watcher.watch(connection).await;
     }
 }
 
@@ -186,13 +189,14 @@ fn answer(
     let reading = waiting.clone();
     let request = request.map(|body| Body::new(Followed { body, at_end: AtEnd(reading, false) }));
     async move {
-        let response = match guest.as_ref().filter(|_| counts).and_then(|guest| guest.must_wait()) {
-            Some(wait) => too_many_refusals(wait),
-            None => match router.call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-        };
+        let mut response =
+            match guest.as_ref().filter(|_| counts).and_then(|guest| guest.must_wait()) {
+                Some(wait) => too_many_refusals(wait),
+                None => match router.call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                },
+            };
         if let Some(Refused(name)) = response.extensions().get() {
             refusals.count(name);
         }
@@ -200,6 +204,10 @@ fn answer(
             guest.was_refused();
         }
         waiting.to_read(false);
+        if waiting.is_last() {
+            let close = header::HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         Ok(response.map(|body| Body::new(Followed { body, at_end: AtEnd(waiting, true) })))
     }
 }
@@ -252,6 +260,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Followed<B> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if !self.at_end.1 && (matches!(frame, Poll::Ready(None)) || self.body.is_end_stream()) {
             self.at_end.0.to_read(false);
+        } else if !self.at_end.1 && frame.is_ready() {
+            self.at_end.0.to_read(true); // it makes progress; the body's own time bounds that
         }
         frame
     }

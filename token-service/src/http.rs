@@ -32,7 +32,7 @@ use crate::config::{Config, Limits};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::pipeline::{IssueError, Pipeline};
-use crate::store::{Issued, Refusal, Store, StoreError};
+use crate::store::{Refusal, Store, StoreError};
 
 /// Where token requests are sent.
 pub const TOKEN_REQUEST_PATH: &str = "/token-request";
@@ -51,7 +51,7 @@ pub struct AppState {
     pub(crate) pipeline: Arc<Pipeline>,
     metrics: Metrics,
     pub(crate) attesters: Attesters,
-    effort: Arc<Mutex<Effort>>,
+    demand: Arc<Mutex<Demand>>,
     /// True once the service has been told to stop.
     leaving: watch::Receiver<bool>,
 }
@@ -84,14 +84,24 @@ impl AppState {
             pipeline: Arc::new(pipeline),
             metrics,
             attesters,
-            effort: Arc::new(Mutex::new(effort)),
+            demand: Arc::new(Mutex::new(Demand { effort, counted: 0, since: 0 })),
             leaving,
         }
     }
 
     /// What a proof of work must show now.
     pub(crate) fn current_effort(&self) -> u32 {
-        self.effort.lock().expect("no panic under the lock").current()
+        let mut demand = self.demand.lock().expect("no panic under the lock");
+        let handed_out = demand.counted + demand.since;
+        demand.effort.observe(self.now(), handed_out);
+        demand.effort.current()
+    }
+
+    /// So many tokens are about to be handed out for work. Counted before they are charged, so that
+    /// a burst is dearer at once.
+    #[cfg(feature = "pow")]
+    pub(crate) fn admit_work(&self, tokens: u64) {
+        self.demand.lock().expect("no panic under the lock").since += tokens;
     }
 
     /// What is counted.
@@ -142,22 +152,31 @@ pub async fn prune_forever(state: AppState) {
     }
 }
 
+/// Tokens that are handed out for work, and their price.
+struct Demand {
+    effort: Effort,
+    /// By all issuers, in all epochs, when they were counted last.
+    counted: u64,
+    /// Admitted by this one since then.
+    since: u64,
+}
+
 /// Lets the price of tokens follow the demand for them, at all issuers of the pairing together.
 pub async fn watch_demand_forever(state: AppState) {
     if !state.attesters.pow.enabled {
         return;
     }
     loop {
-        let now = state.now();
-        let handed_out = async {
-            let epoch = state.keyring.pairing().epoch_at(now).ok()?;
-            let issued = state.store.issued(epoch).await.ok()?;
-            let of_pow = |i: &&Issued| i.epoch == epoch && i.attester == Attester::Pow;
-            Some(issued.iter().find(of_pow).map_or(0, |issued| issued.tokens))
-        };
-        if let Some(handed_out) = handed_out.await {
-            state.effort.lock().expect("no panic under the lock").observe(now, handed_out);
+        match state.store.issued(0).await {
+            Ok(issued) => {
+                let of_pow = issued.iter().filter(|issued| issued.attester == Attester::Pow);
+                let counted = of_pow.map(|issued| issued.tokens).sum();
+                let mut demand = state.demand.lock().expect("no panic under the lock");
+                (demand.counted, demand.since) = (counted, 0);
+            }
+            Err(error) => tracing::warn!(%error, "cannot count what was handed out for work"),
         }
+        state.current_effort();
         tokio::time::sleep(DEMAND_INTERVAL).await;
     }
 }

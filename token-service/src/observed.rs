@@ -58,6 +58,11 @@ impl ObservedIssuer {
         let pairing = state.keyring.pairing();
         let Ok(epoch) = pairing.epoch_at(state.now()) else { return Ok(()) };
         let (ledger, issued) = (state.store.ledger().await?, state.store.issued(epoch).await?);
+        // Also where nothing was handed out: what was redeemed of that is not ours either.
+        for epoch in epoch.saturating_sub(1)..=epoch + 1 {
+            let labels = [("epoch", epoch.to_string()), ("key", key_text(pairing, epoch))];
+            now.issued.get_or_create(&labels).set(0);
+        }
         // Older keys are of no use to anyone: the relay takes their tokens no more.
         for row in ledger.iter().filter(|row| row.epoch + 2 > epoch) {
             let labels = [("epoch", row.epoch.to_string()), ("key", key_text(pairing, row.epoch))];

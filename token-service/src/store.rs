@@ -40,10 +40,13 @@ const MAX_KNOWN: usize = 65_536;
 const PAIRING_WAS_REPLACED: &str = "this pairing was replaced before, and what was charged under it \
     is forgotten; use the one that replaced it, or make a new one with `tocyn-issuer pairing renew`";
 
+/// Bytes of a code's hash that a voucher is called by: no two of them begin alike.
+pub const VOUCHER_ID_BYTES: usize = 8;
+
 /// A voucher as `voucher list` shows it; its code is not known.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct VoucherRow {
-    /// The first 8 hexadecimal digits of the code's hash.
+    /// The first 16 hexadecimal digits of the code's hash.
     pub id: String,
     /// Who decided.
     pub attester: Attester,
@@ -276,7 +279,7 @@ impl VoucherRecord {
         let record = self;
         let attester = Attester::from_number(record.attester)?;
         (!attester.is_shared()).then(|| VoucherRow {
-            id: hex::encode(&record.code_hash[..4]),
+            id: hex::encode(&record.code_hash[..VOUCHER_ID_BYTES]),
             attester,
             granted: record.granted as u64,
             balance: record.balance as u64,

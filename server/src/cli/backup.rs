@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tocyn_service::backup::{
     Backup, DatabaseKind, LogPart, Manifest, NewBackup, copy_sqlite, is_unused, link_or_copy,
-    make_empty, pairing_id,
+    make_empty, pairing_id, refuse_leftovers,
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
@@ -174,10 +174,15 @@ pub(super) async fn restore(
         }
         None => None,
     };
-    if let Database::Sqlite(path) = &settings.database
-        && path.exists()
-    {
-        return Err(format!("{}: it is not overwritten, move it away first", path.display()).into());
+    if let Database::Sqlite(path) = &settings.database {
+        refuse_leftovers(path)?;
+    }
+    if clock() < manifest.made_at {
+        return Err(
+            "this machine's clock is before the time of the backup; set it right first, or \
+            pairings that the lost relay served with would be taken for new ones"
+                .into(),
+        );
     }
     let missing = from_log.missing(sealed.clone())?;
     if let (Some(first), true) = (missing.first(), to_log.is_some()) {

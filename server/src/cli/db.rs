@@ -3,6 +3,7 @@
 use super::{CliResult, Settings};
 use crate::bundles::{self, Folder};
 use crate::data_dir::DataDir;
+use crate::restored::Restored;
 use crate::store::{Copying, LogRange, Stats, Store, StoreError};
 use tocyn_service::database::Database;
 
@@ -44,6 +45,11 @@ impl DbCommand {
             }
             _ => None,
         };
+        if let (Self::Copy { .. }, Some(restored)) = (&self, Restored::read(&data.restored_path())?)
+            && let Some(refusal) = restored.refusal(&data.pairing()?)
+        {
+            return Err(refusal.into());
+        }
         match self {
             Self::Migrate => migrate(database).await,
             Self::Check => check(Store::look_at(database).await?, folder.as_ref(), database).await,

@@ -24,6 +24,6 @@ CREATE TABLE redeemed (
 
 -- What the operator calls a voucher. Only commands read it, never the service.
 CREATE TABLE labels (
-    voucher bytea PRIMARY KEY,   -- the first 4 bytes of the code's hash
+    voucher bytea PRIMARY KEY,   -- the first 8 bytes of the code's hash
     label   text  NOT NULL
 );

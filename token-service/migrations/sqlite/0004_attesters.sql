@@ -23,6 +23,6 @@ CREATE TABLE redeemed (
 
 -- What the operator calls a voucher. Only commands read it, never the service.
 CREATE TABLE labels (
-    voucher BLOB PRIMARY KEY,     -- the first 4 bytes of the code's hash
+    voucher BLOB PRIMARY KEY,     -- the first 8 bytes of the code's hash
     label   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -36,15 +36,15 @@ impl Effort {
         self.current
     }
 
-    /// Told again and again how many tokens were handed out for work in this epoch so far, at `now`
-    /// in unix seconds. Fewer than before is a new epoch.
+    /// Told again and again how many tokens were handed out for work so far, in all epochs, at `now`
+    /// in unix seconds.
     pub fn observe(&mut self, now: u64, handed_out: u64) {
         let (start, before) = match self.period {
-            Some((start, before)) if before <= handed_out && start <= now => (start, before),
+            Some((start, before)) if start <= now => (start, before),
             _ => (now, handed_out),
         };
         self.period = Some((start, before));
-        let taken = handed_out - before;
+        let taken = handed_out.saturating_sub(before);
         // Twice the price for twice the share, four times for four times it.
         let doublings = (taken / self.share).checked_ilog2().unwrap_or(0);
         let dearer = u64::from(self.base).checked_shl(doublings).unwrap_or(u64::MAX);
@@ -97,11 +97,10 @@ mod tests {
         effort.observe(1000, 0);
         effort.observe(1001, u64::MAX);
         assert_eq!(effort.current(), 1000);
-        effort.observe(1002, 0);
-        assert_eq!(effort.current(), 10, "a new epoch counts anew");
-        effort.observe(1003, 6400);
+        effort.observe(1002, 6400);
         assert!(effort.current() > 500);
         effort.observe(5, 6400);
+        effort.observe(6, 0);
         effort.observe(u64::MAX, 6400);
         assert_eq!(effort.current(), 10);
     }

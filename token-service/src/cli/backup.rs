@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tocyn_service::backup::{
     Backup, DatabaseKind, Manifest, NewBackup, copy_sqlite, is_unused, make_empty, pairing_id,
+    refuse_leftovers,
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
@@ -101,10 +102,8 @@ pub(super) async fn restore(
         )
         .into());
     }
-    if let Database::Sqlite(path) = &settings.database
-        && path.exists()
-    {
-        return Err(format!("{}: it is not overwritten, move it away first", path.display()).into());
+    if let Database::Sqlite(path) = &settings.database {
+        refuse_leftovers(path)?;
     }
     make_empty(data, EMPTY_HINT)?;
     let _lock = data.lock()?;
@@ -134,7 +133,13 @@ pub(super) async fn restore(
         std::fs::rename(&kept, data.pairing_path())?;
     } else {
         let fresh = data.file("pairing.toml.new");
-        create(&fresh, pairing_text(&renewed(&old, clock)?.0).as_bytes())?;
+        let pairing = renewed(&old, clock)?.0;
+        // Whichever file another place still hands to `serve`: the database takes the new one only.
+        let store = Store::open(&settings.database).await?;
+        store.bind(&old).await?;
+        store.bind(&pairing).await?;
+        store.close().await;
+        create(&fresh, pairing_text(&pairing).as_bytes())?;
         std::fs::rename(&fresh, data.pairing_path())?;
     }
     std::fs::File::open(data.path())?.sync_all()?;

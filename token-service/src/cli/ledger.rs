@@ -14,6 +14,11 @@ use crate::store::{LedgerRow, Store};
 /// The relay's metric: spent tokens by epoch and key.
 const METRIC: &str = "tocyn_relay_spent_tokens{";
 
+/// When they were counted, in unix seconds; 0 before the first time.
+const COUNTED_AT: &str = "tocyn_relay_spent_tokens_counted_timestamp_seconds ";
+/// Older counts say nothing.
+const MAX_AGE_SECONDS: u64 = 3600;
+
 #[derive(Subcommand)]
 pub(super) enum LedgerCommand {
     /// Show, for each key, what was handed out and what the relay has redeemed.
@@ -53,7 +58,7 @@ impl LedgerCommand {
                     _ => std::fs::read_to_string(&file)
                         .map_err(|error| format!("{}: {error}", file.display()))?,
                 };
-                for (epoch, tokens) in spent(&text, &pairing)? {
+                for (epoch, tokens) in spent(&text, &pairing, now)? {
                     store.report_redeemed(epoch, tokens, now).await?;
                 }
             }
@@ -90,7 +95,7 @@ fn print(ledger: &[LedgerRow]) {
 }
 
 /// The relay's counts by epoch, if they are of this pairing's keys.
-fn spent(text: &str, pairing: &Pairing) -> Result<Vec<(u64, u64)>, String> {
+fn spent(text: &str, pairing: &Pairing, now: u64) -> Result<Vec<(u64, u64)>, String> {
     let mut counts = Vec::new();
     let lines = text.lines().filter_map(|line| line.strip_prefix(METRIC));
     for line in lines {
@@ -112,8 +117,17 @@ fn spent(text: &str, pairing: &Pairing) -> Result<Vec<(u64, u64)>, String> {
         }
         counts.push((epoch, tokens));
     }
-    if counts.is_empty() && !text.contains("tocyn_relay_log_head_sequence ") {
+    let counted_at =
+        text.lines().find_map(|line| line.strip_prefix(COUNTED_AT)?.trim().parse().ok());
+    let Some(counted_at) = counted_at else {
         return Err("there are no metrics of a tocyn-relay in this text".to_owned());
+    };
+    if now.saturating_sub(counted_at) > MAX_AGE_SECONDS {
+        return Err(
+            "the relay has not counted its spent tokens for more than an hour: look at its \
+            log, and at both clocks"
+                .to_owned(),
+        );
     }
     Ok(counts)
 }
@@ -131,12 +145,13 @@ mod tests {
         let line = |p: &Pairing, epoch| {
             format!("{METRIC}epoch=\"{epoch}\",key=\"{}\"}} 7\n", key_text(p, epoch))
         };
-        let head = "tocyn_relay_log_head_sequence 7\n";
+        let head = "tocyn_relay_spent_tokens_counted_timestamp_seconds 9000\n";
         let text = format!("{head}{}{}# EOF\n", line(&pairing, 3), line(&pairing, 4));
-        assert_eq!(spent(&text, &pairing).unwrap(), [(3, 7), (4, 7)]);
-        assert_eq!(spent(head, &pairing).unwrap(), []);
-        assert!(spent(&line(&other, 3), &pairing).unwrap_err().contains("pairings differ"));
-        assert!(spent("<html>", &pairing).unwrap_err().contains("no metrics"));
-        assert!(spent(&format!("{METRIC}epoch=\"x\"}} 1\n"), &pairing).is_err());
+        assert_eq!(spent(&text, &pairing, 9100).unwrap(), [(3, 7), (4, 7)]);
+        assert_eq!(spent(head, &pairing, 9100).unwrap(), []);
+        assert!(spent(&line(&other, 3), &pairing, 9100).unwrap_err().contains("pairings differ"));
+        assert!(spent("<html>", &pairing, 9100).unwrap_err().contains("no metrics"));
+        assert!(spent(head, &pairing, 20_000).unwrap_err().contains("more than an hour"));
+        assert!(spent(&format!("{METRIC}epoch=\"x\"}} 1\n"), &pairing, 9100).is_err());
     }
 }

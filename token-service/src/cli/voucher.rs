@@ -13,7 +13,7 @@ use super::{CliResult, Settings};
 use crate::attester::Attester;
 use crate::data_dir::DataDir;
 use crate::sheet::{Sheet, time_text};
-use crate::store::{Store, VoucherRow};
+use crate::store::{Store, VOUCHER_ID_BYTES, VoucherRow};
 use crate::voucher::VoucherCode;
 
 /// The smallest batch that our client asks for.
@@ -131,7 +131,7 @@ impl Create {
             println!("code,id,tokens,expires");
         }
         for voucher in &codes {
-            let (code, id) = (voucher.text(), hex::encode(&voucher.hash()[..4]));
+            let (code, id) = (voucher.text(), hex::encode(&voucher.hash()[..VOUCHER_ID_BYTES]));
             if self.json {
                 let row =
                     json!({"id": id, "code": *code, "tokens": tokens, "expires_at": expires_at});
@@ -148,12 +148,12 @@ impl Create {
 
 fn list(rows: &[VoucherRow], now: u64) {
     println!(
-        "{:<8}  {:<9}  {:>10}  {:>10}  {:<20}  state",
+        "{:<16}  {:<9}  {:>10}  {:>10}  {:<20}  state",
         "id", "kind", "granted", "left", "expires"
     );
     for row in rows {
         println!(
-            "{:<8}  {:<9}  {:>10}  {:>10}  {:<20}  {}",
+            "{:<16}  {:<9}  {:>10}  {:>10}  {:<20}  {}",
             row.id,
             row.attester.name(),
             row.granted,
@@ -174,14 +174,14 @@ async fn labels(store: &Store, json: bool, now: u64) -> CliResult {
         println!("{}", serde_json::to_string(&rows)?);
         return Ok(());
     }
-    println!("{:<8}  {:<20}  {:<8}  label", "id", "expires", "state");
+    println!("{:<16}  {:<20}  {:<8}  label", "id", "expires", "state");
     for (row, label) in labelled {
         // Whether it is used up belongs to its use.
         let state = match row.state(now) {
             "used up" => "usable",
             state => state,
         };
-        println!("{:<8}  {:<20}  {state:<8}  {label}", row.id, time_text(row.expires_at));
+        println!("{:<16}  {:<20}  {state:<8}  {label}", row.id, time_text(row.expires_at));
     }
     Ok(())
 }
@@ -210,7 +210,7 @@ async fn revoke(
         None | Some("-") => std::io::read_to_string(std::io::stdin())?,
         Some(voucher) => voucher.to_owned(),
     };
-    let mut id = [0; 4];
+    let mut id = [0; VOUCHER_ID_BYTES];
     let hash_prefix = match hex::decode_to_slice(voucher.trim(), &mut id) {
         Ok(()) => id.to_vec(),
         Err(_) => VoucherCode::parse(&voucher)?.hash().to_vec(),
@@ -218,6 +218,6 @@ async fn revoke(
     if store.revoke_voucher(&hash_prefix, now).await? == 0 {
         return Err(unknown.into());
     }
-    println!("revoked {}", hex::encode(&hash_prefix[..4]));
+    println!("revoked {}", hex::encode(&hash_prefix[..VOUCHER_ID_BYTES]));
     Ok(())
 }

@@ -62,12 +62,14 @@ pub(super) async fn check(
     let in_time = challenge.check(state.keyring.pairing(), state.now());
     // Half of what is asked for now is still enough: effort rises while people work.
     let enough = challenge.effort() >= state.current_effort() / 2;
-    if in_time.is_ok() && enough
-        || state.store.was_charged(&Attester::Pow.account(), body_hash).await?
-    {
+    if state.store.was_charged(&Attester::Pow.account(), body_hash).await? {
         return Ok(());
     }
-    Err(PowError::Expired.into())
+    if in_time.is_err() || !enough {
+        return Err(PowError::Expired.into());
+    }
+    state.admit_work(tokens as u64);
+    Ok(())
 }
 
 impl From<PowError> for ApiError {

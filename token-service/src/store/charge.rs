@@ -165,6 +165,8 @@ impl Ledger {
         if refill {
             (voucher.balance, voucher.refilled) = (balance, Some(epoch));
             voucher.refilled_now = true;
+            // What was charged before in this batch was of what is replaced now.
+            voucher.charged_now = 0;
         }
         if !attester.is_shared() {
             voucher.balance -= tokens;

@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backend, Hash, Store, StoreError, on_backend};
-
-/// Bytes of a code's hash that a label is found by: as in [`super::VoucherRow::id`].
-const ID_BYTES: usize = 4;
+use super::{Backend, Hash, Store, StoreError, VOUCHER_ID_BYTES, on_backend};
 
 pub(super) const LABELS: &str = "SELECT voucher, label FROM labels ORDER BY voucher";
 pub(super) const LABEL: &str = "INSERT INTO labels (voucher, label) VALUES ($1, $2)
@@ -20,7 +17,7 @@ impl Store {
         label: &str,
     ) -> Result<(), StoreError> {
         for hash in code_hashes {
-            on_backend!(self.put_label(&hash[..ID_BYTES], label))?;
+            on_backend!(self.put_label(&hash[..VOUCHER_ID_BYTES], label))?;
         }
         Ok(())
     }

@@ -226,7 +226,7 @@ impl PostgresStore {
             // In the order of ids, as charges lock them.
             let revoked = sqlx::query(
                 "UPDATE vouchers SET revoked_at = coalesce(revoked_at, $2)
-                 FROM (SELECT id FROM vouchers WHERE substr(code_hash, 1, octet_length($1)) = $1
+                 FROM (SELECT id FROM vouchers WHERE substr(code_hash, 1, octet_length($1)) = $1 AND attester < 3
                        ORDER BY id FOR NO KEY UPDATE) AS found
                  WHERE vouchers.id = found.id",
             )

@@ -144,7 +144,7 @@ impl SqliteStore {
     ) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "UPDATE vouchers SET revoked_at = coalesce(revoked_at, ?2)
-             WHERE substr(code_hash, 1, length(?1)) = ?1",
+             WHERE substr(code_hash, 1, length(?1)) = ?1 AND attester < 3",
         )
         .bind(hash_prefix)
         .bind(now as i64)

@@ -40,6 +40,10 @@ async fn an_allowance_is_filled_up_once_in_each_epoch(db: On) {
     assert_eq!(ask(5, 1, 6).await, Err(Refusal::Exhausted(0)));
     assert_eq!(ask(6, 33, 9).await, Err(Refusal::Exhausted(32)), "never more than it is for");
     assert_eq!(ask(7, 32, 9).await, Ok(9), "what was left of earlier ones is not added");
+    // Both epochs of the grace in one transaction: the second fills up what the first has drawn.
+    let both = [on(ALLOWANCE, 20, 32, 20), on(ALLOWANCE, 21, 32, 21), on(ALLOWANCE, 22, 1, 21)];
+    let outcomes = store.charge_batch(&both, RULES, 10).await.unwrap();
+    assert_eq!(outcomes, [Ok(20), Ok(21), Err(Refusal::Exhausted(0))]);
     // A clock that is set back fills nothing up.
     assert_eq!(ask(8, 1, 8).await, Err(Refusal::Exhausted(0)));
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());

@@ -73,6 +73,9 @@ pub(super) async fn post(
     state.store.create_vouchers(&[code.hash()], attester, asked.tokens, expires_at).await?;
     let row = state.store.voucher(&code.hash()).await?;
     let row = row.ok_or_else(|| ApiError::new(ProblemType::Internal, "the grant is not there"))?;
+    if row.revoked_at.is_some() || row.expires_at <= state.now() {
+        return Err(malformed("the code of this id was revoked, or has expired".to_owned()));
+    }
     if row.granted != asked.tokens {
         return Err(malformed(format!(
             "this id was granted {} tokens before; give each grant an id of its own",

@@ -15,7 +15,7 @@ use super::session::Session;
 use crate::attester::Attester;
 use crate::http::ApiError;
 use crate::sheet;
-use crate::store::VoucherRow;
+use crate::store::{VOUCHER_ID_BYTES, VoucherRow};
 use crate::voucher::VoucherCode;
 
 /// The most vouchers at once here; the command makes more.
@@ -130,7 +130,7 @@ pub(super) async fn revoke(
     if operator.sessions.of_form(&headers, &form.csrf).is_none() {
         return Ok(not_logged_in());
     }
-    let mut id = [0; 4];
+    let mut id = [0; VOUCHER_ID_BYTES];
     if hex::decode_to_slice(&form.id, &mut id).is_err() {
         return Ok(refusal("This is no id of a voucher."));
     }

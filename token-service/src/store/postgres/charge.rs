@@ -23,7 +23,7 @@ impl PostgresStore {
         in_time(async {
             let mut lent = self.lend().await?;
             let mut tx = lent.begin_with(BEGIN).await?;
-            let mut ledger = self.read(&mut tx, charges, rules).await?;
+            let mut ledger = self.read(&mut tx, charges).await?;
             let outcomes = ledger.charge_all(charges, rules, now);
             write(&ledger, &mut tx).await?;
             tx.commit().await?;
@@ -36,18 +36,12 @@ impl PostgresStore {
     /// Holds on to the pairing, and locks the vouchers, all in the same order, so that nobody waits in a circle; then reads
     /// what was charged to them. The second statement sees whatever was committed while the first
     /// one waited.
-    async fn read(
-        &self,
-        tx: &mut PgConnection,
-        charges: &[Charge],
-        rules: Rules,
-    ) -> Result<Ledger, StoreError> {
+    async fn read(&self, tx: &mut PgConnection, charges: &[Charge]) -> Result<Ledger, StoreError> {
         let pairing = sqlx::query_scalar("SELECT pairing_id FROM issuer FOR KEY SHARE");
         self.check_pairing(pairing.fetch_one(&mut *tx).await?)?;
-        let mut ledger = Ledger::default();
-        if !rules.budgets.is_unbounded() {
-            ledger.issued = lock_issued(tx, charges).await?;
-        }
+        // Also without budgets: another issuer may have them, and locks in this order.
+        let issued = lock_issued(tx, charges).await?;
+        let mut ledger = Ledger { issued, ..Ledger::default() };
         let code_hashes: Vec<Hash> = charges.iter().map(|charge| charge.code_hash).collect();
         let rows = sqlx::query(
             "SELECT id, code_hash, attester::bigint AS attester, granted, refilled_epoch, balance,
