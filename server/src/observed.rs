@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use tocyn_service::admin::Observed;
 use tocyn_service::metrics::free_bytes;
-use tocyn_service::page::{self, Section, number};
+use tocyn_service::page::{self, Row, Section, number};
 use tocyn_service::serve::Server;
 use tokio::sync::Semaphore;
 
@@ -123,39 +123,42 @@ impl Observed for ObservedRelay {
     fn sections(&self) -> Vec<Section> {
         let now = &self.metrics.now;
         let shown = |gauge: &prometheus_client::metrics::gauge::Gauge| number(gauge.get() as u64);
-        let row = |name: &str, value: String| (name.to_owned(), value);
-        let database = if now.database_up.get() == 1 { "answers" } else { "does not answer" };
+        let up = now.database_up.get() == 1;
+        let database = if up { "answers" } else { "does not answer" };
         let state = vec![
-            row("database", database.to_owned()),
-            row("connections", shown(&now.connections)),
-            row("readers that follow", shown(&now.followers)),
-            row("posts in work", shown(&now.posts_in_work)),
+            Row::new("database", database).alarm_if(!up),
+            Row::new("connections", shown(&now.connections)),
+            Row::new("readers that follow", shown(&now.followers)),
+            Row::new("posts in work", shown(&now.posts_in_work)),
         ];
         let left = (now.epoch_end.get() as u64).saturating_sub((self.relay.clock)());
         let mut epochs = vec![
-            row("current epoch", shown(&now.epoch)),
-            row("ends in", humantime::format_duration(Duration::from_secs(left)).to_string()),
+            Row::new("current epoch", shown(&now.epoch)),
+            Row::new("ends in", page::duration(left)),
         ];
         let counted = self.counted.lock().expect("no panic under the lock");
         for spent in counted.iter().flat_map(|stats| &stats.spent) {
-            epochs.push((format!("spent in epoch {}", spent.epoch), number(spent.tokens)));
+            let name = format!("tokens spent in epoch {}", spent.epoch);
+            epochs.push(Row::new(name, number(spent.tokens)));
         }
         let (oldest, head) = (now.oldest.get() as u64, now.head.get() as u64);
-        let mut storage = vec![
-            row("messages", number((head + 1).saturating_sub(oldest))),
-            row("oldest and newest", format!("{} and {}", number(oldest), number(head))),
-        ];
+        let messages = (head + 1).saturating_sub(oldest);
+        let mut storage = vec![Row::new("messages", number(messages))];
+        if messages > 0 {
+            let range = format!("{} to {}", number(oldest), number(head));
+            storage.push(Row::new("their numbers", range));
+        }
         if let Some(stats) = counted.as_ref() {
-            storage.push(row("sealed in files", number(stats.bundles * 256)));
-            storage.push(row("database", page::bytes(stats.bytes)));
+            storage.push(Row::new("of them sealed in files", number(stats.bundles * 256)));
+            storage.push(Row::new("size of the database", page::bytes(stats.bytes)));
         }
         for (name, free) in self.places() {
-            storage.push((format!("left for {name}"), page::bytes(free)));
+            storage.push(Row::new(format!("disk space left for the {name}"), page::bytes(free)));
         }
         vec![
-            Section { title: "State", rows: state },
-            Section { title: "Epochs", rows: epochs },
-            Section { title: "Storage", rows: storage },
+            Section::new("State", state),
+            Section::new("Epochs", epochs),
+            Section::new("Storage", storage),
         ]
     }
 

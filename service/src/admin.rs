@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -66,8 +66,16 @@ impl<O: Observed> Admin<O> {
     async fn sections(&self) -> Vec<Section> {
         self.observed.observe().await;
         let mut sections = self.observed.sections();
-        sections.push(page::rates("Counted", &self.observed.totals(), &self.history));
-        sections.push(page::rates("Refused", &self.observed.refusals(), &self.history));
+        sections.push(page::rates(
+            "Counted since the start",
+            &self.observed.totals(),
+            &self.history,
+        ));
+        sections.push(page::rates(
+            "Refused since the start",
+            &self.observed.refusals(),
+            &self.history,
+        ));
         sections
     }
 
@@ -87,6 +95,8 @@ pub fn routes<O: Observed>(admin: Arc<Admin<O>>) -> Router {
             "/live.js",
             get(|| async { ([(header::CONTENT_TYPE, "text/javascript")], page::SCRIPT) }),
         )
+        // Browsers ask for it by themselves, and call an error what they are told otherwise.
+        .route("/favicon.ico", get(|| async { StatusCode::NO_CONTENT }))
         .with_state(admin)
 }
 
@@ -111,7 +121,8 @@ async fn guard(request: Request, next: Next) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
-        headers.insert(name, header::HeaderValue::from_static(value));
+        // A page that needs another policy has said so.
+        headers.entry(name).or_insert(header::HeaderValue::from_static(value));
     }
     response
 }

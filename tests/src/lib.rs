@@ -16,11 +16,13 @@
 //! | a plain file server | [`file_server`] |
 //! | a SOCKS5 proxy in Tor's place | [`socks`] |
 //! | a Tor network of our own, from the real `tor` | [`tor`] |
+//! | a browser, from the real `chromium` | [`browser`] |
 //! | HTTP written by hand, for requests that no library sends | [`raw_http`] |
 //! | clients that mean harm | [`hostile`] |
 //! | the same over unix sockets | [`unix_http`] |
 
 pub mod bearer;
+pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod faults;

@@ -14,7 +14,7 @@ pub struct Service {
     child: Child,
     url: String,
     log: PathBuf,
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Service {
@@ -50,7 +50,7 @@ impl Service {
             let status = child.wait();
             return Err(format!("{command:?} does not serve ({status:?}): {line}{}", read(&log)));
         };
-        Ok(Self { child, url, log, _stdout: stdout })
+        Ok(Self { child, url, log, stdout })
     }
 
     /// `http://ADDR:PORT`.
@@ -61,6 +61,15 @@ impl Service {
     /// `ADDR:PORT`.
     pub fn address(&self) -> &str {
         self.url.strip_prefix("http://").expect("it says so itself")
+    }
+
+    /// Where metrics and the status page are, as the next line of its stdout says. It can be asked
+    /// once, and only of a service whose operator's listener is on TCP.
+    pub fn read_operator_url(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("stdout is text");
+        let url = line.trim().strip_prefix("metrics and status page on ");
+        url.unwrap_or_else(|| panic!("no operator's listener: {line}")).to_owned()
     }
 
     /// Its process id.

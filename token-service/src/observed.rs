@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_service::admin::Observed;
 use tocyn_service::metrics::free_bytes;
-use tocyn_service::page::{self, Section, number};
+use tocyn_service::page::{self, Row, Section, number};
 use tocyn_service::serve::Server;
 
 use crate::attester::Attester;
@@ -93,6 +92,44 @@ impl ObservedIssuer {
     }
 }
 
+impl ObservedIssuer {
+    fn budgets(&self) -> Vec<Row> {
+        let (now, attesters) = (&self.state.metrics().now, &self.state.attesters);
+        let each = Attester::ALL.into_iter().filter_map(|attester| {
+            Some((attester.name(), attesters.budgets().each[attester as usize]?))
+        });
+        let budgets = std::iter::once(("total", attesters.budget)).chain(each);
+        let mut rows: Vec<Row> = budgets
+            .map(|(name, budget)| {
+                if budget == 0 {
+                    return Row::new(name, "no bound");
+                }
+                let left = now.budget_left.get_or_create(&[("attester", name)]).get() as u64;
+                Row::new(name, format!("{} of {} left", number(left), number(budget)))
+                    .alarm_if(left == 0)
+            })
+            .collect();
+        if attesters.pow.enabled {
+            rows.push(Row::new("effort for 16 tokens", number(now.effort.get() as u64)));
+        }
+        rows
+    }
+}
+
+fn entry(row: &LedgerRow) -> Row {
+    let redeemed = match row.redeemed {
+        Some(redeemed) => format!("{} redeemed", number(redeemed)),
+        None => "redeemed not reported".to_owned(),
+    };
+    let excess = row.excess();
+    let alarm = match excess {
+        0 => String::new(),
+        excess => format!(" \u{2014} ALARM: {} more than were issued", number(excess)),
+    };
+    let text = format!("{} issued, {redeemed}{alarm}", number(row.issued));
+    Row::new(format!("epoch {}", row.epoch), text).alarm_if(excess > 0)
+}
+
 /// The first digits of an epoch's key id, as the relay's metrics have it too.
 pub(crate) fn key_text(pairing: &Pairing, epoch: Epoch) -> String {
     hex::encode(&pairing.key_pair(epoch).public().token_key_id().0[..4])
@@ -138,59 +175,31 @@ impl Observed for ObservedIssuer {
     fn sections(&self) -> Vec<Section> {
         let now = &self.state.metrics().now;
         let shown = |gauge: &Gauge| number(gauge.get() as u64);
-        let row = |name: &str, value: String| (name.to_owned(), value);
-        let database = if now.database_up.get() == 1 { "answers" } else { "does not answer" };
+        let up = now.database_up.get() == 1;
+        let database = if up { "answers" } else { "does not answer" };
         let left = (now.epoch_end.get() as u64).saturating_sub(self.state.now());
         let mut state = vec![
-            row("database", database.to_owned()),
-            row("connections", shown(&now.connections)),
-            row("requests in work", shown(&now.requests_in_work)),
+            Row::new("database", database).alarm_if(!up),
+            Row::new("connections", shown(&now.connections)),
+            Row::new("requests in work", shown(&now.requests_in_work)),
         ];
         if self.database.is_some() {
-            state.push(row("space left", page::bytes(now.free_bytes.get() as u64)));
+            state.push(Row::new("disk space left", page::bytes(now.free_bytes.get() as u64)));
         }
         let epoch = vec![
-            row("current epoch", shown(&now.epoch)),
-            row("ends in", humantime::format_duration(Duration::from_secs(left)).to_string()),
+            Row::new("current epoch", shown(&now.epoch)),
+            Row::new("ends in", page::duration(left)),
         ];
-        let mut budgets = Vec::new();
-        for (name, budget) in std::iter::once(("total", self.state.attesters.budget)).chain(
-            Attester::ALL.into_iter().filter_map(|attester| {
-                let budget = self.state.attesters.budgets().each[attester as usize]?;
-                Some((attester.name(), budget))
-            }),
-        ) {
-            let text = match budget {
-                0 => "no bound".to_owned(),
-                budget => {
-                    let left = now.budget_left.get_or_create(&[("attester", name)]).get();
-                    format!("{} of {} left", number(left as u64), number(budget))
-                }
-            };
-            budgets.push(row(name, text));
-        }
-        if self.state.attesters.pow.enabled {
-            budgets.push(row("effort for 16 tokens", shown(&now.effort)));
-        }
         let seen = self.seen.lock().expect("no panic under the lock");
-        let mut ledger = Vec::new();
-        for entry in seen.ledger.iter().rev().take(4) {
-            let redeemed = match entry.redeemed {
-                Some(redeemed) => format!("{} redeemed", number(redeemed)),
-                None => "redeemed not reported".to_owned(),
-            };
-            let alarm = match entry.excess() {
-                0 => String::new(),
-                excess => format!(" \u{2014} ALARM: {} more than were issued", number(excess)),
-            };
-            let text = format!("{} issued, {redeemed}{alarm}", number(entry.issued));
-            ledger.push((format!("epoch {}", entry.epoch), text));
-        }
         vec![
-            Section { title: "State", rows: state },
-            Section { title: "Epoch", rows: epoch },
-            Section { title: "Budgets of this epoch", rows: budgets },
-            Section { title: "Ledger", rows: ledger },
+            Section::new("State", state),
+            Section::new("Epoch", epoch),
+            Section::new("Budgets of this epoch, in tokens", self.budgets()),
+            // The newest first.
+            Section::new(
+                "Ledger, in tokens",
+                seen.ledger.iter().rev().take(4).map(entry).collect(),
+            ),
         ]
     }
 

@@ -1,9 +1,13 @@
 //! Vouchers as a page to print and cut up: a code as text and as a QR code on each card. The page
 //! loads nothing from anywhere.
 
-use maud::{DOCTYPE, PreEscaped, html};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use qrcode::QrCode;
 use qrcode::render::svg;
+use sha2::{Digest, Sha256};
+use tocyn_service::page;
 
 use crate::attester::Attester;
 use crate::voucher::VoucherCode;
@@ -22,26 +26,54 @@ pub struct Sheet<'a> {
     pub expires_at: u64,
 }
 
+/// What a browser may do with the page: it has its style within, so that it can be saved, and needs
+/// nothing else.
+pub fn policy() -> String {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; form-action 'none'; \
+         frame-ancestors 'none'; base-uri 'none'"
+    )
+}
+
 impl Sheet<'_> {
     /// The page, HTML.
     pub fn page(&self, codes: &[VoucherCode]) -> String {
+        self.page_with(codes, html! {})
+    }
+
+    /// The page as the status page answers with it.
+    pub fn page_with_way_back(&self, codes: &[VoucherCode]) -> String {
+        self.page_with(codes, html! { " " a href="/" { "Back to the status page" } })
+    }
+
+    fn page_with(&self, codes: &[VoucherCode], way_back: Markup) -> String {
+        let tokens = page::count(self.tokens, "token");
         let what = match self.attester {
-            Attester::Allowance => format!("{} tokens in every epoch", self.tokens),
-            _ => format!("{} tokens", self.tokens),
+            Attester::Allowance => format!("{tokens} in every epoch"),
+            _ => tokens,
         };
-        let title = format!("{} vouchers of {}", codes.len(), self.issuer);
+        let title = format!("{} of {}", page::count(codes.len() as u64, "voucher"), self.issuer);
         html! {
             (DOCTYPE)
             html lang="en" {
-                head { meta charset="utf-8"; title { (title) } style { (PreEscaped(STYLE)) } }
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (title) }
+                    style { (PreEscaped(STYLE)) }
+                }
                 body {
-                    p.note { "Print this page or save it now: the codes are kept nowhere. Whoever has one can use it." }
+                    p.note {
+                        "Print this page or save it now: the codes are kept nowhere. Whoever has one can use it."
+                        (way_back)
+                    }
                     @for code in codes {
                         article {
                             (PreEscaped(qr_svg(&code.text())))
                             div {
                                 h2 { (self.issuer) }
-                                p { (what) ", until " (time_text(self.expires_at)) }
+                                p { (what) (until(self.expires_at)) }
                                 code { (*code.text()) }
                                 p.how { "tocyn request --voucher - --issuer URL --relay URL --count N" }
                             }
@@ -58,7 +90,24 @@ fn qr_svg(text: &str) -> String {
     let code = QrCode::new(text).expect("31 characters fit");
     let svg = code.render::<svg::Color<'_>>().min_dimensions(150, 150).build();
     // What stands in HTML is no document of its own.
-    svg.split_once("?>").map_or(svg.clone(), |(_, rest)| rest.to_owned())
+    let svg = svg.split_once("?>").map_or(svg.as_str(), |(_, rest)| rest);
+    svg.replacen("<svg", "<svg role=\"img\" aria-label=\"the code as a QR code\"", 1)
+}
+
+fn until(unix_seconds: u64) -> String {
+    match short_time_text(unix_seconds).as_str() {
+        "never" => String::new(),
+        text => format!(", until {text}"),
+    }
+}
+
+/// `2026-12-25 14:41 UTC`.
+pub fn short_time_text(unix_seconds: u64) -> String {
+    let text = time_text(unix_seconds);
+    match text.split_once('T') {
+        Some((day, time)) => format!("{day} {} UTC", &time[..5]),
+        None => text,
+    }
 }
 
 /// A time as text, UTC.
@@ -91,8 +140,23 @@ mod tests {
             assert_eq!(page.matches(code.text().as_str()).count(), 1);
         }
         assert_eq!(page.matches("<svg").count(), 3);
-        assert!(page.contains("64 tokens in every epoch, until 1970-01-02T00:00:00Z"));
+        assert!(page.contains("64 tokens in every epoch, until 1970-01-02 00:00 UTC"));
         assert!(!page.contains("<issuer>") && !page.contains("src=") && !page.contains("href="));
         assert!(!page.contains("<?xml"));
+    }
+
+    #[test]
+    fn one_voucher_is_not_several_and_its_page_can_lead_back() {
+        let code = [VoucherCode::random(&mut UnwrapErr(SysRng))];
+        let sheet = Sheet {
+            issuer: "issuer",
+            attester: Attester::Voucher,
+            tokens: 1,
+            expires_at: u64::MAX,
+        };
+        let page = sheet.page_with_way_back(&code);
+        assert!(page.contains("<title>1 voucher of issuer</title>"), "{page}");
+        assert!(page.contains("<p>1 token</p>"), "{page}");
+        assert!(page.contains("<a href=\"/\">"), "{page}");
     }
 }

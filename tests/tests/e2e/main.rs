@@ -35,6 +35,7 @@ mod scale_database;
 mod scale_faults;
 mod scale_rolling;
 mod server_view;
+mod status_page;
 mod supervised;
 mod wrong_member;
 mod wrong_relay;

@@ -115,4 +115,25 @@ mod tests {
         sessions.end(&session);
         assert!(sessions.of(&headers(&cookie)).is_none());
     }
+
+    #[test]
+    fn a_session_ends_after_its_time() {
+        let sessions = Sessions::new(Zeroizing::new("x".repeat(32)));
+        let cookie = sessions.log_in(&"x".repeat(32)).unwrap();
+        let session = sessions.of(&headers(&cookie)).unwrap();
+        assert!(cookie.ends_with(&format!("Max-Age={}", LIFETIME.as_secs())));
+        let before = |age| {
+            let mut open = sessions.open.lock().unwrap();
+            let start = Instant::now().checked_sub(age).unwrap();
+            open.values_mut().for_each(|at| *at = start);
+        };
+        before(LIFETIME - Duration::from_secs(60));
+        assert!(sessions.of(&headers(&cookie)).is_some());
+        before(LIFETIME);
+        assert!(sessions.of(&headers(&cookie)).is_none());
+        assert!(sessions.of_form(&headers(&cookie), &session.csrf()).is_none());
+        // It is forgotten when somebody logs in.
+        sessions.log_in(&"x".repeat(32)).unwrap();
+        assert_eq!(sessions.open.lock().unwrap().len(), 1);
+    }
 }
