@@ -135,13 +135,13 @@ impl Browser {
         found.into_iter().next().unwrap_or_else(|| panic!("nothing is at {selector}"))
     }
 
-    /// The text of each element, as it is shown.
+    /// The text of each element, as it is shown; all of the same page, even if another one comes.
     pub async fn texts(&self, selector: &str) -> Vec<String> {
-        let mut texts = Vec::new();
-        for element in self.all(selector).await {
-            texts.push(text(self.ask(&format!("/element/{element}/text")).await));
-        }
-        texts
+        let script = "return [...document.querySelectorAll(arguments[0])]\
+                      .map((element) => element.innerText.trim())";
+        let body = json!({ "script": script, "args": [selector] });
+        let texts = self.command("/execute/sync", body).await;
+        serde_json::from_value(texts).expect("a list of texts")
     }
 
     /// Types into the first.

@@ -116,18 +116,28 @@ impl ObservedIssuer {
     }
 }
 
-fn entry(row: &LedgerRow) -> Row {
-    let redeemed = match row.redeemed {
-        Some(redeemed) => format!("{} redeemed", number(redeemed)),
-        None => "redeemed not reported".to_owned(),
+/// The newest epochs.
+fn ledger(rows: &[LedgerRow]) -> Section {
+    let row = |row: &LedgerRow| {
+        let redeemed = match (row.redeemed, row.excess()) {
+            (None, _) => "not\u{a0}reported".to_owned(),
+            (Some(redeemed), 0) => number(redeemed),
+            (Some(redeemed), excess) => {
+                format!("{}, ALARM: {} more than were issued", number(redeemed), number(excess))
+            }
+        };
+        Row {
+            name: format!("epoch\u{a0}{}", row.epoch),
+            values: vec![number(row.issued), redeemed],
+            alarm: row.excess() > 0,
+        }
     };
-    let excess = row.excess();
-    let alarm = match excess {
-        0 => String::new(),
-        excess => format!(" \u{2014} ALARM: {} more than were issued", number(excess)),
-    };
-    let text = format!("{} issued, {redeemed}{alarm}", number(row.issued));
-    Row::new(format!("epoch {}", row.epoch), text).alarm_if(excess > 0)
+    let mut section =
+        Section::new("Ledger, in tokens", rows.iter().rev().take(4).map(row).collect());
+    if !rows.is_empty() {
+        section.columns = vec!["issued", "redeemed"];
+    }
+    section
 }
 
 /// The first digits of an epoch's key id, as the relay's metrics have it too.
@@ -195,11 +205,7 @@ impl Observed for ObservedIssuer {
             Section::new("State", state),
             Section::new("Epoch", epoch),
             Section::new("Budgets of this epoch, in tokens", self.budgets()),
-            // The newest first.
-            Section::new(
-                "Ledger, in tokens",
-                seen.ledger.iter().rev().take(4).map(entry).collect(),
-            ),
+            ledger(&seen.ledger),
         ]
     }
 

@@ -187,7 +187,7 @@ async fn panel(operator: &Operator, session: &Session) -> Result<Markup, ApiErro
     // The newest first; what was used of each is not shown beside its label.
     let shown = rows.iter().rev().take(SHOWN);
     Ok(html! {
-        section.wide {
+        section.wide.screen {
             h2 { "New vouchers" }
             (create_form(state, &csrf))
         }
