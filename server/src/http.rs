@@ -3,6 +3,7 @@
 mod health;
 mod info;
 mod log;
+pub mod openapi;
 mod post;
 mod read;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
@@ -51,15 +52,24 @@ impl AppState {
     }
 }
 
-/// The routes.
+/// The routes. A test holds them against `openapi.json`.
+fn routes() -> [(&'static str, MethodRouter<AppState>); 7] {
+    [
+        ("/v1/messages", get(read::get).post(post::post)),
+        ("/v1/info", get(info::get)),
+        ("/checkpoint", get(log::checkpoint)),
+        ("/tile/{*path}", get(log::tile)),
+        ("/healthz", get(health::healthz)),
+        ("/readyz", get(health::readyz)),
+        ("/openapi.json", get(openapi::public)),
+    ]
+}
+
+/// What serves clients.
 pub fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/v1/messages", get(read::get).post(post::post))
-        .route("/v1/info", get(info::get))
-        .route("/checkpoint", get(log::checkpoint))
-        .route("/tile/{*path}", get(log::tile))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(ProblemType::MethodNotAllowed, "this path takes another method")
@@ -142,7 +152,8 @@ impl From<StoreError> for ApiError {
 impl From<PairingError> for ApiError {
     fn from(error: PairingError) -> Self {
         tracing::error!(%error, "no epoch");
-        Self::new(ProblemType::Internal, "the relay's clock or pairing is wrong")
+        // Nothing has failed: it goes on once its operator has set the clock.
+        Self::new(ProblemType::Busy, "the relay's clock is wrong; try again once it is set")
     }
 }
 

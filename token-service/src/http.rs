@@ -2,6 +2,7 @@
 
 mod directory;
 mod health;
+pub mod openapi;
 pub mod operator;
 #[cfg(feature = "pow")]
 mod pow;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tocyn_protocol::directory::DIRECTORY_PATH;
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::media_type;
@@ -119,14 +120,23 @@ impl AppState {
     }
 }
 
-/// The routes.
+/// The routes. A test holds them against `openapi.json`.
+fn routes() -> [(&'static str, MethodRouter<AppState>); 6] {
+    [
+        (DIRECTORY_PATH, get(directory::get)),
+        (TOKEN_REQUEST_PATH, post(token_request::post)),
+        ("/v1/pow", get(pow::get)),
+        ("/healthz", get(health::healthz)),
+        ("/readyz", get(health::readyz)),
+        ("/openapi.json", get(openapi::public)),
+    ]
+}
+
+/// What serves clients.
 pub fn router(state: AppState) -> Router {
-    Router::new()
-        .route(DIRECTORY_PATH, get(directory::get))
-        .route(TOKEN_REQUEST_PATH, post(token_request::post))
-        .route("/v1/pow", get(pow::get))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(ProblemType::MethodNotAllowed, "this path takes another method")
@@ -301,7 +311,8 @@ impl From<IssueError> for ApiError {
 impl From<PairingError> for ApiError {
     fn from(error: PairingError) -> Self {
         tracing::error!(%error, "no epoch");
-        Self::new(ProblemType::Internal, "the issuer's clock or pairing is wrong")
+        // Nothing has failed: it goes on once its operator has set the clock.
+        Self::new(ProblemType::Busy, "the issuer's clock is wrong; try again once it is set")
     }
 }
 

@@ -28,6 +28,7 @@ mod log;
 mod lying_relay;
 mod manual;
 mod onion;
+mod openapi;
 mod privacy;
 mod reading;
 mod renewal;

@@ -8,11 +8,11 @@ mod vouchers;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tocyn_service::admin::Admin;
 use zeroize::Zeroizing;
 
-use crate::http::AppState;
+use crate::http::{AppState, openapi};
 use crate::observed::ObservedIssuer;
 use session::Sessions;
 
@@ -28,7 +28,7 @@ pub struct Credentials {
 pub const MIN_CREDENTIAL: usize = 32;
 
 #[derive(Clone)]
-struct Operator {
+pub(super) struct Operator {
     admin: Arc<Admin<ObservedIssuer>>,
     state: AppState,
     sessions: Arc<Sessions>,
@@ -47,12 +47,25 @@ pub(crate) fn routes(
         sessions: Arc::new(Sessions::new(credentials.operator)),
         webhook: credentials.webhook.map(Arc::new),
     };
-    Router::new()
-        .route("/", get(vouchers::page))
-        .route("/login", post(vouchers::login))
-        .route("/logout", post(vouchers::logout))
-        .route("/vouchers", post(vouchers::create))
-        .route("/revoke", post(vouchers::revoke))
-        .route("/v1/grants", post(grants::post))
+    pages()
+        .into_iter()
+        .chain(api())
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .with_state(operator)
+}
+
+/// For people.
+fn pages() -> [(&'static str, MethodRouter<Operator>); 5] {
+    [
+        ("/", get(vouchers::page)),
+        ("/login", post(vouchers::login)),
+        ("/logout", post(vouchers::logout)),
+        ("/vouchers", post(vouchers::create)),
+        ("/revoke", post(vouchers::revoke)),
+    ]
+}
+
+/// For programs. A test holds these against `operator/openapi.json`.
+pub(super) fn api() -> [(&'static str, MethodRouter<Operator>); 2] {
+    [("/v1/grants", post(grants::post)), ("/openapi.json", get(openapi::operator))]
 }
