@@ -160,8 +160,9 @@ async fn header_bombs_absurd_chunks_and_garbage_are_cut_off_and_harm_nobody() {
         answers.add(&answer);
         all.add(&answer);
         answers.are_decent(name);
-        // Of 64 MiB; the rest is what the system's buffers take.
-        if name != "pipelined without end" {
+        // Of 64 MiB; the rest is what the system's buffers take. Zeros before a size are read for as
+        // long as a body may take, and kept nowhere.
+        if !["pipelined without end", "zeros before a chunk's size"].contains(&name) {
             assert!(taken < 32 << 20, "{name}: {taken} bytes were taken");
         }
         match name {

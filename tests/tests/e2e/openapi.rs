@@ -27,7 +27,7 @@ fn listed(service: &str) -> BTreeSet<String> {
     sent.map(|cells| cells[1].to_owned()).collect()
 }
 
-/// Every listed problem was seen, but for what only a fault of our own brings about.
+/// Every success that is described and every listed problem was seen, but for what only a fault of our own brings about.
 fn saw_all(mut document: Document, service: &str) {
     let problem = Problem::new(ProblemType::Internal, "a thread has died");
     let internal = Answer {
@@ -40,6 +40,7 @@ fn saw_all(mut document: Document, service: &str) {
     assert!(listed.len() > 15, "{listed:?}");
     assert_eq!(document.problems(), listed, "docs/PROTOCOL.md and openapi.json");
     assert_eq!(document.seen_problems(), listed, "what was sent");
+    assert_eq!(document.unseen_successes(), Vec::<String>::new());
 }
 
 /// Each path takes the methods that are described, and no other.

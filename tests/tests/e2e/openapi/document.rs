@@ -50,9 +50,24 @@ impl Document {
     /// # Panics
     /// If its status, a header, the media type or the body is not as described.
     pub(super) fn check(&mut self, method: &str, path: &str, answer: &Answer) {
-        let path = path.replace('~', "~0").replace('/', "~1");
-        let method = method.to_lowercase();
-        self.check_at(&format!("/paths/{path}/{method}/responses/{}", answer.status), answer);
+        let at = path.replace('~', "~0").replace('/', "~1");
+        let lower = method.to_lowercase();
+        self.check_at(&format!("/paths/{at}/{lower}/responses/{}", answer.status), answer);
+        self.seen.insert(format!("{method} {path} {}", answer.status));
+    }
+
+    /// Successes that are described and never came.
+    pub(super) fn unseen_successes(&self) -> Vec<String> {
+        let mut described = Vec::new();
+        for (path, item) in self.root["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("a path item") {
+                let statuses = operation["responses"].as_object().expect("responses").keys();
+                let good = statuses.filter(|status| status.starts_with('2'));
+                described.extend(good.map(|s| format!("{} {path} {s}", method.to_uppercase())));
+            }
+        }
+        described.retain(|what| !self.seen.contains(what));
+        described
     }
 
     /// The same where the response has a name: what all paths have in common.
@@ -83,7 +98,6 @@ impl Document {
         let media_type = answer.header("content-type").unwrap_or_default();
         let content = response["content"].get(media_type);
         let content = content.unwrap_or_else(|| panic!("{pointer}: {media_type}: {answer:?}"));
-        let mut seen = pointer.rsplit_once("/responses/").expect("a response").1.to_owned();
         if content.get("schema").is_some() {
             let body = match media_type.contains("json") || media_type.contains("directory") {
                 true => serde_json::from_str(&answer.body).expect("the body is JSON"),
@@ -92,11 +106,10 @@ impl Document {
             let media_type = media_type.replace('/', "~1");
             self.validate(&format!("{at}/content/{media_type}/schema"), &body);
             if let Some(urn) = body["type"].as_str() {
-                seen = urn.to_owned();
                 assert_eq!(body["status"], answer.status, "{answer:?}");
+                self.seen.insert(urn.to_owned());
             }
         }
-        self.seen.insert(seen);
     }
 
     /// The place that a pointer leads to, after the `$ref` that may be there.

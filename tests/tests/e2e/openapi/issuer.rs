@@ -127,7 +127,7 @@ async fn an_open_issuer(document: &mut Document) {
     let issuer = Service::run(&mut command, &data);
     let ask = |bytes| exchange(issuer.address(), &of_a_client(bytes));
     let text = std::fs::read_to_string(world.pairing_file()).unwrap();
-    let key = toml::from_str::<Pairing>(&text).unwrap().key_pair(0).public().clone();
+    let key = *toml::from_str::<Pairing>(&text).unwrap().key_pair(0).public();
     let post = |count| {
         let headers = [("Content-Type", BATCH_REQUEST)];
         request("POST", "/token-request", &headers, &batch(&key, count).0.to_bytes())

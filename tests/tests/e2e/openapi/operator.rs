@@ -23,8 +23,8 @@ impl Issuer {
         command.env(format!("{PREFIX}__ENABLED"), webhook.to_string());
         command.env(format!("{PREFIX}__CREDENTIAL"), WEBHOOK);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.skip(1).next().expect("a second line").unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.nth(1).expect("a second line").unwrap();
         let address = line.strip_prefix("metrics and status page on http://").unwrap();
         Self(child, address.to_owned())
     }
@@ -72,4 +72,5 @@ async fn what_the_webhook_is_answered_is_described() {
     without_table(&world.issuer_data().join("issuer.sqlite"), "vouchers").await;
     let answer = document.ask(&issuer.1, GRANTS, GRANTS.1, &[known, json_type], &good);
     assert_eq!(answer.problem().urn, "urn:tocyn:problem:database-down");
+    assert_eq!(document.unseen_successes(), Vec::<String>::new());
 }
