@@ -85,7 +85,7 @@ impl AppState {
             pipeline: Arc::new(pipeline),
             metrics,
             attesters,
-            demand: Arc::new(Mutex::new(Demand { effort, counted: 0, since: 0 })),
+            demand: Arc::new(Mutex::new(Demand { effort, counted: None, since: 0 })),
             leaving,
         }
     }
@@ -93,8 +93,11 @@ impl AppState {
     /// What a proof of work must show now.
     pub(crate) fn current_effort(&self) -> u32 {
         let mut demand = self.demand.lock().expect("no panic under the lock");
-        let handed_out = demand.counted + demand.since;
-        demand.effort.observe(self.now(), handed_out);
+        // Before the first count, what was handed out long ago would look like a burst.
+        if let Some(counted) = demand.counted {
+            let handed_out = counted + demand.since;
+            demand.effort.observe(self.now(), handed_out);
+        }
         demand.effort.current()
     }
 
@@ -165,8 +168,8 @@ pub async fn prune_forever(state: AppState) {
 /// Tokens that are handed out for work, and their price.
 struct Demand {
     effort: Effort,
-    /// By all issuers, in all epochs, when they were counted last.
-    counted: u64,
+    /// By all issuers, in all epochs, when they were counted last; None before the first time.
+    counted: Option<u64>,
     /// Admitted by this one since then.
     since: u64,
 }
@@ -182,7 +185,7 @@ pub async fn watch_demand_forever(state: AppState) {
                 let of_pow = issued.iter().filter(|issued| issued.attester == Attester::Pow);
                 let counted = of_pow.map(|issued| issued.tokens).sum();
                 let mut demand = state.demand.lock().expect("no panic under the lock");
-                (demand.counted, demand.since) = (counted, 0);
+                (demand.counted, demand.since) = (Some(counted), 0);
             }
             Err(error) => tracing::warn!(%error, "cannot count what was handed out for work"),
         }
