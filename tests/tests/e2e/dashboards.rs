@@ -75,7 +75,14 @@ async fn exported() -> Exported {
     let refused = post(&http, relay.url(), "PrivateToken token=none", &cell).await.unwrap();
     assert!(refused.status().is_client_error(), "{refused:?}");
     let metrics = |data: PathBuf| unix_http::get(&data.join("admin.sock"), "/metrics");
-    let of_relay = metrics(world.relay_data());
+    let mut of_relay = metrics(world.relay_data());
+    for _ in 0..300 {
+        if of_relay.contains("tocyn_relay_spent_tokens{") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        of_relay = metrics(world.relay_data());
+    }
     // As an operator whose relay is on another machine does it.
     let file = world.path().join("metrics");
     std::fs::write(&file, &of_relay).unwrap();
