@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -142,7 +143,11 @@ impl Listener {
                 _ => return Err(Error::new(ErrorKind::AddrInUse, "a running process has it")),
             }
         }
-        let socket = UnixListener::bind(path)?;
+        // Nobody else from the first moment on; the group, where it may, a moment later.
+        let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+        let socket = UnixListener::bind(path);
+        rustix::process::umask(umask);
+        let socket = socket?;
         let mode = match access {
             Access::Group => 0o660,
             Access::Owner => 0o600,

@@ -3,16 +3,17 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// `file:/absolute/path`, `env:NAME`, or the secret itself; empty is none. `Debug` and
 /// `config show` give away a reference, never a secret.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 const HIDDEN: &str = "(not shown)";
+const NO_TEXT: &str = "this must be text in quotes";
 
 impl Secret {
     /// The secret, read now. The error says where it was looked for.
@@ -70,6 +71,39 @@ impl Serialize for Secret {
     }
 }
 
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text in quotes")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(text.into())
+            }
+
+            // What stands there may be a secret without its quotes. serde's own error repeats it.
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+                Err(E::custom(NO_TEXT))
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                Err(E::custom(NO_TEXT))
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                Err(E::custom(NO_TEXT))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +125,11 @@ mod tests {
         assert!(secret.is_literal() && secret.file().is_none());
         assert_eq!(format!("{secret:?}"), HIDDEN);
         assert_eq!(serde_json::to_string(&secret).unwrap(), format!("\"{HIDDEN}\""));
+        for unquoted in ["24680", "true", "13.579"] {
+            let error = toml::from_str::<toml::Table>(&format!("key = {unquoted}")).unwrap();
+            let error = error["key"].clone().try_into::<Secret>().unwrap_err().to_string();
+            assert!(error.contains("in quotes") && !error.contains(unquoted), "{error}");
+        }
         assert!(Secret::default().is_none() && format!("{:?}", Secret::default()).is_empty());
     }
 }
