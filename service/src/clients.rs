@@ -4,13 +4,16 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Refusals are counted in windows of this length.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Clients that are remembered without an open connection, at most.
-const MAX_IDLE: usize = 65_536;
+/// With more clients than this the table is looked through for those to forget, each time after
+/// [`SWEEP`].
+const MANY: usize = 65_536;
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Bounds for each client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,12 @@ pub struct Budget {
 pub struct Clients {
     budget: Budget,
     key: RandomState,
-    table: Mutex<HashMap<u64, Client>>,
+    table: Mutex<Table>,
+}
+
+struct Table {
+    clients: HashMap<u64, Client>,
+    swept: Instant,
 }
 
 struct Client {
@@ -52,19 +60,22 @@ pub struct Guest {
 impl Clients {
     /// No clients yet.
     pub fn new(budget: Budget) -> Arc<Self> {
-        Arc::new(Self { budget, key: RandomState::new(), table: Mutex::default() })
+        let table = Table { clients: HashMap::new(), swept: Instant::now() };
+        Arc::new(Self { budget, key: RandomState::new(), table: table.into() })
     }
 
     /// A connection from this source; none if it has too many.
-    pub(crate) fn enter(self: &Arc<Self>, source: &str) -> Option<Guest> {
+    pub(crate) fn enter(self: &Arc<Self>, source: IpAddr) -> Option<Guest> {
         let (number, now) = (self.key.hash_one(source), Instant::now());
         let mut table = self.table.lock().expect("no panic under the lock");
-        if table.len() > MAX_IDLE {
-            table.retain(|_, client| {
+        if table.clients.len() > MANY && now.duration_since(table.swept) >= SWEEP {
+            table.swept = now;
+            table.clients.retain(|_, client| {
                 client.open > 0 || client.refused > 0 && now - client.window < WINDOW
             });
         }
-        let client = table.entry(number).or_insert(Client { open: 0, refused: 0, window: now });
+        let client =
+            table.clients.entry(number).or_insert(Client { open: 0, refused: 0, window: now });
         if client.open >= self.budget.connections {
             return None;
         }
@@ -92,7 +103,7 @@ impl Guest {
 
     fn with<T>(&self, work: impl FnOnce(&mut Client) -> T) -> Option<T> {
         let mut table = self.clients.table.lock().expect("no panic under the lock");
-        let client = table.get_mut(&self.number)?;
+        let client = table.clients.get_mut(&self.number)?;
         client.roll(Instant::now());
         Some(work(client))
     }
@@ -101,11 +112,11 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         let mut table = self.clients.table.lock().expect("no panic under the lock");
-        if let Some(client) = table.get_mut(&self.number) {
+        if let Some(client) = table.clients.get_mut(&self.number) {
             client.open -= 1;
             client.roll(Instant::now());
             if client.open == 0 && client.refused == 0 {
-                table.remove(&self.number);
+                table.clients.remove(&self.number);
             }
         }
     }
@@ -118,12 +129,13 @@ mod tests {
     #[test]
     fn each_client_has_its_own_budget() {
         let clients = Clients::new(Budget { connections: 2, refusals: 3 });
-        let first = clients.enter("a").unwrap();
-        let second = clients.enter("a").unwrap();
-        assert!(clients.enter("a").is_none());
-        assert!(clients.enter("b").is_some());
+        let [a, b] = ["::1", "::2"].map(|address| address.parse().unwrap());
+        let first = clients.enter(a).unwrap();
+        let second = clients.enter(a).unwrap();
+        assert!(clients.enter(a).is_none());
+        assert!(clients.enter(b).is_some());
         drop(second);
-        let second = clients.enter("a").unwrap();
+        let second = clients.enter(a).unwrap();
         for _ in 0..3 {
             assert!(second.must_wait().is_none());
             first.was_refused();
@@ -131,9 +143,9 @@ mod tests {
         assert!(second.must_wait().unwrap() <= WINDOW);
         drop((first, second));
         assert!(
-            clients.enter("a").unwrap().must_wait().is_some(),
+            clients.enter(a).unwrap().must_wait().is_some(),
             "another connection is no way out"
         );
-        assert_eq!(clients.table.lock().unwrap().len(), 1, "b is forgotten");
+        assert_eq!(clients.table.lock().unwrap().clients.len(), 1, "b is forgotten");
     }
 }

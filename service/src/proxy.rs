@@ -4,14 +4,18 @@
 //! hashed with a key of this process and never kept or logged.
 
 use std::io::{Error, ErrorKind, Result};
+use std::net::IpAddr;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest line, with its end (proxy-protocol.txt, section 2.1).
 const MAX_LINE_BYTES: usize = 107;
 
-/// Reads the line, and nothing after it: the source address, or none where it says `UNKNOWN`.
-pub(crate) async fn read_source(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<String>> {
+/// The first half of the addresses in which Tor writes a circuit's number at the end.
+const TOR_CIRCUIT: [u16; 4] = [0xfc00, 0xdead, 0xbeef, 0x4dad];
+
+/// Reads the line, and nothing after it: whose connection it is, or none where it says `UNKNOWN`.
+pub(crate) async fn read_source(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>> {
     let mut line = Vec::with_capacity(MAX_LINE_BYTES);
     // Byte by byte: what comes after it belongs to the first request, and the kernel has it ready.
     while !line.ends_with(b"\r\n") {
@@ -30,10 +34,20 @@ pub(crate) async fn read_source(stream: &mut (impl AsyncRead + Unpin)) -> Result
             let [source, _destination, _source_port, _destination_port] = words[..] else {
                 return Err(invalid());
             };
-            let source: std::net::IpAddr = source.parse().map_err(|_| invalid())?;
-            Ok(Some(source.to_string()))
+            source.parse().map(client).map(Some).map_err(|_| invalid())
         }
         _ => Err(invalid()),
+    }
+}
+
+/// What counts as one client: a whole IPv6 network of 64 bits, for everyone who has one address
+/// in it has all of them.
+fn client(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(source) if source.segments()[..4] != TOR_CIRCUIT => {
+            IpAddr::V6((source.to_bits() >> 64 << 64).into())
+        }
+        source => source,
     }
 }
 
@@ -41,7 +55,7 @@ pub(crate) async fn read_source(stream: &mut (impl AsyncRead + Unpin)) -> Result
 mod tests {
     use super::*;
 
-    async fn read(bytes: &[u8]) -> (Result<Option<String>>, usize) {
+    async fn read(bytes: &[u8]) -> (Result<Option<IpAddr>>, usize) {
         let mut rest = bytes;
         let source = read_source(&mut rest).await;
         (source, rest.len())
@@ -51,12 +65,17 @@ mod tests {
     async fn the_line_is_read_and_what_follows_is_left() {
         let (source, rest) =
             read(b"PROXY TCP6 fc00:dead:beef:4dad::12:3456 ::1 65535 80\r\nGET / ").await;
-        assert_eq!(source.unwrap().unwrap(), "fc00:dead:beef:4dad::12:3456");
+        assert_eq!(source.unwrap().unwrap().to_string(), "fc00:dead:beef:4dad::12:3456");
         assert_eq!(rest, 6);
-        assert_eq!(
-            read(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n").await.0.unwrap().unwrap(),
-            "1.2.3.4"
-        );
+        for (source, client) in [
+            ("TCP4 1.2.3.4", "1.2.3.4"),
+            ("TCP6 ::ffff:1.2.3.4", "1.2.3.4"),
+            ("TCP6 2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("TCP6 2001:db8:1:2::9", "2001:db8:1:2::"),
+        ] {
+            let line = format!("PROXY {source} 5.6.7.8 1 2\r\n");
+            assert_eq!(read(line.as_bytes()).await.0.unwrap().unwrap().to_string(), client);
+        }
         assert_eq!(read(b"PROXY UNKNOWN what ever\r\n").await.0.unwrap(), None);
     }
 

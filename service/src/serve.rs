@@ -152,7 +152,7 @@ impl Server {
                 let source = proxy::read_source(&mut stream);
                 match tokio::time::timeout(self.bounds.header_timeout, source).await {
                     Ok(Ok(None)) => None,
-                    Ok(Ok(Some(source))) => match clients.enter(&source) {
+                    Ok(Ok(Some(source))) => match clients.enter(source) {
                         Some(guest) => Some(Arc::new(guest)),
                         None => return self.refusals.count("too-many-connections"),
                     },
