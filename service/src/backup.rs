@@ -145,7 +145,13 @@ impl NewBackup {
     }
 
     /// Makes all of it durable, and says that it is complete. Gives its bytes, without sealed files.
-    pub fn finish(mut self, log: Option<LogPart>) -> Result<u64, FolderError> {
+    /// `pairing` is read again for it: if it was renewed meanwhile, the parts may not fit together.
+    pub fn finish(mut self, pairing: &Pairing, log: Option<LogPart>) -> Result<u64, FolderError> {
+        if pairing_id(pairing) != self.manifest.pairing_id {
+            let reason =
+                "the pairing was renewed meanwhile; remove this, and make the backup again";
+            return Err(FolderError::invalid(&self.path, reason));
+        }
         self.manifest.log = log;
         let text = toml::to_string(&self.manifest).expect("a manifest is plain data");
         let text = format!(

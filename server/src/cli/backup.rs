@@ -78,7 +78,7 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
         sealed_from: sealed.start,
         sealed_to: sealed.end,
     };
-    let bytes = backup.finish(Some(log))?;
+    let bytes = backup.finish(&data.pairing()?, Some(log))?;
     println!("{}: messages {oldest} to {head}, checked", to.display());
     println!("{bytes} bytes, and {} files of sealed messages", sealed.end - sealed.start);
     if kind == DatabaseKind::Postgres {

@@ -1,20 +1,12 @@
 use std::os::unix::fs::PermissionsExt;
 
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+
 use super::*;
 
-fn manifest() -> Manifest {
-    Manifest {
-        version: VERSION,
-        service: "relay".to_owned(),
-        issuer_name: "i".to_owned(),
-        relay_name: "r".to_owned(),
-        pairing_id: "00".to_owned(),
-        made_at: 1,
-        made: "then".to_owned(),
-        database: DatabaseKind::Sqlite,
-        log: None,
-        files: Vec::new(),
-    }
+fn pairing() -> Pairing {
+    Pairing::generate("i", "r", 0, 1000, &mut UnwrapErr(SysRng)).unwrap()
 }
 
 #[test]
@@ -22,12 +14,14 @@ fn what_goes_in_comes_out_and_damage_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("log.key"), dir.path().join("backup"));
     std::fs::write(&from, "a secret").unwrap();
+    let pairing = pairing();
+    let manifest = || Manifest::new("relay", &pairing, DatabaseKind::Sqlite, 1);
     let mut backup = NewBackup::create(&to, manifest()).unwrap();
     backup.copy(&from).unwrap();
     let refused = Backup::open(&to, "relay").err().unwrap().to_string();
     assert!(refused.contains("cut short"), "{refused}");
     let log = LogPart { oldest: 1, head: 2, cell_bytes: 3, sealed_from: 4, sealed_to: 5 };
-    assert_eq!(backup.finish(Some(log)).unwrap(), 8);
+    assert_eq!(backup.finish(&pairing, Some(log)).unwrap(), 8);
     for path in [&to, &to.join("log.key"), &to.join(MANIFEST)] {
         let mode = std::fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{}", path.display());
@@ -87,4 +81,15 @@ async fn a_database_is_copied_beside_one_that_writes() {
         copy_sqlite(&from, &to).await.unwrap_err().contains("to.sqlite"),
         "nothing is replaced"
     );
+}
+
+#[test]
+fn a_pairing_renewed_meanwhile_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("backup");
+    let manifest = Manifest::new("issuer", &pairing(), DatabaseKind::Sqlite, 1);
+    let backup = NewBackup::create(&to, manifest).unwrap();
+    let refused = backup.finish(&pairing(), None).unwrap_err().to_string();
+    assert!(refused.contains("renewed meanwhile"), "{refused}");
+    assert!(Backup::open(&to, "issuer").is_err());
 }

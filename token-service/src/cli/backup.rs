@@ -45,7 +45,7 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
         backup.copy(&data.file(CREDENTIAL))?;
     }
     backup.copy(&data.secret_file(PAIRING))?;
-    let bytes = backup.finish(None)?;
+    let bytes = backup.finish(&data.pairing()?, None)?;
     match vouchers {
         Some(vouchers) => println!("{}: {vouchers} vouchers, checked", to.display()),
         None => println!("{}: settings and pairing", to.display()),
