@@ -202,6 +202,13 @@ impl Settings for Config {
                 "limits.max_posts, .max_followers and .max_connections must be above 0".into()
             );
         }
+        if limits.max_followers >= limits.max_connections {
+            return Err(
+                "limits.max_followers must be below .max_connections: a reader who follows \
+                        holds a connection, and others need some too"
+                    .into(),
+            );
+        }
         if (1..self.cell_bytes as u64).contains(&self.retention.max_bytes) {
             return Err("retention.max_bytes must be 0 or hold at least one cell".into());
         }
@@ -226,6 +233,7 @@ mod tests {
         for text in [
             "cell_bytes = 63",
             "[limits]\nmax_posts = 0",
+            "[limits]\nmax_followers = 5\nmax_connections = 5",
             "[retention]\nmax_bytes = 1",
             "[log]\nfolder = 'here'",
         ] {
