@@ -63,10 +63,18 @@ pub struct VoucherRow {
 impl VoucherRow {
     /// In a word: whether it can be used at `now`, in unix seconds.
     pub fn state(&self, now: u64) -> &'static str {
+        match self.validity(now) {
+            "usable" if self.balance == 0 && self.attester != Attester::Allowance => "used up",
+            validity => validity,
+        }
+    }
+
+    /// The same without what its use has left, to stand beside a label: labels are kept apart
+    /// from use.
+    pub fn validity(&self, now: u64) -> &'static str {
         match self.revoked_at {
             Some(_) => "revoked",
             None if self.expires_at <= now => "expired",
-            None if self.balance == 0 && self.attester != Attester::Allowance => "used up",
             None => "usable",
         }
     }

@@ -41,6 +41,9 @@ pub(super) enum LedgerCommand {
         /// Tokens spent in it.
         #[arg(long)]
         redeemed: u64,
+        /// An earlier report was wrong: take this one though it is lower.
+        #[arg(long)]
+        correct: bool,
     },
 }
 
@@ -59,11 +62,17 @@ impl LedgerCommand {
                         .map_err(|error| format!("{}: {error}", file.display()))?,
                 };
                 for (epoch, tokens) in spent(&text, &pairing, now)? {
-                    store.report_redeemed(epoch, tokens, now).await?;
+                    store.report_redeemed(epoch, tokens, false, now).await?;
                 }
             }
-            Self::Report { epoch, redeemed } => {
-                store.report_redeemed(epoch, redeemed, now).await?;
+            Self::Report { epoch, redeemed, correct } => {
+                if !store.report_redeemed(epoch, redeemed, correct, now).await? {
+                    return Err(format!(
+                        "more than {redeemed} was reported for epoch {epoch} before, and what was \
+                         redeemed never falls; if that report was wrong, add --correct"
+                    )
+                    .into());
+                }
             }
         }
         let ledger = store.ledger().await?;

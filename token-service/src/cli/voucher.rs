@@ -176,12 +176,8 @@ async fn labels(store: &Store, json: bool, now: u64) -> CliResult {
     }
     println!("{:<16}  {:<20}  {:<8}  label", "id", "expires", "state");
     for (row, label) in labelled {
-        // Whether it is used up belongs to its use.
-        let state = match row.state(now) {
-            "used up" => "usable",
-            state => state,
-        };
-        println!("{:<16}  {:<20}  {state:<8}  {label}", row.id, time_text(row.expires_at));
+        let (expires, state) = (time_text(row.expires_at), row.validity(now));
+        println!("{:<16}  {expires:<20}  {state:<8}  {label}", row.id);
     }
     Ok(())
 }

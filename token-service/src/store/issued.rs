@@ -47,7 +47,7 @@ pub(super) const REDEEMED: &str = "SELECT epoch, tokens, reported_at FROM redeem
 pub(super) const REPORT: &str =
     "INSERT INTO redeemed (epoch, tokens, reported_at) VALUES ($1, $2, $3)
      ON CONFLICT (epoch) DO UPDATE SET tokens = excluded.tokens, reported_at = excluded.reported_at
-     WHERE redeemed.tokens <= excluded.tokens";
+     WHERE $4 OR redeemed.tokens <= excluded.tokens";
 
 pub(super) fn attester(number: i64) -> Result<Attester, sqlx::Error> {
     Attester::from_number(number)
@@ -69,15 +69,16 @@ impl Store {
         issued.collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
     }
 
-    /// Notes what the relay has redeemed under an epoch's key; less than was reported before
-    /// changes nothing.
+    /// Notes what the relay has redeemed under an epoch's key. Less than was reported before
+    /// changes nothing, and is answered false, unless it `corrects` that.
     pub async fn report_redeemed(
         &self,
         epoch: Epoch,
         tokens: u64,
+        corrects: bool,
         now: u64,
-    ) -> Result<(), StoreError> {
-        on_backend!(self.report_redeemed(epoch, tokens, now))
+    ) -> Result<bool, StoreError> {
+        Ok(on_backend!(self.report_redeemed(epoch, tokens, corrects, now))? > 0)
     }
 
     /// Every key of this pairing under which anything was handed out or redeemed.

@@ -139,6 +139,7 @@ impl PostgresStore {
             .bind(attester as i64),
         )
         .await
+        .map(drop)
     }
 
     pub(super) async fn issued(&self, from: Epoch) -> Result<Vec<IssuedRow>, StoreError> {
@@ -153,32 +154,33 @@ impl PostgresStore {
         &self,
         epoch: Epoch,
         tokens: u64,
+        corrects: bool,
         now: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let report = sqlx::query(REPORT).bind(signed(epoch)?).bind(signed(tokens)?);
-        self.do_one(report.bind(signed(now)?)).await
+        self.do_one(report.bind(signed(now)?).bind(corrects)).await
     }
 
     pub(super) async fn put_label(&self, voucher: &[u8], label: &str) -> Result<(), StoreError> {
-        self.do_one(sqlx::query(LABEL).bind(voucher).bind(label)).await
+        self.do_one(sqlx::query(LABEL).bind(voucher).bind(label)).await.map(drop)
     }
 
     pub(super) async fn labels(&self) -> Result<Vec<(Vec<u8>, String)>, StoreError> {
         self.read_all(sqlx::query_as(LABELS)).await
     }
 
-    /// One statement in a transaction of its own.
+    /// One statement in a transaction of its own: how many rows it changed.
     async fn do_one<'q>(
         &self,
         statement: sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
             let mut tx = lent.begin_with(BEGIN).await?;
-            statement.execute(&mut *tx).await?;
+            let rows = statement.execute(&mut *tx).await?.rows_affected();
             tx.commit().await?;
             lent.release();
-            Ok(())
+            Ok(rows)
         })
         .await
     }

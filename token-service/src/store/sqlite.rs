@@ -110,11 +110,11 @@ impl SqliteStore {
         &self,
         epoch: Epoch,
         tokens: u64,
+        corrects: bool,
         now: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let report = sqlx::query(REPORT).bind(epoch as i64).bind(tokens as i64).bind(now as i64);
-        report.execute(&self.writer).await?;
-        Ok(())
+        Ok(report.bind(corrects).execute(&self.writer).await?.rows_affected())
     }
 
     pub(super) async fn put_label(&self, voucher: &[u8], label: &str) -> Result<(), StoreError> {

@@ -161,15 +161,17 @@ async fn the_ledger_names_an_excess(db: On) {
     let (_dir, store) = store(db).await;
     store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     charge_one(&store, charge(1, 16), RULES, 10).await.unwrap();
-    store.report_redeemed(5, 16, 20).await.unwrap();
+    assert!(store.report_redeemed(5, 16, false, 20).await.unwrap());
     let row = store.ledger().await.unwrap()[0];
     assert_eq!((row.epoch, row.issued, row.redeemed, row.excess()), (5, 16, Some(16), 0));
-    store.report_redeemed(5, 18, 30).await.unwrap();
-    store.report_redeemed(5, 3, 40).await.unwrap();
+    assert!(store.report_redeemed(5, 18, false, 30).await.unwrap());
+    assert!(!store.report_redeemed(5, 3, false, 40).await.unwrap());
     let row = store.ledger().await.unwrap()[0];
     assert_eq!((row.redeemed, row.reported_at, row.excess()), (Some(18), Some(30), 2));
+    assert!(store.report_redeemed(5, 3, true, 40).await.unwrap(), "18 was a slip");
+    assert_eq!(store.ledger().await.unwrap()[0].redeemed, Some(3));
     // A key that was never used here.
-    store.report_redeemed(7, 1, 50).await.unwrap();
+    assert!(store.report_redeemed(7, 1, false, 50).await.unwrap());
     assert_eq!(store.ledger().await.unwrap()[1].excess(), 1);
 }
 
@@ -180,7 +182,7 @@ async fn a_new_pairing_begins_with_nothing(db: On) {
     store.bind(&pairing()).await.unwrap();
     store.create_vouchers(&[ALLOWANCE], Attester::Allowance, 32, 1000).await.unwrap();
     charge_one(&store, on(ALLOWANCE, 1, 32, 5), RULES, 10).await.unwrap();
-    store.report_redeemed(5, 40, 20).await.unwrap();
+    store.report_redeemed(5, 40, false, 20).await.unwrap();
     store.close().await;
     let store = Store::open(&database).await.unwrap();
     store.bind(&pairing()).await.unwrap();

@@ -251,7 +251,7 @@ fn voucher(row: &VoucherRow, label: &str, now: u64, csrf: &str) -> Markup {
             td data-name="label" dir="auto" { (label) }
             td.number data-name="tokens" { (page::number(row.granted)) }
             td.number data-name="expires" { (sheet::short_time_text(row.expires_at)) }
-            td data-name="state" { (row.state(now)) }
+            td data-name="state" { (row.validity(now)) }
             td { @if row.revoked_at.is_none() {
                 form method="post" action="/revoke" data-confirm=(question) {
                     input type="hidden" name="csrf" value=(csrf);
