@@ -18,10 +18,10 @@ fn build() -> PathBuf {
     let folder = this.ancestors().skip(1).find(|dir| !dir.ends_with("deps"));
     let folder = folder.expect("cargo puts programs into a folder").to_owned();
     // What runs from a release build is the demo: its programs are as users have them. Tests
-    // take what ./test has built: `cargo build` would build it again, with other features.
-    let what = match folder.ends_with("release") {
-        true => ["build", "--bins", "--release"],
-        false => ["test", "--no-run", "--all-features"],
+    // take what ./test has built: without `--tests` it would be built again, with other features.
+    let what: &[&str] = match folder.ends_with("release") {
+        true => &["--release"],
+        false => &["--all-features", "--tests"],
     };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Cargo says about which package this program is of. Build scripts heed that, ring's for one,
@@ -33,8 +33,8 @@ fn build() -> PathBuf {
         }
     }
     let status = cargo
+        .args(["build", "--workspace", "--bins", "--locked", "--quiet"])
         .args(what)
-        .args(["--workspace", "--locked", "--quiet"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .env("CARGO_TARGET_DIR", folder.parent().expect("the target folder"))
         .status()
