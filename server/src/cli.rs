@@ -120,7 +120,10 @@ impl Cli {
         match self.command {
             Command::Init { pairing } => init(&data, &pairing),
             Command::Serve { listen } => run_to_end(serve(&data, listen, settings()?, clock)),
-            Command::Config(command) => command.run::<Config>(&places, EXAMPLE),
+            Command::Config(command) => command.run(&places, EXAMPLE, |config: &Config| {
+                Database::find(&config.database.url, None, data.database_path())?;
+                Ok(())
+            }),
             Command::Db(command) => run_to_end(command.run(&data, settings()?, clock())),
             Command::Pairing(PairingCommand::Install { nothing_forgotten, file }) => {
                 let _lock = data.lock()?;
@@ -177,8 +180,7 @@ impl Settings {
         database: Option<&str>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let config: Config = places.read()?.settings;
-        let url = config.database.url.read().map_err(|error| format!("database.url: {error}"))?;
-        let database = Database::parse(database.unwrap_or(&url), data.database_path())?;
+        let database = Database::find(&config.database.url, database, data.database_path())?;
         Ok(Self { database, config })
     }
 
@@ -224,8 +226,21 @@ async fn serve(
     if database.is_shared() {
         Store::leave_file(&data.database_path()).await?;
     }
+    // The key first: a pairing of another relay must not empty this one's spent set.
+    let path = data.log_key_path();
+    let own = path.exists().then(|| data.log_key(pairing.relay_name())).transpose()?;
     let store = Store::open(&database, &pairing, config.cell_bytes).await?;
-    let key = data.log_key(pairing.relay_name())?;
+    let key = match (own, store.key().await?) {
+        (Some(key), _) => key,
+        (None, None) => data.log_key(pairing.relay_name())?,
+        (None, Some(signed)) => {
+            let path = path.display();
+            return Err(format!(
+                "{path} is not there, and the log is signed with it: {signed}; put it back from a backup"
+            )
+            .into());
+        }
+    };
     let log = Log::open(store.clone(), key, config.cell_bytes).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;

@@ -61,7 +61,10 @@ impl DataDir {
             LogKey::from_secret_text(text.trim()).map_err(|error| invalid(error.to_string()))?;
         match key.name() == relay_name {
             true => Ok(key),
-            false => Err(invalid(format!("it is of relay {}, not of {relay_name}", key.name()))),
+            false => Err(invalid(format!(
+                "it is of relay {}, but the pairing is for {relay_name}; nothing was changed",
+                key.name()
+            ))),
         }
     }
 

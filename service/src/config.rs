@@ -48,9 +48,10 @@ impl Places {
     fn files(&self) -> Vec<PathBuf> {
         let etc = self.etc.join(format!("{}.toml", self.name));
         let here = PathBuf::from(format!("./{}.toml", self.name));
-        let mut files: Vec<PathBuf> = match self.in_data.exists() {
-            true => vec![self.in_data.clone()],
-            false => Some(here).filter(|path| path.exists()).into_iter().collect(),
+        // One that is there and cannot be seen is an error when it is read.
+        let mut files: Vec<PathBuf> = match self.in_data.try_exists() {
+            Ok(false) => Some(here).filter(|path| path.exists()).into_iter().collect(),
+            Ok(true) | Err(_) => vec![self.in_data.clone()],
         };
         files.extend(Some(etc).filter(|path| path.exists()));
         files
@@ -136,11 +137,12 @@ pub enum ConfigCommand {
 }
 
 impl ConfigCommand {
-    /// Runs it; `example` is the commented text.
+    /// Runs it; `example` is the commented text, and `check` looks at what the settings refer to.
     pub fn run<T: Settings>(
         self,
         places: &Places,
         example: &str,
+        check: impl FnOnce(&T) -> Result<(), Box<dyn std::error::Error>>,
     ) -> Result<(), Box<dyn std::error::Error>> {
         match self {
             Self::Init { to } => {
@@ -154,6 +156,7 @@ impl ConfigCommand {
             }
             Self::Validate => {
                 let loaded = places.read::<T>()?;
+                check(&loaded.settings)?;
                 println!("the settings can be used; they are from: {}", loaded.from());
             }
             Self::Show { json } => {

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 
+use crate::secret::Secret;
+
 /// Where a service keeps what it must not lose.
 #[derive(Clone)]
 pub enum Database {
@@ -16,6 +18,12 @@ pub enum Database {
 }
 
 impl Database {
+    /// Where the command line or else the settings say; where they say nothing, the file `default`.
+    pub fn find(url: &Secret, named: Option<&str>, default: PathBuf) -> Result<Self, String> {
+        let url = url.read().map_err(|error| format!("database.url: {error}"))?;
+        Self::parse(named.unwrap_or(&url), default)
+    }
+
     /// Reads `database.url`; where it is empty, the file is `default`.
     ///
     /// The error does not repeat what may be a password.

@@ -91,6 +91,11 @@ impl Report {
     /// Whether others than the owner can read these files; those that are not there are passed over.
     pub fn check_permissions(&mut self, folder: &Path, secrets: &[&Path]) {
         let check = "permissions";
+        if !folder.exists() {
+            let text =
+                format!("{} is not there: `init` makes it, if --data is right", folder.display());
+            return self.bad(check, text);
+        }
         let before = self.0.len();
         let mut look = |path: &Path, what: &str, command: &str| {
             let Ok(metadata) = std::fs::metadata(path) else { return };
@@ -127,6 +132,9 @@ impl Report {
     /// Whether there is space left where these are.
     pub fn check_space(&mut self, path: &Path) {
         let check = "space";
+        if !path.exists() {
+            return; // which is said already
+        }
         match free_bytes(path) {
             Ok(free) if free < LOW_BYTES => self.warn(
                 check,

@@ -123,7 +123,13 @@ impl Folder {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|source| FolderError::io(&path, source, self.init_hint))?;
+            .map_err(|source| {
+                let hint = match source.kind() {
+                    ErrorKind::PermissionDenied => "; run this as the user that owns the folder",
+                    _ => self.init_hint,
+                };
+                FolderError::io(&path, source, hint)
+            })?;
         match try_lock(&file) {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(FolderError::InUse(self.path.clone())),

@@ -44,7 +44,10 @@ impl FromStr for Address {
             return Ok(Self::Unix(path.into()));
         }
         text.parse().map(Self::Tcp).map_err(|_| {
-            format!("{text:?} is no address to listen on; give ADDR:PORT or unix:PATH")
+            format!(
+                "{text:?} is no address to listen on; give ADDR:PORT, where ADDR is an IP address, or \
+                 unix:PATH"
+            )
         })
     }
 }
@@ -76,6 +79,16 @@ impl fmt::Display for Address {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "OneOrMany", into = "Vec<Address>")]
 pub struct Addresses(pub Vec<Address>);
+
+impl Addresses {
+    /// Those that other machines may reach.
+    pub fn open_to_others(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.0.iter().filter_map(|address| match address {
+            Address::Tcp(address) if !address.ip().is_loopback() => Some(address),
+            _ => None,
+        })
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "give \"ADDR:PORT\", \"unix:PATH\", or a list of these")]
@@ -193,6 +206,10 @@ impl fmt::Display for Listener {
     }
 }
 
+/// What is wrong with an operator's listener on such an address.
+pub(crate) const OPEN_TO_OTHERS: &str = "other machines may reach the metrics and the status page \
+    here; give a unix socket or an address on loopback";
+
 /// The sockets of a service.
 #[derive(Default)]
 pub struct Listeners {
@@ -220,6 +237,9 @@ impl Listeners {
             }
         }
         if listeners.admin.is_empty() {
+            for address in admin.open_to_others() {
+                tracing::warn!(%address, "admin.listen: {OPEN_TO_OTHERS}");
+            }
             for address in &admin.0 {
                 let listener = match Listener::bind(address, folder, Access::Owner).await {
                     Err(_) if shared => {

@@ -170,7 +170,11 @@ impl Cli {
             Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json, clock()),
             Command::Pairing(PairingCommand::Renew) => renew(&data, &clock),
             Command::Key(KeyCommand::List { json }) => list_keys(&data, json, clock()),
-            Command::Config(command) => command.run::<Config>(&places, EXAMPLE),
+            Command::Config(command) => command.run(&places, EXAMPLE, |config: &Config| {
+                credentials(&data, config)?;
+                Database::find(&config.database.url, None, data.database_path())?;
+                Ok(())
+            }),
             Command::Db(command) => runtime.block_on(command.run(&data, settings()?, clock())),
             Command::Doctor(doctor) => runtime.block_on(doctor.run(&data, settings(), clock())),
             Command::Backup { dir } => {
@@ -198,8 +202,7 @@ impl Settings {
         database: Option<&str>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let config: Config = places.read()?.settings;
-        let url = config.database.url.read().map_err(|error| format!("database.url: {error}"))?;
-        let database = Database::parse(database.unwrap_or(&url), data.database_path())?;
+        let database = Database::find(&config.database.url, database, data.database_path())?;
         Ok(Self { database, config })
     }
 }
@@ -261,7 +264,9 @@ async fn serve(
         (true, true) => tracing::warn!("open: everyone who reaches this issuer is given tokens"),
         (false, false) => {}
     }
-    let credentials = credentials(data, &config)?;
+    make_credential(data, &config)?;
+    let credentials =
+        credentials(data, &config)?.ok_or("admin.credential was just made, and is gone")?;
     let store = Store::open(&database).await?;
     store.bind(&pairing).await?;
     for attester in Attester::ALL.into_iter().filter(|attester| attester.is_shared()) {
@@ -276,16 +281,22 @@ async fn serve(
     Ok(())
 }
 
-/// What the operator's listener asks for. The operator's own is made at the first start.
-fn credentials(data: &DataDir, config: &Config) -> Result<Credentials, Box<dyn std::error::Error>> {
+/// The operator's own credential, at the first start.
+fn make_credential(data: &DataDir, config: &Config) -> CliResult {
     let path = data.file("admin.credential");
     if config.admin.credential.is_none() && !path.exists() {
         let mut bytes = zeroize::Zeroizing::new([0; 32]);
         UnwrapErr(SysRng).fill_bytes(bytes.as_mut());
         create(&path, hex::encode(bytes.as_slice()).as_bytes())?;
     }
-    let own = Secret::from(format!("file:{}", path.display()).as_str());
-    let operator = if config.admin.credential.is_none() { &own } else { &config.admin.credential };
+    Ok(())
+}
+
+/// What the operator's listener asks for; None before the first start has made the operator's.
+fn credentials(
+    data: &DataDir,
+    config: &Config,
+) -> Result<Option<Credentials>, Box<dyn std::error::Error>> {
     let read = |what: &str, secret: &Secret| {
         let text = secret.read().map_err(|error| format!("{what}: {error}"))?;
         match text.len() {
@@ -294,11 +305,18 @@ fn credentials(data: &DataDir, config: &Config) -> Result<Credentials, Box<dyn s
         }
     };
     let webhook = &config.attesters.webhook;
-    let webhook_credential = match webhook.enabled {
+    let webhook = match webhook.enabled {
         true => Some(read("attesters.webhook.credential", &webhook.credential)?),
         false => None,
     };
-    Ok(Credentials { operator: read("admin.credential", operator)?, webhook: webhook_credential })
+    let path = data.file("admin.credential");
+    let own = Secret::from(format!("file:{}", path.display()).as_str());
+    let operator = match config.admin.credential.is_none() {
+        true if !path.exists() => return Ok(None),
+        true => &own,
+        false => &config.admin.credential,
+    };
+    Ok(Some(Credentials { operator: read("admin.credential", operator)?, webhook }))
 }
 
 fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {
@@ -344,7 +362,7 @@ fn renew(data: &DataDir, clock: &Clock) -> CliResult {
     let kept = data.replace_pairing(&fresh, now)?;
     println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
     println!(
-        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay pairing install FILE`; then start all again. Tokens handed out so far are void"
+        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay pairing install FILE` (or to /etc/tocyn there, where a unit takes it from); then start all again. Tokens handed out so far are void"
     );
     Ok(())
 }

@@ -40,6 +40,10 @@ const MAX_KNOWN: usize = 65_536;
 const PAIRING_WAS_REPLACED: &str = "this pairing was replaced before, and what was charged under it \
     is forgotten; use the one that replaced it, or make a new one with `tocyn-issuer pairing renew`";
 
+/// What the log says when another pairing takes the place of one.
+const NEW_PAIRING: &str = "the pairing is new: what was charged under the old one is forgotten, and \
+    its tokens are worth nothing";
+
 /// Bytes of a code's hash that a voucher is called by: no two of them begin alike.
 pub const VOUCHER_ID_BYTES: usize = 8;
 

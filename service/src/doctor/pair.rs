@@ -10,7 +10,7 @@ use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::problem::Problem;
 
 use super::Report;
-use crate::listen::{Address, Addresses};
+use crate::listen::{Address, Addresses, OPEN_TO_OTHERS};
 use crate::probe::{self, Answer, ProbeError};
 
 /// How far the clocks of a pair may be apart.
@@ -142,6 +142,9 @@ impl Report {
         own: &KeysAt,
     ) {
         let check = "service";
+        for address in on.admin.open_to_others() {
+            self.warn("settings", format!("admin.listen, {address}: {OPEN_TO_OTHERS}"));
+        }
         for address in &on.public.0 {
             let url = match address {
                 Address::Tcp(tcp) if tcp.port() == 0 => {

@@ -318,7 +318,7 @@ async fn everyone_is_let_in_only_where_that_is_said_twice() {
     assert_eq!(issuer.stop().code(), Some(0));
     let closed = world.start_issuer();
     let urls = ["request", "--issuer", closed.url(), "--relay", relay.url(), "--count", "16"];
-    for (how, what) in [("--free", "send your voucher"), ("--work", "pow is off")] {
+    for (how, what) in [("--free", "send a voucher"), ("--work", "pow is off")] {
         let refused = output(&mut world.tocyn(&[&urls[..], &[how]].concat()));
         let text = String::from_utf8(refused.stderr).unwrap();
         assert!(refused.status.code() == Some(1) && text.contains(what), "{text}");
@@ -378,6 +378,26 @@ async fn tokens_that_nobody_issued_raise_the_alarm() {
     assert!(text.contains("1 tokens were redeemed") && text.contains("pairing renew"), "{text}");
     let metrics = metrics(&world.issuer_data()).await;
     assert!(metrics.contains("tocyn_issuer_redeemed_excess_tokens 1"), "{metrics}");
+    let issuer = |arguments: &[&str]| {
+        let mut command = Command::new(program("tocyn-issuer"));
+        output(command.arg("--data").arg(world.issuer_data()).args(arguments))
+    };
+    let doctor = issuer(&["doctor"]);
+    let text = String::from_utf8(doctor.stdout).unwrap();
+    assert_eq!(doctor.status.code(), Some(1));
+    assert!(text.contains("BAD   ledger"), "{text}");
+
+    // Had it been typed wrongly.
+    let report = |epoch, redeemed, more: &[&str]| {
+        let numbers = ["ledger", "report", "--epoch", epoch, "--redeemed", redeemed];
+        let answer = issuer(&[&numbers[..], more].concat());
+        (answer.status.code(), String::from_utf8(answer.stderr).unwrap())
+    };
+    let (status, text) = report("7", "1", &[]);
+    assert!(status == Some(1) && text.contains("has not begun; it is epoch 0"), "{text}");
+    let (status, text) = report("0", "16", &[]);
+    assert!(status == Some(1) && text.contains("--correct"), "{text}");
+    assert_eq!(report("0", "16", &["--correct"]).0, Some(0));
 }
 
 #[test]

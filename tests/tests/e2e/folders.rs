@@ -101,6 +101,28 @@ fn a_wrong_config_is_refused_with_file_line_and_key() {
 }
 
 #[test]
+fn settings_that_serve_would_refuse_are_refused_before() {
+    let world = World::default();
+    for (name, data, setting, value, said) in [
+        ("tocyn-issuer", world.issuer_data(), "ISSUER__DATABASE__URL", "mysql://x", "database"),
+        ("tocyn-issuer", world.issuer_data(), "ISSUER__DATABASE__URL", "env:NO_SUCH", "NO_SUCH"),
+        ("tocyn-issuer", world.issuer_data(), "ISSUER__ADMIN__CREDENTIAL", "short", "at least 32"),
+        ("tocyn-relay", world.relay_data(), "RELAY__DATABASE__URL", "file:/no/such", "/no/such"),
+    ] {
+        let validate = |value: Option<&str>| {
+            let mut command = Command::new(program(name));
+            command.envs(value.map(|value| (format!("TOCYN_{setting}"), value)));
+            output(command.arg("--data").arg(&data).args(["config", "validate"]))
+        };
+        assert_eq!(validate(None).status.code(), Some(0));
+        let refused = validate(Some(value));
+        let stderr = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{setting}={value}");
+        assert!(stderr.contains(said), "{stderr}");
+    }
+}
+
+#[test]
 fn a_damaged_pairing_is_refused_without_showing_its_secret() {
     let world = World::default();
     for (name, data) in [("tocyn-issuer", world.issuer_data()), ("tocyn-relay", world.relay_data())]

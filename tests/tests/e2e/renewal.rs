@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use tocyn_e2e::bearer::{batch, cell, current_key, http_client, read_all, send};
+use tocyn_e2e::bearer::{batch, bound, buy, cell, current_key, http_client, post, read_all, send};
 use tocyn_e2e::programs::program;
 use tocyn_e2e::service::{Service, serve};
 use tocyn_e2e::tap::{Hold, Tap};
@@ -83,6 +83,47 @@ async fn a_pairing_that_was_replaced_does_not_come_back() {
     assert!(stderr.contains("this pairing was replaced before"), "{stderr}");
     world.relay_command(&["pairing", "install", world.pairing_file().to_str().unwrap()]);
     drop(world.start_relay());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pairing_of_another_relay_is_refused_and_empties_nothing() {
+    let (world, other) = (World::default(), World::default());
+    let (issuer, relay, http) = (world.start_issuer(), world.start_relay(), http_client());
+    let tokens = buy(&http, issuer.url(), &world.voucher(16), 16).await;
+    let pay = async |relay: &Service, text: &str| {
+        let cell = cell(text);
+        let sent = post(&http, relay.url(), &bound(&tokens[0], &cell), &cell).await;
+        sent.unwrap().status().as_u16()
+    };
+    assert_eq!(pay(&relay, "once").await, 201);
+    assert_eq!(relay.stop().code(), Some(0));
+    // As somebody would copy it by mistake.
+    let file = world.relay_data().join("pairing.toml");
+    let own = std::fs::read_to_string(&file).unwrap();
+    let foreign = std::fs::read_to_string(other.pairing_file()).unwrap();
+    std::fs::write(&file, foreign.replace("relay.example", "other.example")).unwrap();
+    let mut serve = serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0");
+    let refused = output(serve.stdin(Stdio::null()));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("of relay relay.example") && stderr.contains("other.example"));
+    std::fs::write(&file, own).unwrap();
+    assert_eq!(pay(&world.start_relay(), "twice").await, 409, "what was spent is spent");
+}
+
+#[test]
+fn a_log_key_that_is_missing_is_not_replaced() {
+    let world = World::default();
+    drop(world.start_relay());
+    let key = world.relay_data().join("log.key");
+    let own = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let mut serve = serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0");
+    let stderr = String::from_utf8(output(serve.stdin(Stdio::null())).stderr).unwrap();
+    assert!(stderr.contains("is not there") && stderr.contains("from a backup"), "{stderr}");
+    assert!(!key.exists());
+    std::fs::write(&key, own).unwrap();
+    world.start_relay();
 }
 
 #[test]

@@ -25,7 +25,9 @@ impl Grant {
         let Some(value) = values.next() else {
             return match open {
                 true => Ok(Self::Open),
-                false => Err(missing("send your voucher as `Authorization: Bearer tv1-...`")),
+                false => Err(missing(
+                    "send a voucher as `Authorization: Bearer tv1-...`: not everyone is given tokens here",
+                )),
             };
         };
         if values.next().is_some() {

@@ -89,7 +89,11 @@ pub(super) async fn restore(
 ) -> CliResult {
     let backup = Backup::open(from, "issuer")?;
     if !is_unused(data.path())? {
-        return Err(format!("{}: it is not empty{EMPTY_HINT}", data.path().display()).into());
+        return Err(format!(
+            "{}: it is not empty{EMPTY_HINT}. What a restore that failed has left may be removed",
+            data.path().display()
+        )
+        .into());
     }
     let manifest = backup.manifest();
     // As they will be: config.toml comes out of the backup.

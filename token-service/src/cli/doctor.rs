@@ -6,7 +6,7 @@ use tocyn_protocol::relay::RelayInfo;
 
 use tocyn_service::doctor::{KeysAt, ListensOn, Report};
 
-use super::{CliResult, Settings};
+use super::{CliResult, Settings, credentials, ledger};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::store::Store;
@@ -58,6 +58,9 @@ impl Doctor {
                 report.good("settings", "they can be used; `config show` shows them");
                 let database = settings.database.file();
                 let Config { admin, attesters, database: set, .. } = &settings.config;
+                if let Err(error) = credentials(data, &settings.config) {
+                    report.bad("settings", error.to_string());
+                }
                 let set = [&set.url, &admin.credential, &attesters.webhook.credential];
                 report.check_secrets(data.path(), database, &set);
                 check_database(&mut report, settings, pairing.as_ref(), now).await;
@@ -100,6 +103,13 @@ async fn check_database(
             Ok(standing) => report.check_standing(standing),
             Err(error) => report.bad("database", error.to_string()),
         }
+    }
+    match store.ledger().await {
+        Ok(rows) => {
+            let good = ledger::check(&rows).map(|()| "no more was redeemed than was handed out");
+            report.note("ledger", good);
+        }
+        Err(error) => report.bad("ledger", error.to_string()),
     }
     if database.is_shared() {
         let clock = store.check_clock(now).await;

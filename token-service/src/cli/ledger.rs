@@ -66,6 +66,12 @@ impl LedgerCommand {
                 }
             }
             Self::Report { epoch, redeemed, correct } => {
+                let current = pairing.epoch_at(now)?;
+                if epoch > current {
+                    return Err(
+                        format!("epoch {epoch} has not begun; it is epoch {current} now").into()
+                    );
+                }
                 if !store.report_redeemed(epoch, redeemed, correct, now).await? {
                     return Err(format!(
                         "more than {redeemed} was reported for epoch {epoch} before, and what was \
@@ -81,16 +87,21 @@ impl LedgerCommand {
             true => println!("{}", serde_json::to_string(&ledger)?),
             false => print(&ledger),
         }
-        match ledger.iter().map(LedgerRow::excess).sum::<u64>() {
-            0 => Ok(()),
-            excess => Err(format!(
-                "{excess} tokens were redeemed that this issuer never handed out: somebody else can \
-                 make tokens. The pairing's secret has leaked, here or at the relay, or the database \
-                 was restored without renewing the pairing. Find out how, then run `tocyn-issuer \
-                 pairing renew` and install the new pairing at the relay"
-            )
-            .into()),
-        }
+        Ok(check(&ledger)?)
+    }
+}
+
+/// An excess, what it means, and what to do.
+pub(super) fn check(ledger: &[LedgerRow]) -> Result<(), String> {
+    match ledger.iter().map(LedgerRow::excess).sum::<u64>() {
+        0 => Ok(()),
+        excess => Err(format!(
+            "{excess} tokens were redeemed that this issuer never handed out: somebody else can \
+             make tokens. The pairing's secret has leaked, here or at the relay, or the database \
+             was restored without renewing the pairing. Find out how, then run `tocyn-issuer \
+             pairing renew` and install the new pairing at the relay. If a number was only typed \
+             wrongly, `ledger report --correct` puts it right"
+        )),
     }
 }
 

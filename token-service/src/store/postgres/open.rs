@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::{BEGIN, Inner, PostgresStore, StoreError, in_time};
-use crate::store::{Hash, PAIRING_WAS_REPLACED};
+use crate::store::{Hash, NEW_PAIRING, PAIRING_WAS_REPLACED};
 use tocyn_service::database::Database;
 use tocyn_service::doctor::Standing;
 
@@ -98,6 +98,7 @@ async fn rebind(tx: &mut PgConnection, id: Hash) -> Result<(), StoreError> {
     if let Some(bound) = bound {
         let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)");
         retire.bind(bound).execute(&mut *tx).await?;
+        tracing::warn!("{NEW_PAIRING}");
     }
     sqlx::raw_sql("TRUNCATE charges, issued, redeemed").execute(&mut *tx).await?;
     sqlx::query("UPDATE vouchers SET refilled_epoch = -1 WHERE refilled_epoch >= 0")

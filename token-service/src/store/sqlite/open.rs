@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, Connection};
 use tocyn_service::doctor::Standing;
 
 use super::{SqliteStore, StoreError};
-use crate::store::{Hash, PAIRING_WAS_REPLACED};
+use crate::store::{Hash, NEW_PAIRING, PAIRING_WAS_REPLACED};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -146,6 +146,7 @@ impl SqliteStore {
                     .bind(bound)
                     .execute(&mut *tx)
                     .await?;
+                tracing::warn!("{NEW_PAIRING}");
             }
             for table in ["DELETE FROM charges", "DELETE FROM issued", "DELETE FROM redeemed"] {
                 sqlx::query(table).execute(&mut *tx).await?;
