@@ -236,7 +236,7 @@ async fn serve(
         (None, Some(signed)) => {
             let path = path.display();
             return Err(format!(
-                "{path} is not there, and the log is signed with it: {signed}; put it back from a backup"
+                "{path} is not there, and the log is signed with {signed}; put its key back from a backup"
             )
             .into());
         }
