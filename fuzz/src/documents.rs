@@ -1,18 +1,20 @@
-//! Documents: what issuer and relay say about themselves, receipts, problems, the pairing file, and
-//! addresses.
+//! Documents: what issuer and relay say about themselves, keys with their proofs, receipts, problems,
+//! the pairing file, and addresses.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tocyn_client::keys::shown;
 use tocyn_client::transport::ServiceUrl;
 use tocyn_protocol::directory::IssuerDirectory;
 use tocyn_protocol::log::evidence::SignedProof;
-use tocyn_protocol::pairing::{MAX_NAME_BYTES, Pairing};
 use tocyn_protocol::problem::Problem;
-use tocyn_protocol::relay::{ProvenReceipt, RelayInfo};
+use tocyn_protocol::relay::{ProvenKey, ProvenReceipt, RelayInfo};
+use tocyn_protocol::statement::Signed;
+use tocyn_protocol::statement::address::{Address, MAX_ADDRESS_BYTES};
+use tocyn_protocol::statement::chain::{Chain, MAX_STATEMENTS};
 use tocyn_protocol::suite::TOKEN_TYPE;
 
-use crate::fixed::VERIFIER;
+use crate::fixed::{PAIRING, STATEMENT, TREE, VERIFIER};
+use crate::pairing::pairing;
 use crate::{Target, text};
 
 /// The program.
@@ -25,6 +27,8 @@ pub const TARGET: Target = Target {
         ("problem", problem),
         ("pairing", pairing),
         ("address", address),
+        ("statement address", statement_address),
+        ("proven key", proven_key),
     ],
 };
 
@@ -48,18 +52,41 @@ fn directory(bytes: &[u8]) {
     }
 }
 
-/// The keys that a client takes from it have times that fit together and that no database refuses.
+/// The keys are proven if they are the pairing's, and no others. If its statements are a chain, then
+/// of its own key, and what must be listed now has keys and times that no database refuses.
 fn info(bytes: &[u8]) {
     let Some(info) = json::<RelayInfo>(bytes) else { return };
-    let Ok(keys) = shown(&info) else { return };
-    assert_eq!(keys.len(), info.token_keys.len());
-    let length = |not_before: u64, not_after: u64| not_after - not_before;
-    for key in &keys {
-        assert!(key.not_before < key.not_after && i64::try_from(key.not_after).is_ok());
-        assert_eq!(
-            length(key.not_before, key.not_after),
-            length(keys[0].not_before, keys[0].not_after)
-        );
+    info.token_keys.iter().for_each(is_honest);
+    let plain = info.clone().plain_keys();
+    assert!(plain.iter().eq(info.token_keys.iter().map(|proven| &proven.key)));
+    let Ok(chain) = Chain::open(&info.statements, &info.log_key) else { return };
+    assert!((1..=MAX_STATEMENTS).contains(&info.statements.len()));
+    assert!(chain.statements().iter().map(Signed::note).eq(&info.statements));
+    let newest = chain.newest();
+    assert_eq!(newest.origin_name, info.log_key.name());
+    let schedule = newest.schedule;
+    for epoch in schedule.listed_by_origin(info.now).unwrap_or_default() {
+        let (not_before, not_after) = (schedule.start(epoch), schedule.not_after(epoch));
+        assert!(epoch < schedule.count && i64::try_from(not_after).is_ok());
+        assert_eq!(not_after - not_before, 2 * schedule.epoch_seconds);
+    }
+}
+
+/// Is proven exactly if it is the pairing's key of the epoch that is asked for, with its proof.
+fn is_honest(shown: &ProvenKey) {
+    let epoch = shown.key.epoch;
+    for epoch in [epoch, epoch ^ 1, epoch.wrapping_add(1), epoch.wrapping_add(TREE.count())] {
+        let key = *PAIRING.key_pair(epoch).public();
+        let proof = TREE.proof(epoch).map(|proof| ProvenKey::encode_proof(&proof));
+        let honest = shown.key.public_key() == Ok(key)
+            && proof.is_some_and(|proof| shown.proofs.contains(&proof));
+        assert_eq!(shown.verify(epoch, &STATEMENT).ok(), honest.then_some(key));
+    }
+}
+
+fn proven_key(bytes: &[u8]) {
+    if let Some(shown) = json::<ProvenKey>(bytes) {
+        is_honest(&shown);
     }
 }
 
@@ -82,37 +109,7 @@ fn problem(bytes: &[u8]) {
     }
 }
 
-/// A time, then the file: what is valid writes and reads as the same, and has epochs at every time.
-fn pairing(bytes: &[u8]) {
-    let Some((now, file)) = bytes.split_first_chunk() else { return };
-    let (now, Some(file)) = (u64::from_be_bytes(*now), text(file)) else { return };
-    let Ok(pairing) = toml::from_str::<Pairing>(file) else { return };
-    if pairing.validate().is_err() {
-        return;
-    }
-    for name in [pairing.issuer_name(), pairing.relay_name()] {
-        assert!((1..=MAX_NAME_BYTES).contains(&name.len()));
-    }
-    // TOML has no numbers above those of an i64, and so no such time comes from a file.
-    let written = toml::to_string(&pairing).unwrap();
-    let again: Pairing = toml::from_str(&written).unwrap();
-    assert_eq!(again.challenge(), pairing.challenge());
-    let Ok(epoch) = pairing.epoch_at(now) else {
-        assert!(now < pairing.genesis());
-        assert!(pairing.redeemable_epochs(now).is_err() && pairing.issuing_epochs(now).is_err());
-        return;
-    };
-    assert_eq!(again.key_pair(epoch).public(), pairing.key_pair(epoch).public());
-    assert!(pairing.epoch_start(epoch) <= now);
-    assert!(now < pairing.epoch_end(epoch) || pairing.epoch_end(epoch) == u64::MAX);
-    let (issuing, redeemable) =
-        (pairing.issuing_epochs(now).unwrap(), pairing.redeemable_epochs(now).unwrap());
-    assert_eq!(issuing[0], epoch);
-    assert!(issuing.len() <= 2 && redeemable.len() <= 3);
-    assert!(issuing.iter().all(|epoch| redeemable.contains(epoch)), "tokens nobody takes");
-}
-
-/// Is shown as what reads as the same.
+/// Is shown as what reads as the same. The address that it has in statements is what is shown.
 fn address(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     if let Ok(url) = text.parse::<ServiceUrl>() {
@@ -120,7 +117,23 @@ fn address(bytes: &[u8]) {
         assert!(shown.starts_with("http://") || shown.starts_with("https://"));
         assert!(!shown.contains(['?', '#', '\n', ' ']));
         let again: ServiceUrl = shown.parse().expect("what is shown can be typed");
-        assert_eq!(again.to_string(), shown);
+        assert_eq!((again.to_string(), &again), (shown.clone(), &url));
         assert_eq!(again.is_readable_on_the_way(), url.is_readable_on_the_way());
+        assert_eq!((again.address(), again.is_loopback()), (url.address(), url.is_loopback()));
+        assert!(url.address().is_none_or(|address| address.as_str() == shown));
     }
+}
+
+/// Is its one form: a client shows and reads it as the same text, and means the same machine.
+fn statement_address(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let Ok(address) = text.parse::<Address>() else { return };
+    assert!(text.len() <= MAX_ADDRESS_BYTES);
+    assert_eq!((address.as_str(), address.to_string().as_str()), (text, text));
+    assert_eq!(json::<Address>(&serde_json::to_vec(text).unwrap()).as_ref(), Some(&address));
+    let url: ServiceUrl = text.parse().expect("a client can use it");
+    assert_eq!(url.to_string(), text);
+    assert_eq!(url.address().as_ref(), Some(&address));
+    assert_eq!(url.is_loopback(), address.is_loopback());
+    assert!(!address.is_loopback() || !url.is_readable_on_the_way());
 }

@@ -1,5 +1,7 @@
 //! Evidence files, and what is shown of strangers' text.
 
+pub mod keys;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tocyn_client::evidence::{Evidence, Fault, NoEvidence, Verdict, to_hex};
@@ -10,13 +12,19 @@ use tocyn_protocol::log::proof::{ConsistencyProof, InclusionProof};
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 use tocyn_protocol::relay::MessageId;
 
-use crate::fixed::{LOG_KEY, VERIFIER};
+use crate::fixed::{LOG_KEY, STATEMENT, VERIFIER};
 use crate::{Target, text};
 
 /// The program.
 pub const TARGET: Target = Target {
     name: "evidence",
-    decoders: &[("file", file), ("two logs", two_logs), ("text to show", shown)],
+    decoders: &[
+        ("file", file),
+        ("two logs", two_logs),
+        ("text to show", shown),
+        ("statements", keys::statements),
+        ("key that is shown", keys::shown_key),
+    ],
 };
 
 /// Reads as the same when written again, and shows the same then. What it shows has no characters
@@ -85,6 +93,11 @@ impl Logs {
         Fault::Marked { first: self.first.1.clone(), second: self.second.1.clone() }
     }
 
+    /// That they name two statements of keys.
+    pub fn keys(&self) -> Fault {
+        Fault::Keys { first: self.first.1.clone(), second: self.second.1.clone() }
+    }
+
     /// That these bytes were served in the place of the first one's message 0.
     pub fn altered(&self, served: &[u8]) -> Fault {
         let tree = &self.first.0;
@@ -107,7 +120,8 @@ fn log(size: u8, same: u8) -> (Tree, String) {
         tree.push(NodeHash::from(MessageId::of(&cell)));
     }
     let root = Edge::new(tree.size(), &tree).unwrap().root();
-    let note = Checkpoint { size: tree.size(), root }.sign(&LOG_KEY);
+    let keys = STATEMENT.commitment();
+    let note = Checkpoint { size: tree.size(), root, keys }.sign(&LOG_KEY);
     (tree, note)
 }
 
@@ -127,6 +141,7 @@ fn two_logs(bytes: &[u8]) {
     // Nobody signs for a log without messages that it differs from others.
     assert_eq!(forked, *same < first);
     assert!(verify(logs.marked()).is_err());
+    assert!(verify(logs.keys()).is_err());
     assert!(verify(logs.rolled_back()).is_err());
     if first > 0 {
         let index = index % first;

@@ -7,11 +7,15 @@ use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
 use tocyn_client::group::GroupSecret;
 use tocyn_client::group::cell::CellKeys;
+use tocyn_protocol::directory::{IssuerDirectory, TOKEN_REQUEST_URI, TokenKey};
 use tocyn_protocol::issuance::Issuer;
 use tocyn_protocol::keys::PublicKey;
 use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::Redeemer;
+use tocyn_protocol::relay::{Limits, ProvenKey, RelayInfo, RetentionInfo, Versions};
+use tocyn_protocol::statement::tree::EpochTree;
+use tocyn_protocol::statement::{Signed, Statement};
 
 /// A time within epoch 2 of the pairing.
 pub(crate) const NOW: u64 = 1_700_200_000;
@@ -87,3 +91,62 @@ pub(crate) static SECRET: LazyLock<GroupSecret> =
 
 /// The keys to its cells.
 pub(crate) static CELLS: LazyLock<CellKeys> = LazyLock::new(|| CellKeys::new(&SECRET, &VERIFIER));
+
+/// The tree over all keys of the pairing.
+pub(crate) static TREE: LazyLock<EpochTree> = LazyLock::new(|| EpochTree::of(&PAIRING));
+
+/// The relay's first statement of keys.
+pub(crate) static STATEMENT: LazyLock<Signed> = LazyLock::new(|| {
+    let statement = Statement {
+        serial: 0,
+        previous: None,
+        origin_name: PAIRING.origin_name().to_owned(),
+        issuer_name: PAIRING.issuer_name().to_owned(),
+        issuer_address: Some("https://issuer.example".parse().unwrap()),
+        addresses: vec![
+            "https://relay.example".parse().unwrap(),
+            "http://abc234.onion".parse().unwrap(),
+        ],
+        schedule: PAIRING.schedule(),
+        root: TREE.root(),
+    };
+    statement.sign(&LOG_KEY)
+});
+
+/// The statement after another one, which says the same.
+pub(crate) fn next(before: &Signed) -> Statement {
+    let (serial, previous) = (before.serial.wrapping_add(1), Some(before.commitment().hash));
+    Statement { serial, previous, ..before.statement().clone() }
+}
+
+/// The key of an epoch with its proof in the tree.
+pub(crate) fn proven(epoch: u64) -> ProvenKey {
+    let proof = TREE.proof(epoch).expect("it is an epoch of the pairing");
+    let proofs = vec![ProvenKey::encode_proof(&proof)];
+    ProvenKey { key: TokenKey::for_epoch(&PAIRING, epoch), proofs }
+}
+
+/// What the relay says about itself.
+pub(crate) fn relay_info(statements: Vec<String>, token_keys: Vec<ProvenKey>) -> RelayInfo {
+    RelayInfo {
+        origin_name: PAIRING.origin_name().to_owned(),
+        issuer_name: PAIRING.issuer_name().to_owned(),
+        cell_bytes: 2048,
+        oldest: 1,
+        head: 10,
+        epoch: 2,
+        now: NOW,
+        statements,
+        token_keys,
+        log_key: VERIFIER.clone(),
+        bearer: true,
+        retention: RetentionInfo { max_age_seconds: 100, max_bytes: 0 },
+        limits: Limits { max_followers: 5 },
+        versions: Versions { relay: "0.1.0".to_owned(), protocol: 1 },
+    }
+}
+
+/// What the issuer says about itself.
+pub(crate) fn directory(token_keys: Vec<TokenKey>) -> IssuerDirectory {
+    IssuerDirectory { issuer_request_uri: TOKEN_REQUEST_URI.to_owned(), now: NOW, token_keys }
+}

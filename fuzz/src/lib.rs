@@ -14,6 +14,8 @@ pub mod seeds;
 pub mod tokens;
 
 mod fixed;
+mod pairing;
+mod statements;
 
 pub use fixed::Drawn;
 

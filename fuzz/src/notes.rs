@@ -4,8 +4,10 @@ use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::evidence::SignedProof;
 use tocyn_protocol::log::note::{LogKey, MAX_NOTE_BYTES, VerifierKey};
 use tocyn_protocol::log::tree::NodeHash;
+use tocyn_protocol::statement::{Commitment, Signed, StatementHash};
 
 use crate::fixed::{LOG_KEY, VERIFIER};
+use crate::statements::{self, opened};
 use crate::{Target, text};
 
 /// The program.
@@ -18,6 +20,10 @@ pub const TARGET: Target = Target {
         ("log proof", log_proof),
         ("verifier key", verifier_key),
         ("log key", log_key),
+        ("statement", statements::statement),
+        ("statement that is signed", statements::signed),
+        ("chain", statements::chain),
+        ("commitment", statements::commitment),
     ],
 };
 
@@ -28,6 +34,8 @@ fn note(bytes: &[u8]) {
     let Ok(text) = VERIFIER.open(note) else {
         assert!(VERIFIER.bare(note).is_err());
         assert!(Checkpoint::open(note, &VERIFIER).is_err());
+        assert!(Checkpoint::open_bare(note, &VERIFIER).is_err());
+        assert!(Signed::open(note, &VERIFIER).is_err());
         return;
     };
     assert!(note.len() <= MAX_NOTE_BYTES && note.starts_with(text) && text.ends_with('\n'));
@@ -37,13 +45,15 @@ fn note(bytes: &[u8]) {
     assert_eq!(VERIFIER.bare(&bare).unwrap(), bare);
     // Whoever signs as Ed25519 says makes one note of a text.
     assert_eq!(LOG_KEY.sign(text), bare);
-    if let Ok(checkpoint) = Checkpoint::open(note, &VERIFIER) {
-        assert!(checkpoint.size == 0 || text.contains(&checkpoint.size.to_string()));
-        assert_eq!(Checkpoint::open(&bare, &VERIFIER), Ok(checkpoint));
-        if let Ok((same, bare)) = Checkpoint::open_bare(note, &VERIFIER) {
-            assert_eq!(same, checkpoint);
-            assert_eq!(checkpoint.sign(&LOG_KEY), bare);
-        }
+    let checkpoint = Checkpoint::open(note, &VERIFIER);
+    let with_bare = checkpoint.clone().map(|checkpoint| (checkpoint, bare.clone()));
+    assert_eq!(Checkpoint::open_bare(note, &VERIFIER), with_bare);
+    assert_eq!(Checkpoint::open(&bare, &VERIFIER), checkpoint);
+    let statement = opened(note);
+    assert!(statement.is_none() || bare == note, "it has signatures of others");
+    if let Ok(checkpoint) = checkpoint {
+        assert_eq!(checkpoint.sign(&LOG_KEY), bare);
+        assert_eq!(statement, None);
     }
 }
 
@@ -60,23 +70,33 @@ fn signed_note(bytes: &[u8]) {
     note([&signed[..start], lines, &signed[start..]].concat().as_bytes());
 }
 
-/// A checkpoint that we sign: size 8, root 32, then lines of extensions.
+/// A checkpoint that we sign: size 8, root 32, serial 8, hash 32, then lines of extensions, which
+/// are always refused.
 fn checkpoint(bytes: &[u8]) {
     let Some((size, rest)) = bytes.split_first_chunk() else { return };
-    let Some((root, extension)) = rest.split_first_chunk() else { return };
-    let checkpoint = Checkpoint { size: u64::from_be_bytes(*size), root: NodeHash(*root) };
+    let Some((root, rest)) = rest.split_first_chunk() else { return };
+    let Some((serial, rest)) = rest.split_first_chunk() else { return };
+    let Some((hash, extension)) = rest.split_first_chunk() else { return };
+    let keys = Commitment { serial: u64::from_be_bytes(*serial), hash: StatementHash(*hash) };
+    let (size, root) = (u64::from_be_bytes(*size), NodeHash(*root));
+    let checkpoint = Checkpoint { size, root, keys };
     let bare = checkpoint.sign(&LOG_KEY);
     assert_eq!(Checkpoint::open(&bare, &VERIFIER), Ok(checkpoint));
     assert_eq!(Checkpoint::open_bare(&bare, &VERIFIER), Ok((checkpoint, bare.clone())));
-    let Some(extension) = text(extension).filter(|text| !text.is_empty()) else { return };
-    // Whatever follows the three lines is either refused or passed over, and never kept.
+    note(bare.as_bytes());
+    let Some(extension) = text(extension) else { return };
+    // After the four lines, before the last of them, and in its place: an empty line too.
     let (body, _) = bare.rsplit_once("\n\n").unwrap();
-    let extended = LOG_KEY.sign(&format!("{body}\n{extension}\n"));
-    if let Ok(opened) = Checkpoint::open(&extended, &VERIFIER) {
-        assert_eq!(opened, checkpoint);
-        assert!(Checkpoint::open_bare(&extended, &VERIFIER).is_err());
+    let (three, last) = body.rsplit_once('\n').unwrap();
+    for lines in [format!("{last}\n{extension}"), format!("{extension}\n{last}")] {
+        let extended = LOG_KEY.sign(&format!("{three}\n{lines}\n"));
+        assert!(Checkpoint::open(&extended, &VERIFIER).is_err());
+        note(extended.as_bytes());
     }
-    note(extended.as_bytes());
+    let replaced = LOG_KEY.sign(&format!("{three}\n{extension}\n"));
+    let taken = Checkpoint::open(&replaced, &VERIFIER).ok().map(|taken| taken.keys);
+    assert_eq!(taken, Commitment::parse(extension));
+    note(replaced.as_bytes());
 }
 
 /// Reads as what it was written from, and without lines of extensions writes as the same text.

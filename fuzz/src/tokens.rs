@@ -50,7 +50,7 @@ fn token(bytes: &[u8]) {
     assert_eq!(same.to_bytes().as_slice(), bytes);
 
     let (paid, other) = (MessageId::of(b"paid"), MessageId::of(b"other"));
-    let header = BoundToken::new(&token, PAIRING.relay_name(), &paid).header_value();
+    let header = BoundToken::new(&token, PAIRING.origin_name(), &paid).header_value();
     let bound = Authorization::parse(&header).unwrap();
     let pays = REDEEMER.redeem(&bearer, &paid).is_ok();
     assert_eq!(REDEEMER.redeem(&bound, &paid).is_ok(), pays);
