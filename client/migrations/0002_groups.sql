@@ -26,7 +26,8 @@ CREATE TABLE claims (
     UNIQUE (log_key, note)
 ) STRICT;
 
--- Receipts of messages to groups that were not yet found in the log.
+-- Receipts that were not yet found in the log. A public post's tells what its owner wrote, until
+-- `tocyn check` has found it.
 CREATE TABLE receipts (
     log_key    TEXT    NOT NULL,
     seq        INTEGER NOT NULL, -- where the message is, as the relay says
@@ -51,7 +52,8 @@ CREATE TABLE groups (
     secret     BLOB    NOT NULL CHECK (length(secret) = 32),
     author     BLOB    NOT NULL CHECK (length(author) = 32), -- this member's Ed25519 seed
     own_name   TEXT    NOT NULL,         -- what this member wants to be called
-    log_key    TEXT    NOT NULL,         -- whose signature the relay's log has
+    log_key    TEXT    NOT NULL,         -- the relay's origin key, which signs its log
+    statement  BLOB    NOT NULL CHECK (length(statement) = 32), -- hash of the statement of keys in the invite
     issuer_url TEXT    NOT NULL,
     relay_urls TEXT    NOT NULL,         -- one a line
     cell_bytes INTEGER NOT NULL,         -- the relay's
@@ -98,20 +100,11 @@ CREATE TABLE parents (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX children ON parents (group_id, parent);
 
--- Token keys that members were shown.
-CREATE TABLE seen_keys (
-    group_id   INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
-    epoch      INTEGER NOT NULL,
-    not_before INTEGER NOT NULL, -- unix seconds: the epoch's start
-    key_id     BLOB    NOT NULL, -- SHA-256 of the key
-    seen_by    TEXT    NOT NULL, -- who passed it on first, for people to read
-    PRIMARY KEY (group_id, epoch, not_before, key_id)
-) STRICT, WITHOUT ROWID;
-
 -- Cells on their way to the relay, in this order. The token that pays is reserved for the cell's id.
 CREATE TABLE outbox (
     id         INTEGER PRIMARY KEY,
     group_id   INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    said       BLOB    NOT NULL, -- 32 bytes: id of the message that the cell is of; its cells share a connection
     message_id BLOB    NOT NULL, -- 32 bytes: SHA-256(0x00 || cell)
     cell       BLOB    NOT NULL
 ) STRICT;

@@ -1,11 +1,12 @@
 //! The commands of `tocyn`.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use tocyn_client::relay::RelayClient;
-use tocyn_client::transport::{HttpError, ServiceUrl, Transport};
+use tocyn_client::session::{News, Session};
+use tocyn_client::transport::{ServiceUrl, Transport};
 use tocyn_client::wallet::Wallet;
 
 use crate::cmd;
@@ -68,8 +69,9 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(cmd::bench::Command),
-    /// Tell the wallet that a relay has a new address.
-    Moved(cmd::moved::Args),
+    /// See what is pinned of relays, accept their renewals, or forget them.
+    #[command(subcommand)]
+    Relay(cmd::relay::Command),
 }
 
 impl Cli {
@@ -92,7 +94,7 @@ impl Cli {
                 Command::Read(args) => cmd::read::run(globals, args).await,
                 Command::Info(args) => cmd::info::run(globals, args).await,
                 Command::Bench(command) => cmd::bench::run(command).await,
-                Command::Moved(args) => cmd::moved::run(globals, args).await,
+                Command::Relay(command) => cmd::relay::run(globals, command).await,
             }
         })
     }
@@ -114,11 +116,11 @@ impl Globals {
                  see and change what is sent"
             );
         }
-        Ok(self.relay_client(url)?)
+        Ok(self.relay_client(url))
     }
 
     /// The same without a warning, for those who ask again and again.
-    pub(crate) fn relay_client(&self, url: &ServiceUrl) -> Result<RelayClient, HttpError> {
+    pub(crate) fn relay_client(&self, url: &ServiceUrl) -> RelayClient {
         RelayClient::new(&self.transport(), url.clone())
     }
 
@@ -133,9 +135,19 @@ impl Globals {
     }
 }
 
+/// Time since the unix epoch by this machine's clock.
+pub(crate) fn clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Unix seconds by this machine's clock.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+    clock().as_secs()
+}
+
+/// A session that tells the person at the terminal.
+pub(crate) fn session(wallet: &Wallet) -> Session<'_> {
+    Session { wallet, clock: &clock, tell: &|news: News| eprintln!("tocyn: {news}") }
 }
 
 /// Refuses what is no voucher before anyone is asked, and without repeating it.

@@ -9,13 +9,16 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
+use tocyn_protocol::directory::IssuerDirectory;
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::evidence::{EvidenceError, SignedProof};
 use tocyn_protocol::log::note::{NoteError, VerifierKey};
 use tocyn_protocol::log::proof::{ConsistencyProof, InclusionProof};
 use tocyn_protocol::log::tree::NodeHash;
-use tocyn_protocol::relay::MessageId;
+use tocyn_protocol::pairing::Epoch;
+use tocyn_protocol::relay::{MessageId, ProvenKey, RelayInfo};
+use tocyn_protocol::statement::{Commitment, Signed};
 
 use crate::printable::Printable;
 
@@ -76,6 +79,28 @@ pub enum Fault {
         first: String,
         /// The other one.
         second: String,
+    },
+    /// It signed two statements of keys with one serial, or checkpoints that name two, or a longer log
+    /// that names an earlier statement than a shorter one.
+    Keys {
+        /// A statement of keys, or a checkpoint.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// It, or its issuer, showed a key that is not in its statement of keys.
+    Unproven {
+        /// The statement of keys, a signed note.
+        statement: String,
+        /// The document with the key: the relay's info document, or the issuer's directory.
+        document: String,
+        /// Of which epoch the key is said to be.
+        epoch: Epoch,
+        /// Who showed it: an address.
+        shown_by: String,
+        /// Where it was the issuer: the key of this epoch that the relay has proven.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proven: Option<Box<ProvenKey>>,
     },
     /// It served other bytes than those in the log.
     Altered {
@@ -166,6 +191,8 @@ impl Evidence {
             Fault::Unpublished { .. } => "unpublished",
             Fault::RolledBack { .. } => "rolled-back",
             Fault::Marked { .. } => "marked",
+            Fault::Keys { .. } => "keys",
+            Fault::Unproven { .. } => "unproven",
             Fault::Altered { .. } => "altered",
         }
     }
@@ -236,6 +263,20 @@ impl Evidence {
                         .to_owned(),
                 ))
             }
+            Fault::Keys { first, second } => {
+                keys(&Named::open(first, key)?, &Named::open(second, key)?)
+            }
+            Fault::Unproven { statement, document, epoch, shown_by, proven } => {
+                let statement = Signed::open(statement, key)?;
+                unproven(&statement, document, *epoch, proven.as_deref())?;
+                Ok(Verdict::Witnessed(format!(
+                    "its statement of keys number {} has another key of epoch {epoch} than {} has \
+                     shown: such a key marks who uses it. That it was shown is the word of who made \
+                     this file, since documents are not signed",
+                    statement.serial,
+                    Printable(shown_by)
+                )))
+            }
             Fault::Altered { proof, message_id, served, served_by } => {
                 let proof: SignedProof = proof.parse()?;
                 proof.verify((*message_id).into(), key)?;
@@ -253,6 +294,77 @@ impl Evidence {
                 )))
             }
         }
+    }
+}
+
+/// A signed note that names a statement of keys.
+struct Named {
+    commitment: Commitment,
+    /// Of the log, where it is a checkpoint.
+    size: Option<u64>,
+}
+
+impl Named {
+    fn open(note: &str, key: &VerifierKey) -> Result<Self, NoEvidence> {
+        if let Ok(statement) = Signed::open(note, key) {
+            return Ok(Self { commitment: statement.commitment(), size: None });
+        }
+        let Checkpoint { size, keys, .. } = Checkpoint::open(note, key)?;
+        Ok(Self { commitment: keys, size: Some(size) })
+    }
+}
+
+fn keys(first: &Named, second: &Named) -> Result<Verdict, NoEvidence> {
+    let (one, two) = (first.commitment, second.commitment);
+    if one.serial == two.serial && one.hash != two.hash {
+        return Ok(Verdict::Proven(format!(
+            "it signed two statements of keys with the number {}: it shows different keys, names or \
+             addresses to different people, and so marks who they are",
+            one.serial
+        )));
+    }
+    let steps_back = |earlier: &Named, later: &Named| {
+        earlier.size.zip(later.size).is_some_and(|(shorter, longer)| shorter < longer)
+            && earlier.commitment.serial > later.commitment.serial
+    };
+    match steps_back(first, second) || steps_back(second, first) {
+        true => Ok(Verdict::Proven(format!(
+            "it signed a longer log that names an earlier statement of keys than a shorter one, \
+             numbers {} and {}: it shows different statements to different people",
+            one.serial.min(two.serial),
+            one.serial.max(two.serial)
+        ))),
+        false => Err(NoEvidence::NoFault("both notes go with one chain of statements")),
+    }
+}
+
+/// Refuses a document whose key of this epoch is the one in the statement.
+fn unproven(
+    statement: &Signed,
+    document: &str,
+    epoch: Epoch,
+    proven: Option<&ProvenKey>,
+) -> Result<(), NoEvidence> {
+    let format = |error: serde_json::Error| NoEvidence::Format(error.to_string());
+    let no_fault = Err(NoEvidence::NoFault("the key is the one in the statement of keys"));
+    let lacks = NoEvidence::NoFault("the document has no key of this epoch");
+    let Some(proven) = proven else {
+        let info: RelayInfo = serde_json::from_str(document).map_err(format)?;
+        if info.statements.last().map(String::as_str) != Some(statement.note()) {
+            return Err(NoEvidence::NoFault("the document is of another statement of keys"));
+        }
+        let shown = info.token_keys.iter().find(|shown| shown.key.epoch == epoch).ok_or(lacks)?;
+        return match shown.verify(epoch, statement) {
+            Ok(_) => no_fault,
+            Err(_) => Ok(()),
+        };
+    };
+    let directory: IssuerDirectory = serde_json::from_str(document).map_err(format)?;
+    let shown = directory.token_keys.iter().find(|shown| shown.epoch == epoch).ok_or(lacks)?;
+    let proven = proven.verify(epoch, statement).map_err(EvidenceError::from)?;
+    match shown.public_key() == Ok(proven) {
+        true => no_fault,
+        false => Ok(()),
     }
 }
 

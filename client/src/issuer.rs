@@ -1,8 +1,10 @@
 //! What an issuer answers: its key directory, and tokens.
 
+use reqwest::Client;
 use reqwest::header::{self, HeaderValue};
-use reqwest::{Client, Url};
-use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory};
+use tocyn_protocol::directory::{
+    DIRECTORY_PATH, IssuerDirectory, TOKEN_REQUEST_PATH, TOKEN_REQUEST_URI,
+};
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, AmortizedBatchTokenResponse};
 use tocyn_protocol::media_type;
 use tocyn_protocol::suite::{NE, NS};
@@ -33,20 +35,16 @@ pub struct Puzzle {
     pub effort: u32,
 }
 
-/// An issuer. Its directory is fetched without a voucher and on a connection of its own, so
-/// that the issuer cannot choose which keys to show to whom.
+/// An issuer.
 pub struct IssuerClient {
+    transport: Transport,
     url: ServiceUrl,
-    directory: Client,
-    requests: Client,
 }
 
 impl IssuerClient {
     /// Connects nowhere yet.
-    pub fn new(transport: &Transport, url: ServiceUrl) -> Result<Self, HttpError> {
-        let (directory, requests) =
-            (transport.client(&url, SILENCE)?, transport.client(&url, SILENCE)?);
-        Ok(Self { url, directory, requests })
+    pub fn new(transport: &Transport, url: ServiceUrl) -> Self {
+        Self { transport: transport.clone(), url }
     }
 
     /// The issuer's address.
@@ -54,37 +52,57 @@ impl IssuerClient {
         &self.url
     }
 
-    /// The key directory.
+    /// The key directory, over a connection of its own and without a voucher, so that the issuer
+    /// cannot choose which keys to show to whom.
     pub async fn directory(&self) -> Result<IssuerDirectory, HttpError> {
-        get_json(&self.directory, self.url.at(DIRECTORY_PATH)).await
+        let client = self.transport.client(&self.url, SILENCE)?;
+        let directory: IssuerDirectory = get_json(&client, self.url.at(DIRECTORY_PATH)).await?;
+        match directory.issuer_request_uri == TOKEN_REQUEST_URI {
+            true => Ok(directory),
+            // Another path could tie the voucher to this reader of the directory.
+            false => Err(HttpError::Answer {
+                url: self.url.to_string(),
+                why: format!(
+                    "it wants token requests at {}, which could mark who asks; they go to {} only",
+                    directory.issuer_request_uri, TOKEN_REQUEST_URI
+                ),
+            }),
+        }
     }
 
-    /// Where the directory says token requests go. It must be at the issuer itself, because
-    /// vouchers are sent there, and without a query, which could tie the voucher to this reader
-    /// of the directory.
-    pub fn request_url(&self, directory: &IssuerDirectory) -> Result<Url, HttpError> {
-        let link = &directory.issuer_request_uri;
-        self.url.follow(DIRECTORY_PATH, link).ok_or_else(|| HttpError::Answer {
-            url: self.url.to_string(),
-            why: format!("it sends token requests elsewhere, to {}", link),
-        })
+    /// A connection for the requests of one voucher, or of one who works for tokens.
+    pub fn counter(&self) -> Result<Counter, HttpError> {
+        let client = self.transport.client(&self.url, SILENCE)?;
+        Ok(Counter { url: self.url.clone(), client })
     }
 
-    /// A puzzle, from an issuer that takes work. Over the connection of requests: it says that
-    /// somebody is about to ask for tokens.
+    /// Waits before the next counter, where that helps.
+    pub(crate) async fn gap(&self) {
+        self.transport.gap().await;
+    }
+}
+
+/// Where one voucher is spent: a connection that no other secret goes over.
+pub struct Counter {
+    url: ServiceUrl,
+    client: Client,
+}
+
+impl Counter {
+    /// A puzzle, from an issuer that takes work.
     pub async fn puzzle(&self) -> Result<Puzzle, HttpError> {
-        get_json(&self.requests, self.url.at("/v1/pow")).await
+        get_json(&self.client, self.url.at("/v1/pow")).await
     }
 
     /// Sends a request. Safe to repeat: the issuer charges the same bytes once.
     pub async fn send(
         &self,
-        url: &Url,
         paid: &Paid,
         request: &AmortizedBatchTokenRequest,
     ) -> Result<AmortizedBatchTokenResponse, HttpError> {
+        let url = &self.url.at(TOKEN_REQUEST_PATH);
         let mut sending = self
-            .requests
+            .client
             .post(url.clone())
             .header(header::CONTENT_TYPE, media_type::BATCH_REQUEST)
             .body(request.to_bytes());

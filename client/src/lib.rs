@@ -5,7 +5,9 @@
 //! | connections that cannot be tied to each other | [`transport`] |
 //! | what an issuer answers | [`issuer`] |
 //! | what a relay answers | [`relay`] |
-//! | issuer and relay must show the same keys | [`keys`] |
+//! | what all steps share: wallet, clock, whom to tell | [`session`] |
+//! | the keys that must be listed now, and no others | [`keys`] |
+//! | a relay's statement of keys is pinned, and every look must show it | [`pins`] |
 //! | tokens and the state that each is in | [`wallet`] |
 //! | buy tokens | [`request`] |
 //! | or work for them | [`work`] |
@@ -31,12 +33,14 @@ pub mod issuer;
 pub mod keys;
 pub mod log;
 pub mod mirror;
+pub mod pins;
 pub mod post;
 pub mod printable;
 pub mod read;
 pub mod relay;
 pub mod request;
 pub mod send;
+pub mod session;
 pub mod sync;
 pub mod transport;
 pub mod wallet;

@@ -6,18 +6,22 @@
 //! | checkpoint, tiles and bundles, from the relay or from a mirror | [`files`] |
 //! | roots and proofs from tiles | [`nodes`] |
 //! | the tree grows up to the newest checkpoint, or the relay is at fault | [`follow`] |
+//! | for those who only post: that the log has grown, without telling the relay from where | [`growth`] |
 
 pub mod files;
 pub mod follow;
+pub mod growth;
 pub mod nodes;
 
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::evidence::{EvidenceError, SignedProof};
 use tocyn_protocol::log::note::{NoteError, VerifierKey};
-use tocyn_protocol::relay::ProvenReceipt;
+use tocyn_protocol::relay::{ProvenReceipt, RelayInfo};
+use tocyn_protocol::statement::Commitment;
+use tocyn_protocol::statement::chain::{Chain, ChainError};
 
+use self::files::LogFiles;
 use crate::evidence::{Evidence, Fault, NoEvidence, Verdict, to_hex};
-use crate::keys::Pair;
 use crate::transport::HttpError;
 use crate::wallet::{Wallet, WalletError};
 
@@ -25,17 +29,6 @@ use crate::wallet::{Wallet, WalletError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// Another key than before.
-    #[error(
-        "the relay's log has the key {shown} now, and had {known} when this wallet first met it. \
-         That is another log, or another relay: ask its operator before you post there"
-    )]
-    OtherKey {
-        /// As it was first.
-        known: String,
-        /// As it is now.
-        shown: String,
-    },
     /// A receipt, and no proof that holds.
     #[error("it does not prove that the message is in its log: {0}")]
     Unproven(#[from] EvidenceError),
@@ -76,6 +69,20 @@ pub enum LogError {
         /// Which one.
         seq: u64,
     },
+    /// Statements of keys that are none.
+    #[error("its statements of keys cannot be used: {0}")]
+    Statements(#[from] ChainError),
+    /// A copy whose statements of keys are none.
+    #[error(
+        "the copy at {url} shows statements of keys that the relay has not signed ({error}): it is \
+         damaged, or lies. That says nothing about the relay"
+    )]
+    CopyStatements {
+        /// Where.
+        url: String,
+        /// What is wrong.
+        error: ChainError,
+    },
     /// More than can be.
     #[error(
         "{url} has signed {more} messages more than this wallet knows of, which is more than is \
@@ -113,43 +120,104 @@ impl LogError {
     }
 }
 
-/// Refuses a key other than the one that this wallet knows, before anything is sent.
-pub async fn check_key(wallet: &Wallet, pair: &Pair, shown: &VerifierKey) -> Result<(), LogError> {
-    let known = wallet.known_log(pair, shown).await?.log_key;
-    match known == shown.to_string() {
-        true => Ok(()),
-        false => Err(LogError::OtherKey { known, shown: shown.to_string() }),
+/// Notes that a signed note names a statement of keys. Two statements with one serial are a fault.
+pub(crate) async fn check_names(
+    wallet: &Wallet,
+    key: &VerifierKey,
+    commitment: Commitment,
+    note: &str,
+) -> Result<(), LogError> {
+    match wallet.name(key, commitment, note).await? {
+        None => Ok(()),
+        Some(first) => {
+            let fault = Fault::Keys { first, second: note.to_owned() };
+            Err(LogError::fault(wallet, key, fault).await)
+        }
     }
 }
 
-/// Checks the proof of a receipt, and that its checkpoint does not contradict the newest one that
-/// the wallet knows, nor the tree, where the wallet follows the log.
+/// Notes the statements of keys in a document, of the relay or of a copy.
+pub(crate) async fn check_statements(
+    wallet: &Wallet,
+    key: &VerifierKey,
+    info: &RelayInfo,
+) -> Result<(), LogError> {
+    let chain = Chain::open(&info.statements, key)?;
+    for statement in chain.statements() {
+        check_names(wallet, key, statement.commitment(), statement.note()).await?;
+    }
+    Ok(())
+}
+
+/// Compares what this wallet was shown with what a relay, or a copy of its log, hands out: statements of
+/// keys, and all checkpoints and receipts that were not found in the log yet. Fetches all hashes of
+/// the log, so that what is asked for does not tell what is looked for. Returns the faults.
+pub async fn compare(
+    wallet: &Wallet,
+    files: &LogFiles,
+    key: &VerifierKey,
+    now: u64,
+) -> Result<Vec<LogError>, LogError> {
+    let mut faults = Vec::new();
+    match check_statements(wallet, key, &files.info().await?).await {
+        Err(fault @ LogError::Fault { .. }) => faults.push(fault),
+        checked => checked?,
+    }
+    if !wallet.receipts(key).await?.is_empty() || wallet.checked_log(key).await?.is_some() {
+        match follow::follow(wallet, files, key, true, now).await {
+            Err(fault @ LogError::Fault { .. }) => faults.push(fault),
+            followed => drop(followed?),
+        }
+        faults.extend(follow::hold_claims(wallet, files, key).await?);
+    }
+    Ok(faults)
+}
+
+/// Checks the proof of a receipt, and that its checkpoint does not contradict what the wallet was
+/// shown before, nor the tree, where the wallet follows the log. Asks nobody.
 pub async fn check_receipt(
     wallet: &Wallet,
-    pair: &Pair,
     key: &VerifierKey,
     proven: &ProvenReceipt,
 ) -> Result<(), LogError> {
     let shown = proven.verify(key)?;
     let note = proven.proof.parse::<SignedProof>().map_err(NoteError::from);
     let note = note.map_err(EvidenceError::from)?.checkpoint;
-    if !hold_receipt(wallet, key, proven).await? && wallet.checked_log(key).await?.is_some() {
-        // The tree is too short yet: it is held against it later.
-        let (_, bare) = Checkpoint::open_bare(&note, key).map_err(EvidenceError::from)?;
+    let (_, bare) = Checkpoint::open_bare(&note, key).map_err(EvidenceError::from)?;
+    check_names(wallet, key, shown.keys, &bare).await?;
+    if !hold_receipt(wallet, key, proven).await? {
+        // The tree is too short yet: it is checked against it later.
         wallet.add_claim(key, &bare).await?;
     }
-    let Some(known_note) = wallet.known_log(pair, key).await?.checkpoint else {
-        return Ok(wallet.keep_checkpoint(pair, &note).await?);
+    check_order(wallet, key, &shown, &bare).await
+}
+
+/// Checks a checkpoint against the newest one that this wallet was shown: the log is not shorter, has
+/// the same root at the same size, and a longer one names no earlier statement of keys. Keeps it.
+pub(crate) async fn check_order(
+    wallet: &Wallet,
+    key: &VerifierKey,
+    shown: &Checkpoint,
+    note: &str,
+) -> Result<(), LogError> {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let Some(known_note) = wallet.checkpoint(key).await? else {
+        return Ok(wallet.keep_checkpoint(key, note).await?);
     };
     let known = Checkpoint::open(&known_note, key).map_err(EvidenceError::from)?;
     let fault = match known.size.cmp(&shown.size) {
-        std::cmp::Ordering::Greater => Fault::RolledBack { before: known_note, after: note },
-        std::cmp::Ordering::Equal if known.root != shown.root => {
-            let root_in_second = hex::encode(shown.root.0);
-            let consistency = Vec::new();
-            Fault::Forked { first: known_note, second: note, root_in_second, consistency }
+        Greater => Fault::RolledBack { before: known_note, after: note.to_owned() },
+        Equal if known.root != shown.root => {
+            let (second, root_in_second) = (note.to_owned(), hex::encode(shown.root.0));
+            Fault::Forked { first: known_note, second, root_in_second, consistency: Vec::new() }
         }
-        _ => return Ok(wallet.keep_checkpoint(pair, &note).await?),
+        Less if shown.keys.serial < known.keys.serial => {
+            Fault::Keys { first: known_note, second: note.to_owned() }
+        }
+        // A relay that has not heard of the newest statement yet; at one size that is no fault.
+        Equal if shown.keys.serial < known.keys.serial => return Ok(()),
+        // That a longer log begins like the one before is checked by `growth`.
+        _ => return Ok(wallet.keep_checkpoint(key, note).await?),
     };
     Err(LogError::fault(wallet, key, fault).await)
 }
@@ -188,6 +256,7 @@ pub(crate) async fn hold_note(
     note: &str,
 ) -> Result<bool, LogError> {
     let claimed = Checkpoint::open(note, key).map_err(EvidenceError::from)?;
+    check_names(wallet, key, claimed.keys, note).await?;
     let Some(log) = wallet.checked_log(key).await?.filter(|log| claimed.size <= log.size) else {
         return Ok(false);
     };
@@ -212,8 +281,10 @@ mod tests {
     use rand_core::UnwrapErr;
     use tocyn_protocol::log::note::LogKey;
     use tocyn_protocol::log::proof::InclusionProof;
-    use tocyn_protocol::log::tree::{Edge, Tree};
+    use tocyn_protocol::log::tree::{Edge, NodeHash, Tree};
     use tocyn_protocol::relay::{MessageId, PostReceipt};
+    use tocyn_protocol::schedule::Schedule;
+    use tocyn_protocol::statement::{Statement, StatementHash};
 
     fn is_fault(result: &Result<(), LogError>, kind: &str) -> bool {
         matches!(result, Err(LogError::Fault { evidence, .. }) if evidence.kind() == kind)
@@ -226,7 +297,8 @@ mod tests {
         let (size, index) = (tree.size(), tree.size() - 1);
         let edge = Edge::new(size, &tree).unwrap();
         let inclusion = InclusionProof::new(index, &edge, &tree).unwrap();
-        let checkpoint = Checkpoint { size, root: edge.root() }.sign(key);
+        let keys = Commitment { serial: 0, hash: StatementHash([7; 32]) };
+        let checkpoint = Checkpoint { size, root: edge.root(), keys }.sign(key);
         let message_id = MessageId::of(texts[index as usize].as_bytes());
         let receipt = PostReceipt { seq: size, message_id, received_at: 1 };
         let proof = SignedProof { index, inclusion, checkpoint }.to_string();
@@ -239,17 +311,21 @@ mod tests {
         let wallet = Wallet::open(dir.path()).await.unwrap();
         let rng = &mut UnwrapErr(SysRng);
         let (key, other) = (LogKey::generate("relay", rng), LogKey::generate("relay", rng));
-        let [issuer_name, relay_name, relay_url] =
-            ["issuer", "relay", "http://relay"].map(str::to_owned);
-        let pair = Pair { issuer_name, relay_name, relay_url };
-        check_key(&wallet, &pair, &key.verifier()).await.unwrap();
-        let changed = check_key(&wallet, &pair, &other.verifier()).await;
-        assert!(matches!(changed, Err(LogError::OtherKey { .. })), "{changed:?}");
-        check_key(&wallet, &pair, &key.verifier()).await.unwrap();
-
-        let check = async |proven: &ProvenReceipt| {
-            check_receipt(&wallet, &pair, &key.verifier(), proven).await
+        let schedule = Schedule { genesis: 0, epoch_seconds: 100, count: 1 };
+        let statement = Statement {
+            serial: 0,
+            previous: None,
+            origin_name: "relay".to_owned(),
+            issuer_name: "issuer".to_owned(),
+            issuer_address: None,
+            addresses: Vec::new(),
+            schedule,
+            root: NodeHash([1; 32]),
         };
+        wallet.pin_first(&key.verifier(), &statement.sign(&key), 1).await.unwrap();
+
+        let check =
+            async |proven: &ProvenReceipt| check_receipt(&wallet, &key.verifier(), proven).await;
         check(&receipt(&["a", "b"], &key)).await.unwrap();
         check(&receipt(&["a", "b", "c"], &key)).await.unwrap();
         check(&receipt(&["a", "b", "c"], &key)).await.unwrap();

@@ -168,7 +168,8 @@ impl Mirror {
         // Bundles are whole: one that has lost its first messages is passed over.
         let oldest = here.map_or(info.oldest, |here| here.oldest);
         let oldest = (oldest - 1).div_ceil(TILE_WIDTH) * TILE_WIDTH + 1;
-        let oldest = self.fetch_bundles(relay, tree, old_size, oldest).await?.min(shown.size + 1);
+        let oldest =
+            self.fetch_bundles(relay, &info, tree, old_size, oldest).await?.min(shown.size + 1);
         for (tile, hashes) in nodes::changed_tiles(tree, old_size).unwrap_or_default() {
             self.write(&tile.to_string(), &encode_hashes(&hashes))?;
         }
@@ -184,6 +185,7 @@ impl Mirror {
     async fn fetch_bundles(
         &self,
         relay: &LogFiles,
+        info: &RelayInfo,
         tree: &Tree,
         old_size: u64,
         mut oldest: u64,
@@ -193,7 +195,7 @@ impl Mirror {
             let Some(bundle) = bundle.filter(|bundle| bundle.start() + 1 >= oldest) else {
                 continue;
             };
-            let Some(cells) = self.fetch_bundle(relay, bundle, old_size).await? else {
+            let Some(cells) = self.fetch_bundle(relay, info, bundle, old_size).await? else {
                 // Some of its cells can no longer be had.
                 oldest = (index + 1) * TILE_WIDTH + 1;
                 continue;
@@ -216,6 +218,7 @@ impl Mirror {
     async fn fetch_bundle(
         &self,
         relay: &LogFiles,
+        info: &RelayInfo,
         bundle: Tile,
         old_size: u64,
     ) -> Result<Option<Vec<Vec<u8>>>, MirrorError> {
@@ -232,7 +235,7 @@ impl Mirror {
         let mut cells: Vec<Vec<u8>> = cells.into_iter().map(<[u8]>::to_vec).collect();
         let number = usize::from(bundle.width).saturating_sub(cells.len());
         let after = bundle.start() + cells.len() as u64;
-        match relay.cells_after(after, number).await {
+        match relay.cells_after(after, number, info.cell_bytes as usize).await {
             Err(error) if is_gone(&error) => Ok(None),
             rest => {
                 cells.extend(rest?);

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
-use tocyn_protocol::log::evidence::EvidenceError;
-use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::log::checkpoint::Checkpoint;
+use tocyn_protocol::log::evidence::{EvidenceError, SignedProof};
+use tocyn_protocol::log::note::{NoteError, VerifierKey};
 use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::redemption::BoundToken;
-use tocyn_protocol::relay::{MessageId, ProvenReceipt, RelayInfo};
+use tocyn_protocol::relay::{MessageId, ProvenReceipt};
 
-use crate::keys::{EpochKey, KeysError, Pair, check_seen, check_unchanged};
-use crate::log::{LogError, check_key, check_receipt};
-use crate::relay::RelayClient;
+use crate::log::growth::check_growth;
+use crate::log::{LogError, check_receipt};
+use crate::pins::Met;
+use crate::relay::{Poster, RelayClient};
+use crate::session::{News, Renewal, Session};
 use crate::transport::HttpError;
 use crate::wallet::{Reserved, Wallet, WalletError};
 
@@ -31,12 +34,14 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 pub enum PostError {
     /// No token to pay with.
     #[error(
-        "the wallet has no token that relay {} at {} takes now; buy some with `tocyn request` \
-         (if the relay has moved, see `tocyn moved --help`)", pair.relay_name, pair.relay_url
+        "the wallet has no token that relay {origin} takes now; buy some with `tocyn request`{}",
+        renewal.as_ref().map(|renewal| format!(". {renewal}")).unwrap_or_default()
     )]
     NoToken {
-        /// Whose token is missing.
-        pair: Pair,
+        /// The relay's name.
+        origin: String,
+        /// A statement that is not accepted yet: after it there may be other tokens.
+        renewal: Option<Box<Renewal>>,
     },
     /// A cell of another size than the relay's.
     #[error("this relay takes cells of exactly {expected} bytes; this one has {got}")]
@@ -94,12 +99,9 @@ pub enum PostError {
         /// What is wrong.
         error: LogError,
     },
-    /// The relay's log has another key than before. Nothing was sent.
+    /// No connection can be made.
     #[error(transparent)]
-    LogKey(LogError),
-    /// The relay's keys cannot be trusted.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
+    Http(HttpError),
     /// The wallet failed.
     #[error(transparent)]
     Wallet(#[from] WalletError),
@@ -118,56 +120,67 @@ impl PostError {
     }
 }
 
-/// Posts a cell with a token drawn at random, and gives the receipt. One token is shown to the
-/// relay and no more, whatever it answers.
+/// Posts a cell with a token drawn at random, over a connection for this message alone, and returns
+/// the receipt. One token is shown to the relay and no more, whatever it answers.
 pub async fn post(
-    wallet: &Wallet,
-    relay: &RelayClient,
-    info: &RelayInfo,
+    session: &Session<'_>,
+    poster: &Poster,
+    met: &Met,
     cell: &[u8],
-    now: u64,
 ) -> Result<ProvenReceipt, PostError> {
-    if cell.len() as u64 != info.cell_bytes {
-        return Err(PostError::CellSize { expected: info.cell_bytes, got: cell.len() });
+    if cell.len() as u64 != met.info.cell_bytes {
+        return Err(PostError::CellSize { expected: met.info.cell_bytes, got: cell.len() });
     }
-    let (pair, shows) = check_relay(wallet, relay, info).await?;
-    match wallet.reserve(&pair, &shows, cell, now).await? {
-        Some(reserved) => pay(wallet, relay, &pair, &info.log_key, &reserved).await,
-        None => Err(PostError::NoToken { pair }),
+    let reserved = session.wallet.reserve(&met.pin.key, met.keys(), cell, session.now()).await?;
+    match reserved {
+        Some(reserved) => pay(session.wallet, poster, &met.pin.key, &reserved).await,
+        None => Err(PostError::NoToken {
+            origin: met.pin.key.name().to_owned(),
+            renewal: met.renewal().map(Box::new),
+        }),
     }
 }
 
 /// Posts a cell of which it does no harm that it is in the log twice: where it cannot be known
 /// whether an earlier run got it there, it is paid for again.
 pub async fn deliver(
-    wallet: &Wallet,
-    relay: &RelayClient,
-    info: &RelayInfo,
+    session: &Session<'_>,
+    poster: &Poster,
+    met: &Met,
     cell: &[u8],
-    now: u64,
 ) -> Result<ProvenReceipt, PostError> {
-    let (pair, shows) = check_relay(wallet, relay, info).await?;
-    let id = MessageId::of(cell);
-    let begun = wallet.reserved(&pair).await?.into_iter().find(|begun| begun.message_id == id);
-    let Some(begun) = begun else { return post(wallet, relay, info, cell, now).await };
-    if shows.contains(&begun.key) && !begun.disputed {
-        return pay(wallet, relay, &pair, &info.log_key, &begun).await;
+    let (wallet, origin, id) = (session.wallet, &met.pin.key, MessageId::of(cell));
+    let begun = wallet.reserved(origin).await?.into_iter().find(|begun| begun.message_id == id);
+    let Some(begun) = begun else { return post(session, poster, met, cell).await };
+    if met.keys().contains(&begun.key) && !begun.disputed {
+        return pay(wallet, poster, origin, &begun).await;
     }
-    wallet.give_up(&pair, &begun.token).await?;
-    post(wallet, relay, info, cell, now).await
+    wallet.give_up(origin, &begun.token).await?;
+    post(session, poster, met, cell).await
 }
 
-/// Before anything is sent: the relay has the log and the keys that it had, and shows to others.
-async fn check_relay(
-    wallet: &Wallet,
+/// After a post: checks that the relay's log has only grown, over a connection of its own, unless
+/// this wallet follows the log anyway. If it cannot be checked, that is told and is no error.
+pub async fn check_log(
+    session: &Session<'_>,
     relay: &RelayClient,
-    info: &RelayInfo,
-) -> Result<(Pair, Vec<EpochKey>), PostError> {
-    let pair = Pair::of(relay, info);
-    check_key(wallet, &pair, &info.log_key).await.map_err(PostError::LogKey)?;
-    let shows = check_unchanged(info, &wallet.keys(&pair).await?)?;
-    check_seen(&shows, &wallet.seen_keys(&info.log_key).await?)?;
-    Ok((pair, shows))
+    key: &VerifierKey,
+    proven: &ProvenReceipt,
+) -> Result<(), LogError> {
+    if session.wallet.checked_log(key).await?.is_some() {
+        return Ok(());
+    }
+    let proof = proven.proof.parse::<SignedProof>().map_err(NoteError::from);
+    let note = proof.map_err(EvidenceError::from)?.checkpoint;
+    let (shown, note) = Checkpoint::open_bare(&note, key).map_err(EvidenceError::from)?;
+    let files = relay.log_files()?;
+    match check_growth(session.wallet, &files, key, &shown, &note).await {
+        Err(error @ (LogError::Http(_) | LogError::Tiles(_))) => {
+            (session.tell)(News::NotChecked(error.to_string()));
+            Ok(())
+        }
+        checked => checked,
+    }
 }
 
 /// What to do with messages that cannot simply be sent again.
@@ -192,39 +205,51 @@ pub enum Resumed {
     Open(MessageId, PostError),
 }
 
-/// Sends again what earlier runs began and did not end.
+/// Sends again the public messages that earlier runs began and did not end: each over a connection of
+/// its own, with a random time between two of them, so that a relay that refuses messages does not
+/// learn which ones have one author. Cells of groups are left to `tocyn send`.
 pub async fn resume(
-    wallet: &Wallet,
+    session: &Session<'_>,
     relay: &RelayClient,
-    info: &RelayInfo,
+    met: &Met,
     unclear: Unclear,
-    now: u64,
 ) -> Result<Vec<Resumed>, PostError> {
-    let (pair, shows) = check_relay(wallet, relay, info).await?;
+    let (wallet, origin) = (session.wallet, &met.pin.key);
     let mut resumed = Vec::new();
-    for reserved in wallet.reserved(&pair).await? {
-        let (id, is_shown) = (reserved.message_id, shows.contains(&reserved.key));
-        let result = match unclear {
-            // What waits to go to a group is given up by leaving the group.
-            Unclear::GiveUp if reserved.is_to_group => continue,
+    let mut is_first = true;
+    for reserved in wallet.reserved(origin).await? {
+        if reserved.is_to_group {
+            continue;
+        }
+        let (id, is_shown) = (reserved.message_id, met.keys().contains(&reserved.key));
+        let is_sent = match unclear {
             Unclear::GiveUp => {
-                wallet.give_up(&pair, &reserved.token).await?;
+                wallet.give_up(origin, &reserved.token).await?;
                 resumed.push(Resumed::GivenUp(id));
                 continue;
             }
+            Unclear::Keep => is_shown && !reserved.disputed,
+            Unclear::PayAgain => true,
+        };
+        if is_sent && !std::mem::take(&mut is_first) {
+            relay.gap().await;
+        }
+        let result = match unclear {
             _ if is_shown && !reserved.disputed => {
-                pay(wallet, relay, &pair, &info.log_key, &reserved).await
+                let poster = relay.poster().map_err(PostError::Http)?;
+                pay(wallet, &poster, origin, &reserved).await
             }
-            Unclear::Keep if reserved.disputed => Err(PostError::Disputed),
-            Unclear::Keep => Err(PostError::Unclear),
             Unclear::PayAgain => {
-                let result = post(wallet, relay, info, &reserved.cell, now).await;
+                let poster = relay.poster().map_err(PostError::Http)?;
+                let result = post(session, &poster, met, &reserved.cell).await;
                 // Once it is with its new token, whatever came of it, the old one can go.
                 if is_with_another_token(&result) {
-                    wallet.give_up(&pair, &reserved.token).await?;
+                    wallet.give_up(origin, &reserved.token).await?;
                 }
                 result
             }
+            _ if reserved.disputed => Err(PostError::Disputed),
+            _ => Err(PostError::Unclear),
         };
         resumed.push(match result {
             Ok(receipt) => Resumed::Posted(receipt),
@@ -247,15 +272,14 @@ fn is_with_another_token<T>(result: &Result<T, PostError>) -> bool {
 /// Sends a reserved token with its message until the outcome is known, and books it.
 async fn pay(
     wallet: &Wallet,
-    relay: &RelayClient,
-    pair: &Pair,
-    log_key: &VerifierKey,
+    poster: &Poster,
+    origin: &VerifierKey,
     reserved: &Reserved,
 ) -> Result<ProvenReceipt, PostError> {
-    let bound = BoundToken::new(&reserved.token, &pair.relay_name, &reserved.message_id);
+    let bound = BoundToken::new(&reserved.token, origin.name(), &reserved.message_id);
     let mut attempt = 1;
     let error = loop {
-        match relay.post(&bound, reserved.cell.clone()).await {
+        match poster.post(&bound, reserved.cell.clone()).await {
             Ok(proven) if proven.receipt.message_id != reserved.message_id => {
                 return Err(PostError::WrongReceipt {
                     posted: reserved.message_id,
@@ -263,14 +287,14 @@ async fn pay(
                 });
             }
             Ok(proven) => {
-                if let Err(error) = proven.verify(log_key) {
+                if let Err(error) = proven.verify(origin) {
                     let error = PostError::Unproven(error);
-                    wallet.keep_fault(log_key, &error.to_string(), None).await?;
+                    wallet.keep_fault(origin, &error.to_string(), None).await?;
                     return Err(error);
                 }
-                wallet.spend(pair, &reserved.token, &proven).await?;
+                wallet.spend(origin, &reserved.token, &proven).await?;
                 let seq = proven.receipt.seq;
-                let checked = check_receipt(wallet, pair, log_key, &proven).await;
+                let checked = check_receipt(wallet, origin, &proven).await;
                 return checked.map(|()| proven).map_err(|error| PostError::Log { seq, error });
             }
             Err(error) if error.is_transient() && attempt < ATTEMPTS => {

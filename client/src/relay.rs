@@ -24,22 +24,16 @@ const MAX_CELL_BYTES: u64 = MAX_ENTRY_BYTES as u64;
 /// not notice that the connection died.
 const FOLLOW_SILENCE: Duration = Duration::from_secs(600);
 
-/// A relay.
+/// A relay. It holds no connection: each purpose makes its own, so that two cannot share one.
 pub struct RelayClient {
+    transport: Transport,
     url: ServiceUrl,
-    info: Client,
-    posts: Client,
-    reads: Client,
-    follows: Client,
 }
 
 impl RelayClient {
     /// Connects nowhere yet.
-    pub fn new(transport: &Transport, url: ServiceUrl) -> Result<Self, HttpError> {
-        let client = || transport.client(&url, SILENCE);
-        let (info, posts, reads) = (client()?, client()?, client()?);
-        let follows = transport.client(&url, FOLLOW_SILENCE)?;
-        Ok(Self { url, info, posts, reads, follows })
+    pub fn new(transport: &Transport, url: ServiceUrl) -> Self {
+        Self { transport: transport.clone(), url }
     }
 
     /// The relay's address.
@@ -47,44 +41,36 @@ impl RelayClient {
         &self.url
     }
 
-    /// The info document.
+    /// How it is reached.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The info document with the statements of keys, over a connection that is used for nothing
+    /// else: the relay cannot know whom it shows them to.
     pub async fn info(&self) -> Result<RelayInfo, HttpError> {
+        let client = self.transport.client(&self.url, SILENCE)?;
         let url = self.url.at(INFO_PATH);
-        check_info(&url, get_json(&self.info, url.clone()).await?)
+        check_info(&url, get_json(&client, url.clone()).await?)
     }
 
-    /// The files of its log, over the connection that messages are read from.
-    pub fn log_files(&self) -> LogFiles {
-        LogFiles::of_relay(self.url.clone(), self.reads.clone())
+    /// The files of its log, over a connection of their own.
+    pub fn log_files(&self) -> Result<LogFiles, HttpError> {
+        LogFiles::of_relay(&self.transport, self.url.clone())
     }
 
-    /// The same, over the connection that messages are posted on.
-    pub(crate) fn log_files_for_posts(&self) -> LogFiles {
-        LogFiles::of_relay(self.url.clone(), self.posts.clone())
+    /// A connection for one message, whose cells may share it.
+    pub fn poster(&self) -> Result<Poster, HttpError> {
+        let client = self.transport.client(&self.url, SILENCE)?;
+        Ok(Poster { url: self.url.clone(), client })
     }
 
-    /// Posts a cell. Safe to repeat with the same token: the relay stores it once.
-    pub async fn post(
-        &self,
-        token: &BoundToken,
-        cell: Vec<u8>,
-    ) -> Result<ProvenReceipt, HttpError> {
-        let url = self.url.at(MESSAGES_PATH);
-        let sent = self
-            .posts
-            .post(url.clone())
-            .header(header::CONTENT_TYPE, media_type::OCTET_STREAM)
-            .header(header::AUTHORIZATION, token.header_value())
-            .body(cell)
-            .send()
-            .await;
-        let response = success(sent.map_err(|e| unreachable(&url, &e))?).await?;
-        let body = read_bounded(response, MAX_DOCUMENT_BYTES).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| HttpError::Answer { url: origin(&url), why: error.to_string() })
+    /// Waits before the next message, where that helps.
+    pub(crate) async fn gap(&self) {
+        self.transport.gap().await;
     }
 
-    /// Opens a stream of cells.
+    /// Opens a stream of cells, over a connection of its own.
     pub async fn read(
         &self,
         after: Option<u64>,
@@ -99,8 +85,38 @@ impl RelayClient {
         if follow {
             url.query_pairs_mut().append_pair("follow", "true");
         }
-        let client = if follow { &self.follows } else { &self.reads };
+        let silence = if follow { FOLLOW_SILENCE } else { SILENCE };
+        let client = self.transport.client(&self.url, silence)?;
         success(client.get(url.clone()).send().await.map_err(|e| unreachable(&url, &e))?).await
+    }
+}
+
+/// A connection that one message goes over, and nothing else.
+pub struct Poster {
+    url: ServiceUrl,
+    client: Client,
+}
+
+impl Poster {
+    /// Posts a cell. Safe to repeat with the same token: the relay stores it once.
+    pub async fn post(
+        &self,
+        token: &BoundToken,
+        cell: Vec<u8>,
+    ) -> Result<ProvenReceipt, HttpError> {
+        let url = self.url.at(MESSAGES_PATH);
+        let sent = self
+            .client
+            .post(url.clone())
+            .header(header::CONTENT_TYPE, media_type::OCTET_STREAM)
+            .header(header::AUTHORIZATION, token.header_value())
+            .body(cell)
+            .send()
+            .await;
+        let response = success(sent.map_err(|e| unreachable(&url, &e))?).await?;
+        let body = read_bounded(response, MAX_DOCUMENT_BYTES).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| HttpError::Answer { url: origin(&url), why: error.to_string() })
     }
 }
 
@@ -110,8 +126,11 @@ pub(crate) fn check_info(url: &Url, info: RelayInfo) -> Result<RelayInfo, HttpEr
     if !(1..=MAX_CELL_BYTES).contains(&info.cell_bytes) {
         return Err(refused(&format!("it says that a cell has {} bytes", info.cell_bytes)));
     }
-    if !is_name(&info.relay_name) || !is_name(&info.issuer_name) {
+    if !is_name(&info.origin_name) || !is_name(&info.issuer_name) {
         return Err(refused("its names are not of letters, digits, '.', '-', '_' and ':'"));
+    }
+    if info.origin_name != info.log_key.name() {
+        return Err(refused("it calls itself otherwise than its key does"));
     }
     if info.oldest == 0 || info.head > i64::MAX as u64 || info.oldest > info.head + 1 {
         return Err(refused("the numbers of its messages do not fit together"));

@@ -4,12 +4,17 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use tocyn_protocol::challenge::TokenChallenge;
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, FinalizeError, PendingBatch};
+use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::problem::{Problem, ProblemType};
+use tocyn_protocol::schedule::{Purchase, ScheduleError};
 
-use crate::issuer::{IssuerClient, Paid};
-use crate::keys::{Agreed, KeysError, shown};
+use crate::issuer::{Counter, IssuerClient, Paid};
+use crate::keys::{EpochKey, check_clock, check_issuer};
+use crate::pins::{Met, TrustError, check_issuer_address, kept};
+use crate::session::{News, Session};
 use crate::transport::HttpError;
 use crate::wallet::{SavedBatch, Wallet, WalletError};
 use crate::work::{self, Progress, WorkError};
@@ -28,9 +33,17 @@ pub enum RequestError {
     /// The issuer did not answer, or refused.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// Names or keys cannot be used.
+    /// Issuer or relay cannot be trusted.
     #[error(transparent)]
-    Keys(#[from] KeysError),
+    Trust(#[from] TrustError),
+    /// There is no key to buy under now.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The key of the current epoch is not listed.
+    #[error(
+        "issuer and relay do not both list a key for epoch {0} yet; run the same command again"
+    )]
+    NotListed(Epoch),
     /// The wallet failed.
     #[error(transparent)]
     Wallet(#[from] WalletError),
@@ -45,9 +58,6 @@ pub enum RequestError {
     /// There is no proof of work.
     #[error(transparent)]
     Work(#[from] WorkError),
-    /// The issuer's newest key is past its end.
-    #[error("the issuer's key has expired by this machine's clock; set the clock right")]
-    Clock,
     /// The voucher has fewer tokens left than the smallest batch.
     #[error(
         "{left} tokens are left on the voucher, but tokens are asked for {smallest} at a time; ask for another voucher"
@@ -71,14 +81,24 @@ pub enum Pays<'a> {
 }
 
 impl Pays<'_> {
+    /// Whether this voucher has paid for that batch. What others have paid for is not asked for in the
+    /// same run: the issuer would know both for one buyer's.
+    fn has_paid(&self, batch: &SavedBatch) -> bool {
+        match (self, &batch.paid) {
+            (Self::Voucher(mine), Paid::Voucher(theirs)) => *mine == theirs.as_str(),
+            (Self::Work(_), Paid::Work(_)) | (Self::Nothing, Paid::Nothing) => true,
+            _ => false,
+        }
+    }
+
     async fn pay(
         &mut self,
-        issuer: &IssuerClient,
+        counter: &Counter,
         request: &AmortizedBatchTokenRequest,
     ) -> Result<Paid, WorkError> {
         Ok(match self {
             Self::Voucher(code) => Paid::Voucher(Zeroizing::new((*code).to_owned())),
-            Self::Work(tell) => Paid::Work(work::solve(issuer, request, *tell).await?),
+            Self::Work(tell) => Paid::Work(work::solve(counter, request, *tell).await?),
             Self::Nothing => Paid::Nothing,
         })
     }
@@ -91,44 +111,77 @@ pub struct Bought {
     pub received: u64,
     /// Batches of earlier runs that are still pending: their tokens, and why.
     pub stuck: Vec<(u64, String)>,
+    /// Tokens that earlier runs asked for with other vouchers; they were not asked for now.
+    pub others: u64,
 }
 
-/// Buys tokens until the wallet has got `count` more, rounded up to whole batches. What an
-/// earlier run asked for at this issuer and did not receive comes first and counts. `progress`
-/// is told the number so far.
+/// What issuer and relay agree on.
+#[derive(Debug)]
+pub struct Agreed {
+    /// The relay, and what is pinned of it.
+    pub met: Met,
+    /// The epochs that the issuer lists.
+    pub listed: Vec<Epoch>,
+}
+
+impl Agreed {
+    /// The key of an epoch, if both list it.
+    pub fn key(&self, epoch: Epoch) -> Option<&EpochKey> {
+        let key = self.met.keys().iter().find(|key| key.epoch == epoch);
+        key.filter(|_| self.listed.contains(&epoch))
+    }
+
+    /// What all tokens are for.
+    pub fn challenge(&self) -> TokenChallenge {
+        let statement = &self.met.pin.statement;
+        TokenChallenge::new(&statement.issuer_name, None, &statement.origin_name)
+            .expect("the names were checked")
+    }
+}
+
+/// Looks at the issuer, over a connection of its own: it must list the keys that the relay has proven,
+/// and no others.
+pub async fn agree(
+    session: &Session<'_>,
+    issuer: &IssuerClient,
+    met: Met,
+) -> Result<Agreed, TrustError> {
+    check_issuer_address(&met.pin, issuer.url())?;
+    let who = issuer.url().to_string();
+    let directory = issuer.directory().await?;
+    check_clock(&who, directory.now, session.now())?;
+    match check_issuer(&who, &directory, &met.newest, &met.shown) {
+        Ok(listed) => Ok(Agreed { met, listed }),
+        Err(error) => {
+            let (key, newest) = (&met.pin.key, &met.newest);
+            let document = serde_json::to_string(&directory).expect("it is plain data");
+            Err(kept(session, newest, key, &who, document, Some(&met.info), error).await)
+        }
+    }
+}
+
+/// Buys tokens until the wallet has got `count` more, rounded up to whole batches. What an earlier
+/// run asked for with the same voucher and did not receive comes first and counts. `progress` is told
+/// the number so far.
 pub async fn request(
-    wallet: &Wallet,
+    session: &Session<'_>,
     issuer: &IssuerClient,
     agreed: &Agreed,
     mut pays: Pays<'_>,
     count: u64,
-    now: u64,
     mut progress: impl FnMut(u64),
 ) -> Result<Bought, RequestError> {
+    let (wallet, origin) = (session.wallet, &agreed.met.pin.key);
     let issuer_url = issuer.url().to_string();
     let mut bought = Bought::default();
-    let shows = shown(&agreed.info)?;
-    for batch in wallet.pending(&agreed.pair, &issuer_url).await? {
-        if !shows.contains(&batch.key) {
-            bought.stuck.push((batch.tokens(), "their key is no longer in use".to_owned()));
+    let counter = issuer.counter()?;
+    for batch in wallet.pending(origin, &issuer_url).await? {
+        if !pays.has_paid(&batch) {
+            bought.others += batch.tokens();
             continue;
         }
-        match ask(wallet, issuer, agreed, &batch).await {
-            Ok(()) => bought.received += batch.tokens(),
-            // The issuer knows what it was paid for, and this was not: work is for one request.
-            Err(RequestError::Http(error)) if work_is_stale(&error) => {
-                wallet.drop_batch(&batch).await?;
-            }
-            // It may be paid for, so it is kept whatever the issuer says; others need not wait.
-            Err(error) if error.is_final() => {
-                bought.stuck.push((batch.tokens(), error.to_string()))
-            }
-            Err(error) => return Err(error),
-        }
+        repeat(session, &counter, agreed, &batch, &mut bought).await?;
         progress(bought.received);
-    }
-    if agreed.key.not_after <= now {
-        return Err(RequestError::Clock);
     }
     let mut largest = match pays {
         // More than one puzzle, so that each takes less than the issuer waits.
@@ -137,15 +190,15 @@ pub async fn request(
     };
     let mut stale = 0;
     while bought.received < count {
+        let key = current_key(session, agreed).await?;
         let size = next_batch(count - bought.received, largest);
         let rng = &mut UnwrapErr(SysRng);
-        let challenge = agreed.pair.challenge()?;
+        let challenge = agreed.challenge();
         let (request, pending) =
-            AmortizedBatchTokenRequest::new(&agreed.key.key, &challenge, size as usize, rng)?;
-        let (pair, key) = (&agreed.pair, &agreed.key);
-        let paid = pays.pay(issuer, &request).await?;
-        let batch = wallet.save_batch(pair, key, &issuer_url, paid, &pending).await?;
-        match ask(wallet, issuer, agreed, &batch).await {
+            AmortizedBatchTokenRequest::new(&key.key, &challenge, size as usize, rng)?;
+        let paid = pays.pay(&counter, &request).await?;
+        let batch = wallet.save_batch(origin, key, &issuer_url, paid, &pending).await?;
+        match ask(wallet, &counter, agreed, &batch).await {
             Ok(()) => bought.received += batch.tokens(),
             Err(RequestError::Http(error)) if work_is_stale(&error) && stale < MAX_STALE => {
                 wallet.drop_batch(&batch).await?;
@@ -161,6 +214,74 @@ pub async fn request(
         progress(bought.received);
     }
     Ok(bought)
+}
+
+/// Asks again for all batches that earlier runs asked for at this issuer and did not receive: each
+/// over a connection of its own, with a random time between two of them.
+pub async fn resume(
+    session: &Session<'_>,
+    issuer: &IssuerClient,
+    agreed: &Agreed,
+    mut progress: impl FnMut(u64),
+) -> Result<Bought, RequestError> {
+    let mut bought = Bought::default();
+    let pending = session.wallet.pending(&agreed.met.pin.key, &issuer.url().to_string()).await?;
+    for (n, batch) in pending.iter().enumerate() {
+        if n > 0 {
+            issuer.gap().await;
+        }
+        repeat(session, &issuer.counter()?, agreed, batch, &mut bought).await?;
+        progress(bought.received);
+    }
+    Ok(bought)
+}
+
+/// Asks again for a saved batch, under the key that it was made under.
+async fn repeat(
+    session: &Session<'_>,
+    counter: &Counter,
+    agreed: &Agreed,
+    batch: &SavedBatch,
+    bought: &mut Bought,
+) -> Result<(), RequestError> {
+    if !agreed.met.keys().contains(&batch.key) {
+        bought.stuck.push((batch.tokens(), "their key is no longer in use".to_owned()));
+        return Ok(());
+    }
+    match ask(session.wallet, counter, agreed, batch).await {
+        Ok(()) => bought.received += batch.tokens(),
+        // The issuer knows what it was paid for, and this was not: work is for one request.
+        Err(RequestError::Http(error)) if work_is_stale(&error) => {
+            session.wallet.drop_batch(batch).await?;
+        }
+        // It may be paid for, so it is kept whatever the issuer says; others need not wait.
+        Err(error) if error.is_final() => bought.stuck.push((batch.tokens(), error.to_string())),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The key of the epoch that this machine's clock is in. Beside a change of epochs waits until it is
+/// over, so that it does not tell who buys that a clock is a little off.
+pub async fn current_key<'a>(
+    session: &Session<'_>,
+    agreed: &'a Agreed,
+) -> Result<&'a EpochKey, RequestError> {
+    let schedule = agreed.met.pin.statement.schedule;
+    loop {
+        match schedule.purchase((session.clock)())? {
+            Purchase::Now(epoch) => {
+                return agreed.key(epoch).ok_or_else(|| match agreed.met.renewal() {
+                    Some(renewal) => TrustError::Renewed(Box::new(renewal)).into(),
+                    None => RequestError::NotListed(epoch),
+                });
+            }
+            Purchase::After(wait) => {
+                (session.tell)(News::Waiting(wait));
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
 }
 
 impl RequestError {
@@ -181,13 +302,13 @@ fn is_too_many_replays(error: &HttpError) -> bool {
 /// Sends a saved batch, and brings its tokens into the wallet.
 async fn ask(
     wallet: &Wallet,
-    issuer: &IssuerClient,
+    counter: &Counter,
     agreed: &Agreed,
     batch: &SavedBatch,
 ) -> Result<(), RequestError> {
-    let challenge = agreed.pair.challenge()?;
+    let challenge = agreed.challenge();
     let (request, pending) = PendingBatch::from_bytes(&batch.key.key, &challenge, &batch.secrets)?;
-    let response = issuer.send(&agreed.request_url, &batch.paid, &request).await?;
+    let response = counter.send(&batch.paid, &request).await?;
     let tokens = pending.finalize(&response)?;
     Ok(wallet.finish_batch(batch, &tokens).await?)
 }

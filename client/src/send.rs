@@ -6,13 +6,15 @@ use rand_core::UnwrapErr;
 use tocyn_protocol::relay::RelayInfo;
 
 use crate::group::cell::CellKeys;
-use crate::group::message::{Content, Message, SeenKey};
+use crate::group::message::{Content, Message};
 use crate::group::parts::{self, TooLong};
-use crate::keys::{KeysError, Pair, check_seen, check_unchanged};
-use crate::log::LogError;
 use crate::log::follow::newest;
+use crate::log::{LogError, check_names};
+use crate::pins::Met;
 use crate::post::{PostError, deliver};
 use crate::relay::RelayClient;
+use crate::session::Session;
+use crate::transport::HttpError;
 use crate::wallet::{Group, Wallet, WalletError};
 
 /// Why a message was not sent.
@@ -39,9 +41,9 @@ pub enum SendError {
     /// The relay's log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The relay's keys cannot be trusted.
+    /// No connection can be made.
     #[error(transparent)]
-    Keys(#[from] KeysError),
+    Http(#[from] HttpError),
     /// The wallet failed. Nothing was sent.
     #[error(transparent)]
     Wallet(#[from] WalletError),
@@ -50,8 +52,8 @@ pub enum SendError {
     Fault(PostError),
     /// Some cells have no receipt. They are saved.
     #[error(
-        "{waiting} cells have no receipt yet: {}. They are saved, and go out with the next `tocyn send`; \
-         `tocyn send GROUP --resume` sends no more than them", error.cause()
+        "{waiting} cells have no receipt yet: {}. They are saved; `tocyn send GROUP --resume` sends \
+         them", error.cause()
     )]
     Waiting {
         /// Cells.
@@ -68,17 +70,17 @@ pub struct Composed {
     pub cells: Vec<Vec<u8>>,
 }
 
-/// Signs a message that answers to all that this member has seen. It passes on the relay's checkpoint
-/// of now, asked for over the connection that posts, so that it tells the relay no more than the post
-/// does; and the keys of this member's tokens, which issuer and relay have both shown.
+/// Signs a message that answers to all that this member has seen. It passes on the relay's newest
+/// checkpoint, which names the statement of keys that the relay shows; asked for over a connection of
+/// its own, so that it tells the relay nothing about who posts.
 pub async fn compose(
-    wallet: &Wallet,
+    session: &Session<'_>,
     group: &Group,
     relay: &RelayClient,
     info: &RelayInfo,
     body: Vec<u8>,
-    now: u64,
 ) -> Result<Composed, SendError> {
+    let wallet = session.wallet;
     let cell_bytes = group.invite.cell_bytes;
     if info.cell_bytes != u64::from(cell_bytes) {
         return Err(SendError::OtherCells { shown: info.cell_bytes, known: cell_bytes });
@@ -86,23 +88,15 @@ pub async fn compose(
     if parts::capacity(cell_bytes.into()) == 0 {
         return Err(SendError::SmallCells(cell_bytes));
     }
-    let pair = Pair::of(relay, info);
-    let bought = wallet.keys(&pair).await?;
-    check_seen(&check_unchanged(info, &bought)?, &wallet.seen_keys(group.log_key()).await?)?;
-    let (_, note) = newest(&relay.log_files_for_posts(), group.log_key()).await?;
+    let (shown, note) = newest(&relay.log_files()?, group.log_key()).await?;
+    check_names(wallet, group.log_key(), shown.keys, &note).await?;
     wallet.add_claim(group.log_key(), &note).await?;
-    let token_keys = bought.iter().filter(|key| key.not_after > now).map(|key| SeenKey {
-        epoch: key.epoch,
-        not_before: key.not_before,
-        key_id: key.key.token_key_id().0,
-    });
     let content = Content {
         counter: group.counter + 1,
-        time: now,
+        time: session.now(),
         name: group.own_name.clone(),
         parents: wallet.heads(group).await?,
         checkpoint: Some(note),
-        token_keys: token_keys.collect(),
         body,
     };
     let bytes = content.encode(group.author.author());
@@ -118,22 +112,30 @@ pub async fn queue(wallet: &Wallet, group: &Group, composed: &Composed) -> Resul
     wallet.queue(group, &composed.message, &composed.cells).await
 }
 
-/// Sends the cells of a group that wait, in their order, until one has no receipt. Gives how many
-/// were sent.
+/// Sends the cells of a group that wait, in their order, until one has no receipt: the cells of one
+/// message over one connection, each message over another, with a random time between two of them.
+/// Returns how many cells were sent.
 pub async fn send_waiting(
-    wallet: &Wallet,
+    session: &Session<'_>,
     relay: &RelayClient,
-    info: &RelayInfo,
+    met: &Met,
     group: &Group,
-    now: u64,
 ) -> Result<usize, SendError> {
-    let waiting = wallet.waiting(group).await?;
-    for (sent, cell) in waiting.iter().enumerate() {
-        let delivered = deliver(wallet, relay, info, &cell.cell, now).await;
-        delivered.map_err(|error| match error {
-            PostError::Log { .. } => SendError::Fault(error),
-            _ => SendError::Waiting { waiting: waiting.len() - sent, error },
-        })?;
+    let waiting = session.wallet.waiting(group).await?;
+    let mut sent = 0;
+    for message in waiting.chunk_by(|one, next| one.said == next.said) {
+        if sent > 0 {
+            relay.gap().await;
+        }
+        let poster = relay.poster()?;
+        for cell in message {
+            let delivered = deliver(session, &poster, met, &cell.cell).await;
+            delivered.map_err(|error| match error {
+                PostError::Log { .. } => SendError::Fault(error),
+                _ => SendError::Waiting { waiting: waiting.len() - sent, error },
+            })?;
+            sent += 1;
+        }
     }
-    Ok(waiting.len())
+    Ok(sent)
 }

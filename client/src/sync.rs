@@ -10,9 +10,9 @@ use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::relay::RetentionInfo;
 
 use crate::group::cell::CellKeys;
-use crate::log::LogError;
 use crate::log::files::LogFiles;
 use crate::log::follow::{follow, hold_claims};
+use crate::log::{LogError, check_statements};
 use crate::read::ReadError;
 use crate::relay::RelayClient;
 use crate::transport::HttpError;
@@ -127,7 +127,7 @@ pub async fn sync(
     now: u64,
 ) -> Result<Synced, SyncError> {
     let files = match source {
-        Source::Relay(relay) => relay.log_files(),
+        Source::Relay(relay) => relay.log_files()?,
         Source::Mirror(files) => (*files).clone(),
     };
     let info = match source {
@@ -137,6 +137,17 @@ pub async fn sync(
     if info.log_key != *key {
         let (shown, known) = (info.log_key.to_string(), key.to_string());
         return Err(SyncError::OtherLog { url: files.url().to_string(), shown, known });
+    }
+    let mut faults = Vec::new();
+    match check_statements(wallet, key, &info).await {
+        Ok(()) => {}
+        // Signed by the relay, whoever shows it.
+        Err(fault @ LogError::Fault { .. }) => faults.push(fault),
+        Err(LogError::Statements(error)) if files.is_mirror() => {
+            let url = files.url().to_string();
+            faults.push(LogError::CopyStatements { url, error });
+        }
+        Err(error) => return Err(error.into()),
     }
     let followed = follow(wallet, &files, key, options.resync, now).await?;
     let mut groups = wallet.groups().await?;
@@ -166,7 +177,7 @@ pub async fn sync(
     };
     let read = reading.read().await;
     // Also where reading broke off: what the tree shows by now must not wait.
-    let faults = hold_claims(wallet, &files, key).await?;
+    faults.extend(hold_claims(wallet, &files, key).await?);
     let (cells, new) = read?;
     Ok(Synced { size: followed.size, cells, messages: messages + new, faults })
 }

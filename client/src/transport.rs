@@ -1,5 +1,5 @@
-//! Connections. Each purpose (key directory, token requests, relay info, posts, reads) has a
-//! client of its own, so that no two share a connection, and through a SOCKS proxy each has
+//! Connections. A client, with its TLS session and its connections, is made where a secret is used:
+//! one for each message, voucher, look at an origin's keys, and read. Through a SOCKS proxy each has
 //! credentials of its own, which Tor takes as the wish for a circuit of its own.
 
 use std::error::Error;
@@ -15,11 +15,12 @@ use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Proxy, Response, Url, redirect};
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::{Problem, ProblemType};
+use tocyn_protocol::statement::address::Address;
 
 use crate::printable::Printable;
 
 /// The most bytes of a JSON document that are read.
-pub(crate) const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_DOCUMENT_BYTES: usize = 512 * 1024;
 /// Time to connect; circuits through Tor take long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The other side must send something within this time.
@@ -118,6 +119,10 @@ impl FromStr for ServiceUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("leave everything from '?' or '#' on out"));
         }
+        if url.path().contains("//") {
+            // It would be shown without them, and they could mark who was given it.
+            return Err(refuse("write one '/' where there are several"));
+        }
         if !url.path().ends_with('/') {
             let path = format!("{}/", url.path());
             url.set_path(&path);
@@ -138,19 +143,22 @@ impl ServiceUrl {
         self.0.join(path.trim_start_matches('/')).expect("paths of the protocol are valid")
     }
 
-    /// Where a link in a document of this service leads, if it stays with this service and has
-    /// no query.
-    pub(crate) fn follow(&self, document: &str, link: &str) -> Option<Url> {
-        let url = self.at(document).join(link).ok()?;
-        (url.origin() == self.0.origin() && url.query().is_none()).then_some(url)
+    /// The address as statements of keys write it. None where no statement can: it has a user, an
+    /// unusual host, or an escaped path.
+    pub fn address(&self) -> Option<Address> {
+        self.to_string().parse().ok()
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.address().is_some_and(|address| address.is_loopback())
     }
 
     /// Whether what is sent can be read on the way: not TLS, not an onion service, and not
     /// this machine.
     pub fn is_readable_on_the_way(&self) -> bool {
         let host = self.0.host_str().unwrap_or_default();
-        let local = host == "localhost" || host == "[::1]" || host.starts_with("127.");
-        self.0.scheme() == "http" && !local && !host.ends_with(".onion")
+        self.0.scheme() == "http" && !self.is_loopback() && !host.ends_with(".onion")
     }
 }
 
@@ -177,6 +185,19 @@ impl FromStr for Transport {
 }
 
 impl Transport {
+    /// Whether a proxy hides who asks, so that looks on fresh connections mean something.
+    pub fn is_proxied(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// Waits at random for 2 to 20 seconds, so that two connections are not tied by their time;
+    /// without a proxy not at all: the address of this machine ties them.
+    pub(crate) async fn gap(&self) {
+        if self.is_proxied() {
+            tokio::time::sleep(random_gap()).await;
+        }
+    }
+
     /// A client for one purpose. It shares no connection with any other, and gives up when
     /// the service sends nothing for as long as `silence`.
     pub(crate) fn client(
@@ -203,6 +224,12 @@ impl Transport {
         }
         builder.build().map_err(|error| HttpError::Tls(cause(&error)))
     }
+}
+
+/// From 2 to 20 seconds.
+fn random_gap() -> Duration {
+    let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
+    Duration::from_secs_f64(2.0 + 18.0 * share)
 }
 
 fn random_text() -> String {

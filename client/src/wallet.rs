@@ -7,8 +7,8 @@
 
 mod groups;
 mod health;
-mod logs;
 mod messages;
+mod origins;
 mod outbox;
 mod parts;
 mod pending;
@@ -29,15 +29,16 @@ use sqlx::sqlite::{
 use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::keys::PublicKey;
+use tocyn_protocol::log::note::{NoteError, VerifierKey};
 use tocyn_protocol::relay::MessageId;
 
 use crate::evidence::{Evidence, Verdict};
-use crate::keys::{EpochKey, Pair};
+use crate::keys::EpochKey;
 
 pub use groups::{Group, NewGroup};
 pub use health::{GroupHealth, Incomplete, Member, Missing};
-pub use logs::KnownLog;
 pub use messages::{StoredMessage, Taken};
+pub use origins::{GrownLog, Offer, Pin};
 pub use outbox::Waiting;
 pub use pending::SavedBatch;
 pub use reserved::Reserved;
@@ -80,12 +81,17 @@ pub enum WalletError {
     Database(#[from] sqlx::Error),
 }
 
-/// Numbers of tokens of one pair, by state.
+/// Numbers of tokens for one origin, by state.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Balance {
-    /// Whose tokens, and where they are spent.
-    #[serde(flatten)]
-    pub pair: Pair,
+    /// Where they are spent: the origin key.
+    pub origin_key: VerifierKey,
+    /// The origin's name.
+    pub origin_name: String,
+    /// Who has issued them.
+    pub issuer_name: String,
+    /// The addresses at which this wallet has met the origin.
+    pub addresses: Vec<String>,
     /// Asked for, not received.
     pub pending: u64,
     /// Ready to use.
@@ -100,15 +106,6 @@ pub struct Balance {
     pub given_up: u64,
     /// Unix second at which the first of the unspent tokens expires.
     pub next_expiry: Option<u64>,
-}
-
-/// What has a new address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// Tokens.
-    pub tokens: u64,
-    /// Groups.
-    pub groups: u64,
 }
 
 /// An open wallet.
@@ -184,66 +181,46 @@ impl Wallet {
         self.pool.close().await;
     }
 
-    /// The keys of the pair's unspent and reserved tokens.
-    pub async fn keys(&self, pair: &Pair) -> Result<Vec<EpochKey>, WalletError> {
-        let rows = sqlx::query(
-            "SELECT token_key, epoch, not_before, not_after FROM token_keys
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3
-               AND id IN (SELECT key_id FROM tokens)",
-        )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(epoch_key).collect()
-    }
-
-    /// How many unspent tokens of the pair the relay takes now.
+    /// How many unspent tokens of the origin are of these keys.
     pub async fn spendable(
         &self,
-        pair: &Pair,
-        shows: &[EpochKey],
+        origin: &VerifierKey,
+        shown: &[EpochKey],
         now: u64,
     ) -> Result<u64, WalletError> {
         let rows = sqlx::query(
             "SELECT token_key, epoch, not_before, not_after, count(*) AS tokens
              FROM tokens JOIN token_keys ON token_keys.id = key_id
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3
-               AND not_after > ?4 AND cell IS NULL GROUP BY key_id",
+             WHERE origin_key = ?1 AND not_after > ?2 AND cell IS NULL GROUP BY key_id",
         )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
+        .bind(origin.to_string())
         .bind(now as i64)
         .fetch_all(&self.pool)
         .await?;
         let mut spendable = 0;
         for row in &rows {
-            if shows.contains(&epoch_key(row)?) {
+            if shown.contains(&epoch_key(row)?) {
                 spendable += row.try_get::<i64, _>("tokens")? as u64;
             }
         }
         Ok(spendable)
     }
 
-    /// Drops unspent tokens and pending batches of the pair that are over both by this machine's
-    /// clock and by what the relay `shows`: a clock that is wrong once must not empty the wallet.
-    /// Messages stay. Gives how many tokens went.
+    /// Drops unspent tokens and pending batches of the origin that are over both by this machine's
+    /// clock and by the keys that are `shown`: a clock that is wrong once must not empty the wallet.
+    /// Messages stay. Returns how many tokens went.
     pub async fn drop_expired(
         &self,
-        pair: &Pair,
-        shows: &[EpochKey],
+        origin: &VerifierKey,
+        shown: &[EpochKey],
         now: u64,
     ) -> Result<u64, WalletError> {
-        let oldest = shows.iter().map(|key| key.not_before).min().unwrap_or(0);
-        let over = "SELECT id FROM token_keys WHERE issuer_name = ?1 AND relay_name = ?2
-                    AND relay_url = ?3 AND not_after <= ?4 AND not_before < ?5";
+        let oldest = shown.iter().map(|key| key.not_before).min().unwrap_or(0);
+        let over = "SELECT id FROM token_keys
+                    WHERE origin_key = ?1 AND not_after <= ?2 AND not_before < ?3";
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let keys: Vec<i64> = sqlx::query_scalar(over)
-            .bind(&pair.issuer_name)
-            .bind(&pair.relay_name)
-            .bind(&pair.relay_url)
+            .bind(origin.to_string())
             .bind(now as i64)
             .bind(oldest as i64)
             .fetch_all(&mut *tx)
@@ -262,93 +239,46 @@ impl Wallet {
                     .await?;
             dropped += pending.iter().sum::<i64>() as u64;
         }
-        count(&mut tx, pair, 0, dropped).await?;
+        count(&mut tx, origin, 0, dropped).await?;
         tx.commit().await?;
         Ok(dropped)
     }
 
-    /// The relay has moved: from now on its tokens are spent, and groups found, at the new address.
-    pub async fn move_relay(&self, from: &str, to: &str) -> Result<Moved, WalletError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let tokens: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM tokens JOIN token_keys ON token_keys.id = key_id
-             WHERE relay_url = ?1",
-        )
-        .bind(from)
-        .fetch_one(&mut *tx)
-        .await?;
-        for update in [
-            "UPDATE token_keys SET relay_url = ?2 WHERE relay_url = ?1",
-            "UPDATE totals SET relay_url = ?2 WHERE relay_url = ?1",
-            "UPDATE OR IGNORE logs SET relay_url = ?2 WHERE relay_url = ?1",
-        ] {
-            sqlx::query(update).bind(from).bind(to).execute(&mut *tx).await?;
-        }
-        let mut moved_groups = 0;
-        for group in groups::groups(&mut tx).await? {
-            let urls: Vec<String> = group.invite.relays.iter().map(ToString::to_string).collect();
-            if !urls.iter().any(|url| url == from) {
-                continue;
-            }
-            let mut urls: Vec<&str> =
-                urls.iter().map(|url| if url == from { to } else { url }).collect();
-            urls.dedup();
-            sqlx::query("UPDATE groups SET relay_urls = ?2 WHERE id = ?1")
-                .bind(group.id)
-                .bind(urls.join("\n"))
-                .execute(&mut *tx)
-                .await?;
-            moved_groups += 1;
-        }
-        tx.commit().await?;
-        Ok(Moved { tokens: tokens as u64, groups: moved_groups })
-    }
-
-    /// Numbers of tokens for each pair that the wallet knows.
+    /// Numbers of tokens for each origin that the wallet knows.
     pub async fn balance(&self, now: u64) -> Result<Vec<Balance>, WalletError> {
-        let rows = sqlx::query(
-            "WITH held AS (
-                 SELECT token_keys.*, cell IS NULL AND not_after > ?1 AS usable,
-                        cell IS NULL AND not_after <= ?1 AS over, cell IS NOT NULL AS tied
-                 FROM tokens JOIN token_keys ON token_keys.id = key_id),
-             states AS (
-                 SELECT issuer_name, relay_name, relay_url, tokens AS pending, 0 AS unspent,
-                        0 AS reserved, 0 AS spent, 0 AS expired, 0 AS given_up, NULL AS expiry
-                 FROM batches JOIN token_keys ON token_keys.id = key_id
-                 UNION ALL
-                 SELECT issuer_name, relay_name, relay_url, 0, usable, tied, 0, over, 0,
-                        CASE WHEN usable THEN not_after END FROM held
-                 UNION ALL
-                 SELECT issuer_name, relay_name, relay_url, 0, 0, 0, spent, 0, given_up, NULL
-                 FROM totals)
-             SELECT issuer_name, relay_name, relay_url, sum(pending) AS pending,
-                    sum(unspent) AS unspent, sum(reserved) AS reserved, sum(spent) AS spent,
-                    sum(expired) AS expired, sum(given_up) AS given_up, min(expiry) AS next_expiry
-             FROM states GROUP BY issuer_name, relay_name, relay_url
-             ORDER BY relay_name, issuer_name, relay_url",
-        )
-        .bind(now as i64)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let number = |name| Ok::<u64, sqlx::Error>(row.try_get::<i64, _>(name)? as u64);
-                Ok(Balance {
-                    pair: Pair {
-                        issuer_name: row.try_get("issuer_name")?,
-                        relay_name: row.try_get("relay_name")?,
-                        relay_url: row.try_get("relay_url")?,
-                    },
-                    pending: number("pending")?,
-                    unspent: number("unspent")?,
-                    reserved: number("reserved")?,
-                    spent: number("spent")?,
-                    expired: number("expired")?,
-                    given_up: number("given_up")?,
-                    next_expiry: row.try_get::<Option<i64>, _>("next_expiry")?.map(|at| at as u64),
-                })
-            })
-            .collect()
+        let mut balances = Vec::new();
+        for pin in self.pins().await? {
+            let row = sqlx::query(
+                "SELECT count(*) FILTER (WHERE cell IS NULL AND not_after > ?2) AS unspent,
+                     count(*) FILTER (WHERE cell IS NOT NULL) AS reserved,
+                     count(*) FILTER (WHERE cell IS NULL AND not_after <= ?2) AS expired,
+                     min(not_after) FILTER (WHERE cell IS NULL AND not_after > ?2) AS next_expiry,
+                     (SELECT coalesce(sum(tokens), 0) FROM batches WHERE key_id IN
+                         (SELECT id FROM token_keys WHERE origin_key = ?1)) AS pending,
+                     (SELECT coalesce(sum(spent), 0) FROM totals WHERE origin_key = ?1) AS spent,
+                     (SELECT coalesce(sum(given_up), 0) FROM totals WHERE origin_key = ?1) AS given_up
+                 FROM tokens JOIN token_keys ON token_keys.id = key_id WHERE origin_key = ?1",
+            )
+            .bind(pin.key.to_string())
+            .bind(now as i64)
+            .fetch_one(&self.pool)
+            .await?;
+            let number = |name| Ok::<u64, sqlx::Error>(row.try_get::<i64, _>(name)? as u64);
+            balances.push(Balance {
+                origin_name: pin.key.name().to_owned(),
+                issuer_name: pin.statement.issuer_name.clone(),
+                addresses: self.addresses(&pin.key).await?,
+                origin_key: pin.key,
+                pending: number("pending")?,
+                unspent: number("unspent")?,
+                reserved: number("reserved")?,
+                spent: number("spent")?,
+                expired: number("expired")?,
+                given_up: number("given_up")?,
+                next_expiry: row.try_get::<Option<i64>, _>("next_expiry")?.map(|at| at as u64),
+            });
+        }
+        Ok(balances)
     }
 }
 
@@ -365,24 +295,29 @@ fn write_once(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// Adds to the numbers of tokens that are gone.
 async fn count(
     tx: &mut SqliteConnection,
-    pair: &Pair,
+    origin: &VerifierKey,
     spent: u64,
     given_up: u64,
 ) -> Result<(), WalletError> {
+    if (spent, given_up) == (0, 0) {
+        return Ok(());
+    }
     sqlx::query(
-        "INSERT INTO totals (issuer_name, relay_name, relay_url, spent, given_up)
-         VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO totals (origin_key, spent, given_up) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET
              spent = spent + excluded.spent, given_up = given_up + excluded.given_up",
     )
-    .bind(&pair.issuer_name)
-    .bind(&pair.relay_name)
-    .bind(&pair.relay_url)
+    .bind(origin.to_string())
     .bind(spent as i64)
     .bind(given_up as i64)
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// A signed note in the wallet that does not open.
+fn damaged_note(_: NoteError) -> WalletError {
+    DecodeError::Text { what: "signed note", why: "it does not open" }.into()
 }
 
 fn epoch_key(row: &SqliteRow) -> Result<EpochKey, WalletError> {

@@ -52,7 +52,7 @@ impl Progress {
 
 #[cfg(not(feature = "pow"))]
 pub(crate) async fn solve(
-    _: &crate::issuer::IssuerClient,
+    _: &crate::issuer::Counter,
     _: &tocyn_protocol::issuance::AmortizedBatchTokenRequest,
     _: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<String, WorkError> {
@@ -77,7 +77,7 @@ mod solving {
     use tokio::sync::mpsc;
 
     use super::{Progress, WorkError};
-    use crate::issuer::IssuerClient;
+    use crate::issuer::Counter;
 
     /// How often the caller is told.
     const TELL: Duration = Duration::from_millis(200);
@@ -88,11 +88,11 @@ mod solving {
 
     /// A proof for this request, base64url.
     pub(crate) async fn solve(
-        issuer: &IssuerClient,
+        counter: &Counter,
         request: &AmortizedBatchTokenRequest,
         tell: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<String, WorkError> {
-        let bytes = URL_SAFE_NO_PAD.decode(issuer.puzzle().await?.challenge);
+        let bytes = URL_SAFE_NO_PAD.decode(counter.puzzle().await?.challenge);
         let bytes = bytes.map_err(|error| WorkError::Puzzle(error.to_string()))?;
         let challenge = PowChallenge::from_bytes(&bytes)
             .map_err(|error| WorkError::Puzzle(error.to_string()))?;

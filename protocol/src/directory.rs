@@ -1,5 +1,5 @@
-//! The issuer's public keys as JSON (RFC 9578 section 4), with two members of our own that
-//! standard clients ignore: `not-after` and `epoch`.
+//! The issuer's public keys as JSON (RFC 9578 section 4), with members of our own that
+//! standard clients ignore: `now`, and of each key `not-after` and `epoch`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -13,7 +13,7 @@ use crate::suite::TOKEN_TYPE;
 /// Where every issuer serves its directory.
 pub const DIRECTORY_PATH: &str = "/.well-known/private-token-issuer-directory";
 
-/// One entry of `token-keys`. The same JSON stands in the relay's info document.
+/// One entry of `token-keys`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TokenKey {
@@ -35,8 +35,8 @@ impl TokenKey {
         Self {
             token_type: TOKEN_TYPE,
             token_key: URL_SAFE.encode(pairing.key_pair(epoch).public().to_bytes()),
-            not_before: pairing.epoch_start(epoch),
-            not_after: pairing.epoch_end(epoch.saturating_add(1)),
+            not_before: pairing.schedule().start(epoch),
+            not_after: pairing.schedule().not_after(epoch),
             epoch,
         }
     }
@@ -53,12 +53,20 @@ impl TokenKey {
     }
 }
 
+/// Where every issuer takes token requests, relative to its own address. No document may name
+/// another place: that could mark the reader of the document.
+pub const TOKEN_REQUEST_PATH: &str = "/token-request";
+/// The same as the directory has it, relative to the directory.
+pub const TOKEN_REQUEST_URI: &str = "../token-request";
+
 /// The document at [`DIRECTORY_PATH`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct IssuerDirectory {
-    /// Where to send token requests; relative to the directory or absolute.
+    /// Where to send token requests: always [`TOKEN_REQUEST_URI`].
     pub issuer_request_uri: String,
+    /// Unix seconds by the issuer's clock.
+    pub now: u64,
     /// The current key, then the next.
     pub token_keys: Vec<TokenKey>,
 }

@@ -9,7 +9,9 @@
 //! | proof that one key evaluated a whole batch | [`dleq`] |
 //! | blind, evaluate, finalize (RFC 9497) | [`voprf`] |
 //! | issuer keys and their ids | [`keys`] |
-//! | the file that issuer and relay share; epochs | [`pairing`] |
+//! | epochs on the clock | [`schedule`] |
+//! | the file that issuer and origin share, and the key of each epoch | [`pairing`] |
+//! | what an origin signs before anyone buys: its names, addresses and all keys | [`statement`] |
 //! | what a token is for (RFC 9577) | [`challenge`] |
 //! | asking for tokens and handing them out (RFC 9578, batched-tokens-07) | [`issuance`] |
 //! | the token itself | [`token`] |
@@ -41,7 +43,11 @@ pub mod voprf;
 
 pub mod keys;
 
+pub mod schedule;
+
 pub mod pairing;
+
+pub mod statement;
 
 pub mod challenge;
 

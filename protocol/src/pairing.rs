@@ -1,4 +1,4 @@
-//! The pairing file that issuer and relay share, and the epoch keys that both derive from it
+//! The pairing file that issuer and origin share, and the epoch keys that both derive from it
 //! with no traffic between them.
 
 use std::fmt;
@@ -12,24 +12,18 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::challenge::TokenChallenge;
 use crate::codec::put_u16_bytes;
 use crate::keys::KeyPair;
+use crate::schedule::{
+    MAX_EPOCH_SECONDS, MAX_EPOCHS, MAX_GENESIS, MIN_EPOCH_SECONDS, Schedule, ScheduleError,
+};
 #[cfg(feature = "pow")]
 use crate::suite::POW_SALT;
 use crate::suite::{EPOCH_KEY_SALT, GRANT_SALT, KEY_INFO, PAIRING_SECRET_BYTES};
 
-/// Number of a key period, counted from the pairing's genesis.
-pub type Epoch = u64;
+pub use crate::schedule::Epoch;
 
 /// The version of the pairing file that this crate reads and writes.
 pub const PAIRING_VERSION: u32 = 1;
-/// How long the issuer still answers under the last epoch's key, for requests in flight.
-pub const ISSUING_GRACE_SECONDS: u64 = 60;
-/// How far the relay's clock may be behind the issuer's.
-pub const CLOCK_TOLERANCE_SECONDS: u64 = 60;
-/// The shortest epoch: below this nobody could spend what they bought.
-pub const MIN_EPOCH_SECONDS: u64 = 1;
-/// The longest epoch, ten years.
-pub const MAX_EPOCH_SECONDS: u64 = 10 * 366 * 86_400;
-/// The longest issuer or relay name in bytes.
+/// The longest name of an issuer or origin, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// What is wrong with a pairing, or with a time asked of it.
@@ -45,21 +39,40 @@ pub enum PairingError {
     /// An epoch length out of range.
     #[error("epoch_seconds is {0}; it must be from 1 second to ten years")]
     EpochSeconds(u64),
-    /// The clock shows a time before the pairing was made.
+    /// A start that is out of range.
+    #[error("genesis is {0}, which is no time that a clock can show")]
+    Genesis(u64),
+    /// A planned renewal that names an impossible epoch.
+    #[error("previous.below is {0}; it must be from 1 to 65535")]
+    Below(u64),
+    /// A planned renewal while the one before it is not over.
     #[error(
-        "the clock shows {now}, before the pairing's genesis at {genesis}; set the clock right"
+        "the renewal before this one is not over: another one can be planned from epoch {from} on; \
+         after a leak, renew at once, without --planned"
     )]
-    BeforeGenesis {
-        /// Unix seconds asked for.
-        now: u64,
-        /// Unix seconds of the pairing's start.
-        genesis: u64,
+    Unfinished {
+        /// The first epoch in which another one can be planned.
+        from: Epoch,
     },
+    /// A planned renewal of a pairing that has no epochs left.
+    #[error("the pairing has no epochs left for another key; renew it without --planned")]
+    NoEpochs,
+    /// No epoch has a key at this time.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
 }
 
-/// 32 random bytes that only the issuer and its relay know. Wiped on drop, never shown.
+/// 32 random bytes that only the issuer and its origin know. Wiped on drop, never shown.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 struct Secret([u8; PAIRING_SECRET_BYTES]);
+
+impl Secret {
+    fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut secret = Self([0; PAIRING_SECRET_BYTES]);
+        rng.fill_bytes(&mut secret.0);
+        secret
+    }
+}
 
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -78,19 +91,57 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// What issuer and relay share. As TOML this is the pairing file: keep it at mode 0600.
+/// Tells pairings apart, and is no secret: 32 bytes, 64 hexadecimal digits in the file. A planned
+/// renewal keeps it, since the spent set goes on; any other renewal has a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PairingId(pub [u8; 32]);
+
+impl fmt::Display for PairingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl Serialize for PairingId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PairingId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (text, mut id) = (String::deserialize(deserializer)?, [0; 32]);
+        hex::decode_to_slice(text, &mut id)
+            .map_err(|_| serde::de::Error::custom("id must be 64 hexadecimal digits"))?;
+        Ok(Self(id))
+    }
+}
+
+/// The secret that a planned renewal replaces.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Previous {
+    /// It has the keys of the epochs below this one.
+    below: Epoch,
+    secret: Secret,
+}
+
+/// What issuer and origin share. As TOML this is the pairing file: keep it at mode 0600.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pairing {
     version: u32,
+    id: PairingId,
     issuer_name: String,
-    relay_name: String,
-    secret: Secret,
+    origin_name: String,
     genesis: u64,
     epoch_seconds: u64,
+    secret: Secret,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<Previous>,
 }
 
-/// Whether this may be the name of an issuer or relay: 1 to 255 letters, digits, `.`, `-`, `_`, `:`.
+/// Whether this may be the name of an issuer or origin: 1 to 255 letters, digits, `.`, `-`, `_`, `:`.
 pub fn is_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
     (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(allowed)
@@ -100,7 +151,7 @@ impl fmt::Debug for Pairing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pairing")
             .field("issuer_name", &self.issuer_name)
-            .field("relay_name", &self.relay_name)
+            .field("origin_name", &self.origin_name)
             .field("genesis", &self.genesis)
             .field("epoch_seconds", &self.epoch_seconds)
             .finish_non_exhaustive()
@@ -111,23 +162,43 @@ impl Pairing {
     /// A new pairing with a random secret that starts at `genesis` (unix seconds).
     pub fn generate(
         issuer_name: &str,
-        relay_name: &str,
+        origin_name: &str,
         genesis: u64,
         epoch_seconds: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, PairingError> {
-        let mut secret = Secret([0; PAIRING_SECRET_BYTES]);
-        rng.fill_bytes(&mut secret.0);
-        let pairing = Self {
+        let mut pairing = Self {
             version: PAIRING_VERSION,
+            id: PairingId([0; 32]),
             issuer_name: issuer_name.to_owned(),
-            relay_name: relay_name.to_owned(),
-            secret,
+            origin_name: origin_name.to_owned(),
             genesis,
             epoch_seconds,
+            secret: Secret::generate(rng),
+            previous: None,
         };
+        rng.fill_bytes(&mut pairing.id.0);
         pairing.validate()?;
         Ok(pairing)
+    }
+
+    /// The same pairing with a new secret from a later epoch on, so that no token becomes worthless
+    /// and both sides have time to install it. That is the next epoch, or the one after if less than
+    /// a tenth of an epoch is left. The keys of the next ten years are new.
+    pub fn renewed(&self, now: u64, rng: &mut impl CryptoRng) -> Result<Self, PairingError> {
+        let schedule = self.schedule();
+        let current = schedule.epoch_at(now)?;
+        if let Some(previous) = self.previous.as_ref().filter(|old| current <= old.below) {
+            return Err(PairingError::Unfinished { from: previous.below + 1 });
+        }
+        let left = schedule.end(current).saturating_sub(now);
+        let later = if left.saturating_mul(10) >= self.epoch_seconds { 1 } else { 2 };
+        let below = current.saturating_add(later);
+        if below >= MAX_EPOCHS {
+            return Err(PairingError::NoEpochs);
+        }
+        let previous = Some(Previous { below, secret: self.secret.clone() });
+        Ok(Self { secret: Secret::generate(rng), previous, ..self.clone() })
     }
 
     /// Checks what the file's form does not: call it on every pairing that was read.
@@ -135,7 +206,8 @@ impl Pairing {
         if self.version != PAIRING_VERSION {
             return Err(PairingError::Version(self.version));
         }
-        for (what, name) in [("issuer_name", &self.issuer_name), ("relay_name", &self.relay_name)] {
+        for (what, name) in [("issuer_name", &self.issuer_name), ("origin_name", &self.origin_name)]
+        {
             if !is_name(name) {
                 return Err(PairingError::Name(what));
             }
@@ -143,7 +215,13 @@ impl Pairing {
         if !(MIN_EPOCH_SECONDS..=MAX_EPOCH_SECONDS).contains(&self.epoch_seconds) {
             return Err(PairingError::EpochSeconds(self.epoch_seconds));
         }
-        Ok(())
+        if self.genesis > MAX_GENESIS {
+            return Err(PairingError::Genesis(self.genesis));
+        }
+        match self.renewed_at() {
+            Some(below) if !(1..MAX_EPOCHS).contains(&below) => Err(PairingError::Below(below)),
+            _ => Ok(()),
+        }
     }
 
     /// The issuer's name, as in the challenge.
@@ -151,57 +229,29 @@ impl Pairing {
         &self.issuer_name
     }
 
-    /// The relay's name, the challenge's `origin_info`.
-    pub fn relay_name(&self) -> &str {
-        &self.relay_name
+    /// The origin's name, the challenge's `origin_info`.
+    pub fn origin_name(&self) -> &str {
+        &self.origin_name
     }
 
-    /// Start of epoch 0 in unix seconds.
-    pub fn genesis(&self) -> u64 {
-        self.genesis
+    /// Tells it from others.
+    pub fn id(&self) -> PairingId {
+        self.id
     }
 
-    /// Length of an epoch in seconds.
-    pub fn epoch_seconds(&self) -> u64 {
-        self.epoch_seconds
+    /// The first epoch of the newest secret, where a planned renewal has brought one.
+    pub fn renewed_at(&self) -> Option<Epoch> {
+        self.previous.as_ref().map(|previous| previous.below)
     }
 
-    /// The epoch at `now` (unix seconds): floor((now - genesis) / epoch_seconds).
-    pub fn epoch_at(&self, now: u64) -> Result<Epoch, PairingError> {
-        match now.checked_sub(self.genesis) {
-            Some(age) => Ok(age / self.epoch_seconds),
-            None => Err(PairingError::BeforeGenesis { now, genesis: self.genesis }),
+    /// Start, length and number of its epochs.
+    pub fn schedule(&self) -> Schedule {
+        let first = self.renewed_at().unwrap_or(0);
+        Schedule {
+            genesis: self.genesis,
+            epoch_seconds: self.epoch_seconds,
+            count: Schedule::count_for(self.epoch_seconds, first),
         }
-    }
-
-    /// First second of an epoch, in unix seconds.
-    pub fn epoch_start(&self, epoch: Epoch) -> u64 {
-        self.genesis.saturating_add(epoch.saturating_mul(self.epoch_seconds))
-    }
-
-    /// First second after an epoch, in unix seconds.
-    pub fn epoch_end(&self, epoch: Epoch) -> u64 {
-        self.epoch_start(epoch.saturating_add(1))
-    }
-
-    /// The epochs that the issuer answers under: the current one first, and for the first
-    /// 60 seconds the one before.
-    pub fn issuing_epochs(&self, now: u64) -> Result<Vec<Epoch>, PairingError> {
-        let current = self.epoch_at(now)?;
-        let in_grace = now - self.epoch_start(current) < ISSUING_GRACE_SECONDS;
-        Ok([Some(current), current.checked_sub(1).filter(|_| in_grace)]
-            .into_iter()
-            .flatten()
-            .collect())
-    }
-
-    /// The epochs whose tokens the relay takes, in rising order: the last one, the current one,
-    /// and in the current one's last 60 seconds the next.
-    pub fn redeemable_epochs(&self, now: u64) -> Result<Vec<Epoch>, PairingError> {
-        let current = self.epoch_at(now)?;
-        let next = self.epoch_at(now.saturating_add(CLOCK_TOLERANCE_SECONDS))?;
-        let next = next.min(current.saturating_add(1));
-        Ok((current.saturating_sub(1)..=next).collect())
     }
 
     /// The key pair of an epoch: HKDF-SHA512 over the secret, both names and the number, then
@@ -209,10 +259,14 @@ impl Pairing {
     pub fn key_pair(&self, epoch: Epoch) -> KeyPair {
         let mut info = Vec::new();
         put_u16_bytes(&mut info, self.issuer_name.as_bytes());
-        put_u16_bytes(&mut info, self.relay_name.as_bytes());
+        put_u16_bytes(&mut info, self.origin_name.as_bytes());
         info.extend_from_slice(&epoch.to_be_bytes());
         let mut seed = Zeroizing::new([0; 32]);
-        self.derive(EPOCH_KEY_SALT, &info, seed.as_mut());
+        let secret = match &self.previous {
+            Some(previous) if epoch < previous.below => &previous.secret,
+            _ => &self.secret,
+        };
+        derive(secret, EPOCH_KEY_SALT, &info, seed.as_mut());
         KeyPair::derive(&seed, KEY_INFO)
     }
 
@@ -221,7 +275,7 @@ impl Pairing {
     pub(crate) fn pow_mac(&self, issued_at: u64, effort: u32) -> [u8; 16] {
         let info = [&issued_at.to_be_bytes()[..], &effort.to_be_bytes()].concat();
         let mut mac = [0; 16];
-        self.derive(POW_SALT, &info, &mut mac);
+        derive(&self.secret, POW_SALT, &info, &mut mac);
         mac
     }
 
@@ -230,19 +284,19 @@ impl Pairing {
     /// while bytes that are no code come out.
     pub fn grant_code(&self, id: &[u8], round: u8) -> Zeroizing<[u8; 16]> {
         let mut code = Zeroizing::new([0; 16]);
-        self.derive(GRANT_SALT, &[&[round], id].concat(), code.as_mut());
+        derive(&self.secret, GRANT_SALT, &[&[round], id].concat(), code.as_mut());
         code
-    }
-
-    fn derive(&self, salt: &[u8], info: &[u8], out: &mut [u8]) {
-        Hkdf::<Sha512>::new(Some(salt), &self.secret.0)
-            .expand(info, out)
-            .expect("it is short enough for HKDF");
     }
 
     /// The one challenge that all tokens of this pair share.
     pub fn challenge(&self) -> TokenChallenge {
-        TokenChallenge::new(&self.issuer_name, None, &self.relay_name)
+        TokenChallenge::new(&self.issuer_name, None, &self.origin_name)
             .expect("the names were checked")
     }
+}
+
+fn derive(secret: &Secret, salt: &[u8], info: &[u8], out: &mut [u8]) {
+    Hkdf::<Sha512>::new(Some(salt), &secret.0)
+        .expand(info, out)
+        .expect("it is short enough for HKDF");
 }

@@ -30,7 +30,8 @@ use sha2::{Digest, Sha256};
 
 use crate::codec::Reader;
 use crate::error::DecodeError;
-use crate::pairing::{CLOCK_TOLERANCE_SECONDS, Pairing};
+use crate::pairing::Pairing;
+use crate::schedule::CLOCK_TOLERANCE_SECONDS;
 
 /// How long a challenge is taken, in seconds.
 pub const WINDOW_SECONDS: u64 = 600;

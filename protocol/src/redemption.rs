@@ -43,8 +43,8 @@ pub struct BoundToken {
 
 impl BoundToken {
     /// Ties `token` to a message.
-    pub fn new(token: &Token, relay_name: &str, message_id: &MessageId) -> Self {
-        let binding = binding(token.input(), token.authenticator(), relay_name, message_id);
+    pub fn new(token: &Token, origin_name: &str, message_id: &MessageId) -> Self {
+        let binding = binding(token.input(), token.authenticator(), origin_name, message_id);
         Self { input: *token.input(), binding }
     }
 
@@ -63,14 +63,14 @@ impl BoundToken {
 fn binding(
     input: &AuthenticatorInput,
     authenticator: &[u8; NK],
-    relay_name: &str,
+    origin_name: &str,
     message_id: &MessageId,
 ) -> [u8; BINDING_BYTES] {
     let mut transcript = Transcript::new(REDEMPTION_LABEL);
     transcript.append_message(b"input", &input.to_bytes());
     transcript.append_message(b"authenticator", authenticator);
-    transcript.append_message(b"relay", relay_name.as_bytes());
-    transcript.append_message(b"message", message_id.as_bytes());
+    transcript.append_message(b"origin", origin_name.as_bytes());
+    transcript.append_message(b"request", message_id.as_bytes());
     let mut out = [0; BINDING_BYTES];
     transcript.challenge_bytes(b"binding", &mut out);
     out
@@ -226,7 +226,7 @@ struct EpochKey {
 
 /// Verifies tokens of some epochs of one pairing.
 pub struct Redeemer {
-    relay_name: String,
+    origin_name: String,
     challenge_digest: [u8; 32],
     keys: Vec<EpochKey>,
 }
@@ -242,7 +242,7 @@ impl Redeemer {
             })
             .collect();
         Self {
-            relay_name: pairing.relay_name().to_owned(),
+            origin_name: pairing.origin_name().to_owned(),
             challenge_digest: pairing.challenge().digest(),
             keys,
         }
@@ -302,7 +302,7 @@ impl Redeemer {
                 false => Err(RedeemError::BadAuthenticator),
             },
             Authorization::Bound(bound) => {
-                let wanted = binding(&bound.input, expected, &self.relay_name, message_id);
+                let wanted = binding(&bound.input, expected, &self.origin_name, message_id);
                 match bound.binding.ct_eq(&wanted).into() {
                     true => Ok(()),
                     false => Err(RedeemError::BadBinding),

@@ -4,16 +4,21 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::directory::TokenKey;
 use crate::error::DecodeError;
+use crate::keys::PublicKey;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::evidence::{EvidenceError, SignedProof};
 use crate::log::note::{NoteError, VerifierKey};
-use crate::log::proof::ProofError;
+use crate::log::proof::{InclusionProof, ProofError};
+use crate::log::tree::NodeHash;
 use crate::pairing::Epoch;
+use crate::statement::{self, Statement};
 
 /// Cell size unless the operator chose another.
 pub const DEFAULT_CELL_BYTES: usize = 2048;
@@ -109,8 +114,8 @@ impl ProvenReceipt {
 /// The document at `/v1/info`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayInfo {
-    /// The relay's name, the `origin_info` of its tokens.
-    pub relay_name: String,
+    /// The relay's name, the `origin_info` of its tokens and the name of `log_key`.
+    pub origin_name: String,
     /// The name of the issuer whose tokens it takes.
     pub issuer_name: String,
     /// The exact size of a cell.
@@ -121,9 +126,13 @@ pub struct RelayInfo {
     pub head: u64,
     /// The current epoch.
     pub epoch: Epoch,
-    /// Keys of the current and the next epoch, as in the issuer's directory, then of the last.
-    pub token_keys: Vec<TokenKey>,
-    /// Whose signature the log has.
+    /// Unix seconds by the relay's clock.
+    pub now: u64,
+    /// The relay's statements of keys, signed notes, at most 64, the newest last.
+    pub statements: Vec<String>,
+    /// Keys of the current and the next epoch, as in the issuer's directory, then of the one before.
+    pub token_keys: Vec<ProvenKey>,
+    /// The origin key: it signs the log and the statements.
     pub log_key: VerifierKey,
     /// Whether the bearer form is taken.
     pub bearer: bool,
@@ -133,6 +142,49 @@ pub struct RelayInfo {
     pub limits: Limits,
     /// Versions.
     pub versions: Versions,
+}
+
+impl RelayInfo {
+    /// The keys as an issuer's directory has them, without proofs.
+    pub fn plain_keys(self) -> Vec<TokenKey> {
+        self.token_keys.into_iter().map(|proven| proven.key).collect()
+    }
+}
+
+/// A token key, and that it is in the trees of statements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProvenKey {
+    /// The key, as in the issuer's directory.
+    #[serde(flatten)]
+    pub key: TokenKey,
+    /// Inclusion proofs, each of at most 16 nodes in base64: in the tree of the newest statement,
+    /// and in the one before it while its keys are taken.
+    pub proofs: Vec<Vec<String>>,
+}
+
+impl ProvenKey {
+    /// The decoded key, if it is that of `epoch` in the tree of this statement.
+    pub fn verify(&self, epoch: Epoch, statement: &Statement) -> Result<PublicKey, ProofError> {
+        let key = self.key.public_key().map_err(|_| ProofError)?;
+        let (count, root) = (statement.schedule.count, statement.root);
+        let holds = |nodes: &Vec<String>| {
+            decode_nodes(nodes).is_some_and(|proof| {
+                statement::tree::verify(&proof, &key, epoch, count, root).is_ok()
+            })
+        };
+        if self.proofs.iter().any(holds) { Ok(key) } else { Err(ProofError) }
+    }
+
+    /// A proof as it stands in the document.
+    pub fn encode_proof(proof: &InclusionProof) -> Vec<String> {
+        proof.0.iter().map(|node| BASE64.encode(node.0)).collect()
+    }
+}
+
+fn decode_nodes(nodes: &[String]) -> Option<InclusionProof> {
+    let node = |text: &String| Some(NodeHash(BASE64.decode(text).ok()?.try_into().ok()?));
+    nodes.iter().map(node).collect::<Option<_>>().map(InclusionProof)
 }
 
 /// How long messages are kept: whichever bound is reached first.

@@ -15,6 +15,9 @@ use tocyn_protocol::log::tile::{
 };
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 use tocyn_protocol::relay::MessageId;
+use tocyn_protocol::statement::{Commitment, StatementHash};
+
+const KEYS: Commitment = Commitment { serial: 3, hash: StatementHash([7; 32]) };
 
 fn leaf(n: u64) -> NodeHash {
     MessageId::of(&n.to_be_bytes()).into()
@@ -296,21 +299,33 @@ fn a_note_is_opened_by_its_key_alone_and_not_if_a_byte_was_changed() {
 #[test]
 fn a_checkpoint_says_one_thing_in_one_way() {
     let key = LogKey::generate("relay.example", &mut UnwrapErr(SysRng));
-    let good = Checkpoint { size: 7, root: leaf(1) };
+    let good = Checkpoint { size: 7, root: leaf(1), keys: KEYS };
     assert_eq!(Checkpoint::open(&good.sign(&key), &key.verifier()).unwrap(), good);
     let root = "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=";
     let open = |text: &str| Checkpoint::open(&key.sign(text), &key.verifier());
-    assert_eq!(open(&format!("relay.example\n20852163\n{root}\n")).unwrap().size, 20_852_163);
-    assert!(open(&format!("relay.example\n1\n{root}\nan extension\n")).is_ok());
+    let keys = KEYS.line();
+    let size = open(&format!("relay.example\n20852163\n{root}\n{keys}\n")).unwrap().size;
+    assert_eq!(size, 20_852_163);
+    let hash = KEYS.hash.to_string();
     for text in [
-        format!("other.example\n1\n{root}\n"),
-        format!("relay.example\n01\n{root}\n"),
-        format!("relay.example\n+1\n{root}\n"),
-        format!("relay.example\n-1\n{root}\n"),
-        format!("relay.example\n18446744073709551616\n{root}\n"),
-        "relay.example\n1\nAAAA\n".to_owned(),
-        format!("relay.example\n1\n{root}\n\nx\n"),
-        "relay.example\n1\n".to_owned(),
+        format!("other.example\n1\n{root}\n{keys}\n"),
+        format!("relay.example\n01\n{root}\n{keys}\n"),
+        format!("relay.example\n+1\n{root}\n{keys}\n"),
+        format!("relay.example\n-1\n{root}\n{keys}\n"),
+        format!("relay.example\n18446744073709551616\n{root}\n{keys}\n"),
+        format!("relay.example\n1\nAAAA\n{keys}\n"),
+        format!("relay.example\n1\n{root}\n{keys}\n\nx\n"),
+        format!("relay.example\n1\n{keys}\n"),
+        // Exactly one extension: any other one could mark whom it is shown to.
+        format!("relay.example\n1\n{root}\n"),
+        format!("relay.example\n1\n{root}\n{keys}\n{keys}\n"),
+        format!("relay.example\n1\n{root}\n{keys}\nan extension\n"),
+        format!("relay.example\n1\n{root}\nan extension\n{keys}\n"),
+        format!("relay.example\n1\n{root}\ntocyn-keys 03 {hash}\n"),
+        format!("relay.example\n1\n{root}\ntocyn-keys {hash}\n"),
+        format!("relay.example\n1\n{root}\ntocyn-keys 3 {hash} \n"),
+        format!("relay.example\n1\n{root}\ntocyn-keys  3 {hash}\n"),
+        format!("relay.example\n1\n{root}\ntocyn-keys 3 AAAA\n"),
     ] {
         assert!(open(&text).is_err(), "{text}");
     }
@@ -321,7 +336,7 @@ fn a_signed_proof_stands_by_itself() {
     let key = LogKey::generate("relay.example", &mut UnwrapErr(SysRng));
     let tree = tree(300);
     let edge = Edge::new(300, &tree).unwrap();
-    let checkpoint = Checkpoint { size: 300, root: edge.root() };
+    let checkpoint = Checkpoint { size: 300, root: edge.root(), keys: KEYS };
     let proof = SignedProof {
         index: 299,
         inclusion: InclusionProof::new(299, &edge, &tree).unwrap(),
@@ -348,7 +363,7 @@ fn a_signed_proof_stands_by_itself() {
 #[test]
 fn a_line_of_a_key_with_nearly_our_id_is_not_taken_for_ours() {
     let key = LogKey::generate("relay.example", &mut UnwrapErr(SysRng));
-    let note = Checkpoint { size: 1, root: leaf(0) }.sign(&key);
+    let note = Checkpoint { size: 1, root: leaf(0), keys: KEYS }.sign(&key);
     let (start, signature) = note.trim_end().rsplit_once(' ').unwrap();
     let (text, line) = start.split_at(start.rfind('\u{2014}').unwrap());
     let signature = BASE64.decode(signature).unwrap();

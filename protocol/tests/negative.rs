@@ -160,7 +160,8 @@ fn an_all_zero_nonce_is_no_forgery() {
 #[test]
 fn tokens_of_other_relays_keys_and_messages() {
     let (ours, theirs) = (pairing("relay.example"), pairing("other.example"));
-    let redeemer = Redeemer::new(&ours, &ours.redeemable_epochs(GENESIS + 5 * DAY).unwrap());
+    let redeemer =
+        Redeemer::new(&ours, &ours.schedule().redeemable_epochs(GENESIS + 5 * DAY).unwrap());
     let message = MessageId::of(b"message");
     let refused = |token: &Token, relay: &str, id: &MessageId| {
         let bound = Authorization::Bound(BoundToken::new(token, relay, id));
@@ -242,16 +243,17 @@ fn plaintext_cells() {
 #[test]
 fn clocks_and_epochs() {
     let p = pairing("relay.example");
-    assert!(p.epoch_at(GENESIS - 1).is_err());
-    assert_eq!(p.redeemable_epochs(GENESIS).unwrap(), [0]);
-    assert_eq!(p.redeemable_epochs(GENESIS + DAY - 61).unwrap(), [0]);
-    assert_eq!(p.redeemable_epochs(GENESIS + DAY - 60).unwrap(), [0, 1]);
-    assert_eq!(p.redeemable_epochs(GENESIS + DAY).unwrap(), [0, 1]);
-    assert_eq!(p.redeemable_epochs(GENESIS + 2 * DAY).unwrap(), [1, 2]);
-    // The last time that there is, in epochs of a second, is in the last epoch that there is.
+    assert!(p.schedule().epoch_at(GENESIS - 1).is_err());
+    assert_eq!(p.schedule().redeemable_epochs(GENESIS).unwrap(), [0]);
+    assert_eq!(p.schedule().redeemable_epochs(GENESIS + DAY - 61).unwrap(), [0]);
+    assert_eq!(p.schedule().redeemable_epochs(GENESIS + DAY - 60).unwrap(), [0, 1]);
+    assert_eq!(p.schedule().redeemable_epochs(GENESIS + DAY).unwrap(), [0, 1]);
+    assert_eq!(p.schedule().redeemable_epochs(GENESIS + 2 * DAY).unwrap(), [1, 2]);
+    // The last time that there is: long after the last key, and no overflow.
     let last = Pairing::generate("issuer", "relay", 0, 1, &mut rng()).unwrap();
-    assert_eq!(last.redeemable_epochs(u64::MAX).unwrap(), [u64::MAX - 1, u64::MAX]);
-    assert_eq!(p.issuing_epochs(GENESIS).unwrap(), [0]);
-    assert_eq!(p.issuing_epochs(GENESIS + DAY + 59).unwrap(), [1, 0]);
-    assert_eq!(p.issuing_epochs(GENESIS + DAY + 60).unwrap(), [1]);
+    assert!(last.schedule().redeemable_epochs(u64::MAX).is_err());
+    assert_eq!(last.schedule().listed_by_origin(u64::MAX).unwrap(), []);
+    assert_eq!(p.schedule().issuing_epochs(GENESIS).unwrap(), [0]);
+    assert_eq!(p.schedule().issuing_epochs(GENESIS + DAY + 59).unwrap(), [1, 0]);
+    assert_eq!(p.schedule().issuing_epochs(GENESIS + DAY + 60).unwrap(), [1]);
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use tocyn_service::config::{ConfigCommand, Places};
+use tocyn_protocol::statement::address::Address as OriginAddress;
+use tocyn_service::config::{ConfigCommand, Places, Settings as _};
 use tocyn_service::database::Database;
 use tocyn_service::folder::create;
 use tocyn_service::listen::{Address, Addresses, Listeners};
@@ -56,6 +57,13 @@ enum Command {
         /// The pairing file that `tocyn-issuer init` wrote.
         #[arg(long, value_name = "FILE")]
         pairing: PathBuf,
+        /// An address at which clients reach this relay: https, or http at an onion service. Give
+        /// all of them. Without any, only clients on this machine can use it.
+        #[arg(long = "address", value_name = "URL")]
+        addresses: Vec<OriginAddress>,
+        /// Where clients reach the issuer.
+        #[arg(long, value_name = "URL")]
+        issuer_address: Option<OriginAddress>,
     },
     /// Take posts and serve reads until SIGTERM.
     Serve {
@@ -118,7 +126,9 @@ impl Cli {
         let places = Places::new("relay", self.config.clone(), data.path());
         let settings = || Settings::read(&data, &places, self.database.as_deref());
         match self.command {
-            Command::Init { pairing } => init(&data, &pairing),
+            Command::Init { pairing, addresses, issuer_address } => {
+                init(&data, &pairing, &addresses, issuer_address.as_ref())
+            }
             Command::Serve { listen } => run_to_end(serve(&data, listen, settings()?, clock)),
             Command::Config(command) => command.run(&places, EXAMPLE, |config: &Config| {
                 Database::find(&config.database.url, None, data.database_path())?;
@@ -195,15 +205,38 @@ impl Settings {
     }
 }
 
-fn init(data: &DataDir, pairing: &std::path::Path) -> CliResult {
+fn init(
+    data: &DataDir,
+    pairing: &std::path::Path,
+    addresses: &[OriginAddress],
+    issuer_address: Option<&OriginAddress>,
+) -> CliResult {
     read_pairing(pairing)?;
+    let config = with_addresses(addresses, issuer_address);
+    toml::from_str::<Config>(&config)?.validate()?;
     data.create()?;
-    create(&data.config_path(), EXAMPLE.as_bytes())?;
+    create(&data.config_path(), config.as_bytes())?;
     data.install_pairing(pairing)?;
-    data.log_key(data.pairing()?.relay_name())?;
+    data.log_key(data.pairing()?.origin_name())?;
     let files = [data.config_path(), data.pairing_path(), data.log_key_path()];
     println!("wrote {}", files.map(|path| path.display().to_string()).join(", "));
+    if addresses.is_empty() || issuer_address.is_none() {
+        println!(
+            "before others can use it, set `addresses` and `issuer_address` in {}: clients refuse \
+             addresses that the relay has not signed",
+            data.config_path().display()
+        );
+    }
     Ok(())
+}
+
+/// The example, with these addresses.
+fn with_addresses(addresses: &[OriginAddress], issuer: Option<&OriginAddress>) -> String {
+    let quoted: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    let issuer = issuer.map_or("", OriginAddress::as_str);
+    EXAMPLE
+        .replacen("\naddresses = []", &format!("\naddresses = [{}]", quoted.join(", ")), 1)
+        .replacen("\nissuer_address = \"\"", &format!("\nissuer_address = \"{issuer}\""), 1)
 }
 
 async fn serve(
@@ -228,11 +261,11 @@ async fn serve(
     }
     // The key first: a pairing of another relay must not empty this one's spent set.
     let path = data.log_key_path();
-    let own = path.exists().then(|| data.log_key(pairing.relay_name())).transpose()?;
+    let own = path.exists().then(|| data.log_key(pairing.origin_name())).transpose()?;
     let store = Store::open(&database, &pairing, config.cell_bytes).await?;
     let key = match (own, store.key().await?) {
         (Some(key), _) => key,
-        (None, None) => data.log_key(pairing.relay_name())?,
+        (None, None) => data.log_key(pairing.origin_name())?,
         (None, Some(signed)) => {
             let path = path.display();
             return Err(format!(
@@ -241,7 +274,7 @@ async fn serve(
             .into());
         }
     };
-    let log = Log::open(store.clone(), key, config.cell_bytes).await?;
+    let log = Log::open(store.clone(), key, &pairing, &config).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
     let shutdown = stop_signal()?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tocyn_protocol::log::tile::MAX_ENTRY_BYTES;
 use tocyn_protocol::relay::DEFAULT_CELL_BYTES;
+use tocyn_protocol::statement::MAX_ADDRESSES;
+use tocyn_protocol::statement::address::Address as OriginAddress;
 use tocyn_service::clients::Budget;
 use tocyn_service::config::Settings;
 use tocyn_service::listen::{Address, Addresses};
@@ -24,6 +26,11 @@ pub struct Config {
     /// Whether a PROXY line (version 1) begins every connection, as Tor and proxies send it: then
     /// `limits` has bounds for each client.
     pub proxy_protocol: bool,
+    /// Every address at which clients reach this relay, at most 8. The relay signs them.
+    pub addresses: Vec<OriginAddress>,
+    /// Where clients reach the issuer; empty is none. The relay signs it.
+    #[serde(with = "or_empty")]
+    pub issuer_address: Option<OriginAddress>,
     /// The operator's listener.
     pub admin: AdminListener,
     /// The exact size of a message in bytes; it cannot change once messages are stored.
@@ -114,6 +121,8 @@ impl Default for Config {
         Self {
             listen: Addresses(vec![Address::Tcp(([127, 0, 0, 1], 7802).into())]),
             proxy_protocol: false,
+            addresses: Vec::new(),
+            issuer_address: None,
             admin: AdminListener::default(),
             cell_bytes: DEFAULT_CELL_BYTES,
             bearer: true,
@@ -154,6 +163,30 @@ impl Default for Limits {
     }
 }
 
+/// An address, or "" for none.
+mod or_empty {
+    use super::OriginAddress;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        address: &Option<OriginAddress>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(address.as_ref().map_or("", OriginAddress::as_str))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<OriginAddress>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let error = |error| serde::de::Error::custom(format!("{text}: {error}"));
+        match text.is_empty() {
+            true => Ok(None),
+            false => text.parse().map(Some).map_err(error),
+        }
+    }
+}
+
 impl Config {
     /// Bounds on the connections of clients.
     pub fn bounds(&self) -> Bounds {
@@ -186,6 +219,12 @@ impl Settings for Config {
         let folder = &self.log.folder;
         if folder.is_relative() && !folder.as_os_str().is_empty() {
             return Err("log.folder must be an absolute path, or empty".into());
+        }
+        let mut addresses: Vec<_> = self.addresses.iter().collect();
+        addresses.sort();
+        addresses.dedup();
+        if self.addresses.len() > MAX_ADDRESSES || addresses.len() < self.addresses.len() {
+            return Err(format!("addresses must be at most {MAX_ADDRESSES}, all different"));
         }
         let limits = &self.limits;
         if self.listen.0.is_empty() {
@@ -230,12 +269,14 @@ mod tests {
     #[test]
     fn unusable_values_are_refused() {
         assert!(toml::from_str::<Config>("cell_byte = 3\n").is_err());
+        assert!(toml::from_str::<Config>("addresses = ['relay.example']\n").is_err());
         for text in [
             "cell_bytes = 63",
             "[limits]\nmax_posts = 0",
             "[limits]\nmax_followers = 5\nmax_connections = 5",
             "[retention]\nmax_bytes = 1",
             "[log]\nfolder = 'here'",
+            "addresses = ['http://a.example', 'http://a.example']",
         ] {
             assert!(toml::from_str::<Config>(text).unwrap().validate().is_err(), "{text}");
         }

@@ -47,10 +47,10 @@ impl DataDir {
     }
 
     /// Reads `log.key`, with which this relay signs its log; makes it if it is not there.
-    pub fn log_key(&self, relay_name: &str) -> Result<LogKey, FolderError> {
+    pub fn log_key(&self, origin_name: &str) -> Result<LogKey, FolderError> {
         let path = self.log_key_path();
         if !path.exists() {
-            self.make_log_key(&path, relay_name)
+            self.make_log_key(&path, origin_name)
                 .map_err(|source| FolderError::io(&path, source, ""))?;
         }
         let text =
@@ -59,18 +59,18 @@ impl DataDir {
         let invalid = |reason: String| FolderError::invalid(&path, reason);
         let key =
             LogKey::from_secret_text(text.trim()).map_err(|error| invalid(error.to_string()))?;
-        match key.name() == relay_name {
+        match key.name() == origin_name {
             true => Ok(key),
             false => Err(invalid(format!(
-                "it is of relay {}, but the pairing is for {relay_name}; nothing was changed",
+                "it is of relay {}, but the pairing is for {origin_name}; nothing was changed",
                 key.name()
             ))),
         }
     }
 
     /// Whole or not at all, and never in place of one that another process has just made.
-    fn make_log_key(&self, path: &Path, relay_name: &str) -> std::io::Result<()> {
-        let key = LogKey::generate(relay_name, &mut UnwrapErr(SysRng)).to_secret_text();
+    fn make_log_key(&self, path: &Path, origin_name: &str) -> std::io::Result<()> {
+        let key = LogKey::generate(origin_name, &mut UnwrapErr(SysRng)).to_secret_text();
         let fresh = self.file(&format!("log.key.{}", std::process::id()));
         let _ = fs::remove_file(&fresh); // left by a crash
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
@@ -116,15 +116,15 @@ impl DataDir {
         let pairing = read_pairing(from)?;
         if self.pairing_path().exists() {
             let old = self.pairing()?;
-            if (old.issuer_name(), old.relay_name())
-                != (pairing.issuer_name(), pairing.relay_name())
+            if (old.issuer_name(), old.origin_name())
+                != (pairing.issuer_name(), pairing.origin_name())
             {
                 let reason = format!(
                     "it is for relay {} and issuer {}, but this relay is {} with issuer {}; make a \
                      new data folder for other names",
-                    pairing.relay_name(),
+                    pairing.origin_name(),
                     pairing.issuer_name(),
-                    old.relay_name(),
+                    old.origin_name(),
                     old.issuer_name()
                 );
                 return Err(FolderError::invalid(from, reason));

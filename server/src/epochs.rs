@@ -4,8 +4,9 @@ use std::sync::{Arc, RwLock};
 
 use tocyn_protocol::challenge::www_authenticate;
 use tocyn_protocol::directory::TokenKey;
-use tocyn_protocol::pairing::{Epoch, Pairing, PairingError};
+use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_protocol::redemption::Redeemer;
+use tocyn_protocol::schedule::ScheduleError;
 
 /// Follows the clock from epoch to epoch.
 pub struct Epochs {
@@ -44,19 +45,21 @@ impl Epochs {
     }
 
     /// The redeemer for the epochs that are live at `now` (unix seconds).
-    pub fn redeemer(&self, now: u64) -> Result<Arc<Redeemer>, PairingError> {
+    pub fn redeemer(&self, now: u64) -> Result<Arc<Redeemer>, ScheduleError> {
         Ok(self.live(now)?.redeemer)
     }
 
     /// What to publish at `now`.
-    pub fn published(&self, now: u64) -> Result<Arc<Published>, PairingError> {
+    pub fn published(&self, now: u64) -> Result<Arc<Published>, ScheduleError> {
         Ok(self.live(now)?.published)
     }
 
     /// Keys are derived when an epoch begins, not for each request.
-    fn live(&self, now: u64) -> Result<Live, PairingError> {
-        let epochs = self.pairing.redeemable_epochs(now)?;
-        let current = self.pairing.epoch_at(now)?;
+    fn live(&self, now: u64) -> Result<Live, ScheduleError> {
+        let schedule = self.pairing.schedule();
+        // Past the last of them the log can still be read.
+        let epochs = schedule.redeemable_epochs(now).or_else(none_if_ended)?;
+        let current = schedule.epoch_at(now)?;
         if let Some(live) = &*self.current.read().expect("no panic under the lock")
             && live.epochs == epochs
             && live.published.epoch == current
@@ -71,13 +74,19 @@ impl Epochs {
     }
 
     fn publish(&self, epoch: Epoch) -> Published {
-        let token_keys = [Some(epoch), Some(epoch + 1), epoch.checked_sub(1)]
-            .into_iter()
-            .flatten()
-            .map(|epoch| TokenKey::for_epoch(&self.pairing, epoch))
-            .collect();
+        let schedule = self.pairing.schedule();
+        let listed = schedule.listed_by_origin(schedule.start(epoch)).unwrap_or_default();
+        let key = |epoch| TokenKey::for_epoch(&self.pairing, epoch);
+        let token_keys = listed.into_iter().map(key).collect();
         let key = self.pairing.key_pair(epoch);
         let www_authenticate = www_authenticate(&self.pairing.challenge(), key.public());
         Published { epoch, token_keys, www_authenticate }
+    }
+}
+
+fn none_if_ended(error: ScheduleError) -> Result<Vec<Epoch>, ScheduleError> {
+    match error {
+        ScheduleError::Ended { .. } => Ok(Vec::new()),
+        error => Err(error),
     }
 }

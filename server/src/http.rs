@@ -14,8 +14,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use tocyn_protocol::media_type;
-use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
+use tocyn_protocol::schedule::ScheduleError;
 use tocyn_service::metrics::Refused;
 use tokio::sync::{Semaphore, watch};
 
@@ -149,11 +149,17 @@ impl From<StoreError> for ApiError {
     }
 }
 
-impl From<PairingError> for ApiError {
-    fn from(error: PairingError) -> Self {
+impl From<ScheduleError> for ApiError {
+    fn from(error: ScheduleError) -> Self {
         tracing::error!(%error, "no epoch");
-        // Nothing has failed: it goes on once its operator has set the clock.
-        Self::new(ProblemType::Busy, "the relay's clock is wrong; try again once it is set")
+        // Nothing has failed: it goes on once its operator has done what the log says.
+        let detail = match error {
+            ScheduleError::Ended { .. } => {
+                "the relay's keys have ended; its operator must renew the pairing"
+            }
+            _ => "the relay's clock is wrong; try again once it is set",
+        };
+        Self::new(ProblemType::Busy, detail)
     }
 }
 
@@ -166,7 +172,7 @@ impl From<PostError> for ApiError {
             PostError::Spent => ProblemType::TokenSpent,
             PostError::Busy => ProblemType::Busy,
             PostError::Internal => ProblemType::Internal,
-            PostError::Pairing(error) => return error.into(),
+            PostError::Schedule(error) => return error.into(),
             PostError::Store(error) => return Self::from(&*error),
         };
         Self::new(problem_type, error.to_string())

@@ -8,6 +8,7 @@
 //! | the keys of the live epochs | [`epochs`] |
 //! | batches on their way to the disk | [`pipeline`] |
 //! | spent tokens and messages, in one transaction | [`store`] |
+//! | what the relay states of its keys and addresses, signed | [`statements`] |
 //! | the tree over the messages, signed | [`log`] |
 //! | full bundles go into files, and old ones go | [`seal`] |
 //! | messages, from the database and from files | [`messages`], [`bundles`] |
@@ -34,6 +35,7 @@ pub mod relay;
 pub mod restored;
 pub mod retention;
 pub mod seal;
+pub mod statements;
 pub mod store;
 
 use std::future::Future;

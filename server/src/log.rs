@@ -9,9 +9,13 @@ use tocyn_protocol::log::tile::{
     Content, TILE_HEIGHT, TILE_LEVELS, TILE_WIDTH, Tile, Tiles, encode_hashes, node_above,
 };
 use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
+use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, STREAM_HEADER_BYTES};
+
 use tokio::sync::Mutex;
 
+use crate::config::Config;
+use crate::statements::Statements;
 use crate::store::{FullTile, Leaves, Store, StoreError};
 
 /// Messages that are read in one piece where a log from before there was a tree is given one.
@@ -24,6 +28,7 @@ pub struct Log {
     key: LogKey,
     verifier: VerifierKey,
     store: Store,
+    statements: Statements,
     cell_bytes: usize,
     state: Mutex<State>,
 }
@@ -35,29 +40,33 @@ struct State {
     tiled: u64,
     edge: Edge,
     /// The checkpoint of that edge.
+    checkpoint: Checkpoint,
+    /// The same, signed.
     note: String,
 }
 
 impl Log {
     /// Loads the end of the tree, and catches up with the log. The log is signed with one key for
-    /// ever: with another one this fails.
-    pub async fn open(store: Store, key: LogKey, cell_bytes: usize) -> Result<Self, StoreError> {
+    /// ever: with another one this fails. If pairing or addresses are new, a statement of keys is
+    /// signed.
+    pub async fn open(
+        store: Store,
+        key: LogKey,
+        pairing: &Pairing,
+        config: &Config,
+    ) -> Result<Self, StoreError> {
         let verifier = key.verifier();
-        let bound = store.bind_key(&verifier).await?;
-        if bound != verifier.to_string() {
-            let (database, mine) = ("the relay's database".to_owned(), verifier.to_string());
-            let reason = format!(
-                "its log is signed with the key {bound}, but log.key in this data folder belongs to \
-                 {mine}; put the log.key in its place that the log was begun with"
-            );
-            return Err(StoreError::Open { database, reason });
-        }
+        bind_key(&store, &verifier).await?;
+        let statements = Statements::publish(&store, &key, pairing, config).await?;
+        let cell_bytes = config.cell_bytes;
         let tiled = store.tiled().await? * TILE_WIDTH;
         let tree = load(&store, tiled).await?;
         let edge = Edge::new(tree.size(), &tree).ok_or(StoreError::Tree)?;
-        let note = Checkpoint { size: edge.size(), root: edge.root() }.sign(&key);
-        let state = Mutex::new(State { tree, tiled, edge, note });
-        let log = Self { key, verifier, store, cell_bytes, state };
+        let (size, root) = (edge.size(), edge.root());
+        let checkpoint = Checkpoint { size, root, keys: statements.named_at(size) };
+        let note = checkpoint.sign(&key);
+        let state = Mutex::new(State { tree, tiled, edge, checkpoint, note });
+        let log = Self { key, verifier, store, statements, cell_bytes, state };
         log.plant().await?;
         Ok(log)
     }
@@ -65,6 +74,11 @@ impl Log {
     /// Whose signature the log has.
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// The statements of keys.
+    pub fn statements(&self) -> &Statements {
+        &self.statements
     }
 
     /// Gives a log a tree that was begun before there were any.
@@ -113,7 +127,7 @@ impl Log {
                 state.tree.push(receipt.message_id.into());
             }
         }
-        state.sign(&self.key)?;
+        self.sign(&mut state).await?;
         stored.iter().map(|receipt| state.prove(*receipt, &state.tree)).collect()
     }
 
@@ -124,7 +138,7 @@ impl Log {
         {
             let mut state = self.state.lock().await;
             self.catch_up(&mut state, head).await?;
-            state.sign(&self.key)?;
+            self.sign(&mut state).await?;
             if let Ok(proven) = state.prove(receipt, &state.tree) {
                 return Ok(proven);
             }
@@ -153,7 +167,7 @@ impl Log {
         let head = self.store.range().await?.head;
         let mut state = self.state.lock().await;
         self.catch_up(&mut state, head).await?;
-        state.sign(&self.key)?;
+        self.sign(&mut state).await?;
         Ok(state.note.clone())
     }
 
@@ -217,6 +231,21 @@ impl Log {
         Ok(())
     }
 
+    /// Signs the tree as it is, if it has grown, or there is a newer statement of keys.
+    async fn sign(&self, state: &mut State) -> Result<(), StoreError> {
+        self.statements.refresh().await?;
+        if state.edge.size() != state.tree.size() {
+            state.edge = Edge::new(state.tree.size(), &state.tree).ok_or(StoreError::Tree)?;
+        }
+        let (size, root) = (state.edge.size(), state.edge.root());
+        let checkpoint = Checkpoint { size, root, keys: self.statements.named_at(size) };
+        if checkpoint != state.checkpoint {
+            state.note = checkpoint.sign(&self.key);
+            state.checkpoint = checkpoint;
+        }
+        Ok(())
+    }
+
     /// Says whether there was anything.
     async fn catch_up_a_little(&self, tree: &mut Tree) -> Result<bool, StoreError> {
         let before = tree.size();
@@ -236,6 +265,20 @@ impl Log {
         }
         Ok(tree.size() > before)
     }
+}
+
+/// Ties the log to its key, or refuses another one.
+async fn bind_key(store: &Store, verifier: &VerifierKey) -> Result<(), StoreError> {
+    let bound = store.bind_key(verifier).await?;
+    if bound == verifier.to_string() {
+        return Ok(());
+    }
+    let database = "the relay's database".to_owned();
+    let reason = format!(
+        "its log is signed with the key {bound}, but log.key in this data folder belongs to \
+         {verifier}; put the log.key in its place that the log was begun with"
+    );
+    Err(StoreError::Open { database, reason })
 }
 
 /// Takes in a leaf, if it is the next one. Another one than is known is of another log.
@@ -272,15 +315,6 @@ async fn load(store: &Store, tiled: u64) -> Result<Tree, StoreError> {
 }
 
 impl State {
-    /// Signs the tree as it is, if it has grown.
-    fn sign(&mut self, key: &LogKey) -> Result<(), StoreError> {
-        if self.edge.size() != self.tree.size() {
-            self.edge = Edge::new(self.tree.size(), &self.tree).ok_or(StoreError::Tree)?;
-            self.note = Checkpoint { size: self.edge.size(), root: self.edge.root() }.sign(key);
-        }
-        Ok(())
-    }
-
     fn prove(&self, receipt: PostReceipt, nodes: &impl Nodes) -> Result<ProvenReceipt, StoreError> {
         let index = receipt.seq - 1;
         if nodes.node(0, index).is_some_and(|leaf| leaf != receipt.message_id.into()) {

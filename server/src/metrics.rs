@@ -35,6 +35,7 @@ pub(crate) struct Gauges {
     pub(crate) oldest: Gauge,
     pub(crate) epoch: Gauge,
     pub(crate) epoch_end: Gauge,
+    pub(crate) keys_end: Gauge,
     /// By epoch and by the key's id.
     pub(crate) spent: Family<[(&'static str, String); 2], Gauge>,
     pub(crate) spent_counted_at: Gauge,
@@ -107,6 +108,11 @@ impl Metrics {
             "epoch_end_timestamp_seconds",
             "When the current epoch ends, unix time",
             now.epoch_end.clone(),
+        );
+        r.register(
+            "keys_end_timestamp_seconds",
+            "When the pairing's last key ends, unix time; renew it before",
+            now.keys_end.clone(),
         );
         r.register("spent_tokens", "Spent tokens, by epoch and first 8 digits of the key's id; compare with tocyn_issuer_issued_tokens", now.spent.clone());
         r.register(

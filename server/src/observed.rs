@@ -61,7 +61,7 @@ impl ObservedRelay {
             now.spent.get_or_create(&labels).set(spent.tokens as i64);
         }
         // An old count goes when nobody needs it any more; one is never missing in between.
-        if let Ok(epoch) = self.relay.epochs.pairing().epoch_at((self.relay.clock)())
+        if let Ok(epoch) = self.relay.epochs.pairing().schedule().epoch_at((self.relay.clock)())
             && let Some(old) = epoch.checked_sub(SHOWN_EPOCHS)
         {
             let key = self.relay.epochs.pairing().key_pair(old).public().token_key_id();
@@ -92,9 +92,10 @@ impl Observed for ObservedRelay {
         now.connections.set(self.server.open() as i64);
         now.connections_closed_for_others.set(self.server.evicted() as i64);
         let pairing = relay.epochs.pairing();
-        if let Ok(epoch) = pairing.epoch_at((relay.clock)()) {
+        if let Ok(epoch) = pairing.schedule().epoch_at((relay.clock)()) {
             now.epoch.set(epoch as i64);
-            now.epoch_end.set(pairing.epoch_end(epoch) as i64);
+            now.epoch_end.set(pairing.schedule().end(epoch) as i64);
+            now.keys_end.set(pairing.schedule().last_end() as i64);
         }
         let range = relay.store.range().await;
         now.database_up.set(range.is_ok().into());
@@ -132,9 +133,12 @@ impl Observed for ObservedRelay {
             Row::new("posts in work", shown(&now.posts_in_work)),
         ];
         let left = (now.epoch_end.get() as u64).saturating_sub((self.relay.clock)());
+        let (keys_left, ends_soon) =
+            self.relay.epochs.pairing().schedule().left((self.relay.clock)());
         let mut epochs = vec![
             Row::new("current epoch", shown(&now.epoch)),
             Row::new("ends in", page::duration(left)),
+            Row::new("last key ends in", page::duration(keys_left)).alarm_if(ends_soon),
         ];
         let counted = self.counted.lock().expect("no panic under the lock");
         for spent in counted.iter().flat_map(|stats| &stats.spent) {
@@ -163,6 +167,6 @@ impl Observed for ObservedRelay {
     }
 
     fn title(&self) -> String {
-        format!("Relay {}", self.relay.epochs.pairing().relay_name())
+        format!("Relay {}", self.relay.epochs.pairing().origin_name())
     }
 }

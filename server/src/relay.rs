@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tocyn_protocol::pairing::{Pairing, PairingError};
+use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError};
 use tocyn_protocol::relay::{PostReceipt, ProvenReceipt};
+use tocyn_protocol::schedule::ScheduleError;
 
 use crate::Clock;
 use crate::config::Config;
@@ -38,7 +39,7 @@ pub enum PostError {
     Busy,
     /// The clock is before the pairing's start.
     #[error(transparent)]
-    Pairing(#[from] PairingError),
+    Schedule(#[from] ScheduleError),
     /// The database failed.
     #[error(transparent)]
     Store(Arc<StoreError>),

@@ -63,7 +63,7 @@ impl Restored {
             return None;
         }
         let is_of_backup = id == self.pairing_id;
-        if !is_of_backup && pairing.genesis() > self.restored_at {
+        if !is_of_backup && pairing.schedule().genesis > self.restored_at {
             return None;
         }
         let which = match is_of_backup {

@@ -27,7 +27,9 @@ pub async fn run_once(relay: &Relay, now: u64) -> Result<Removed, StoreError> {
 
 /// Makes room for the epochs to come, and drops those that are over.
 async fn change_epochs(relay: &Relay, now: u64) -> Result<Vec<u64>, StoreError> {
-    let Ok(live) = relay.epochs.pairing().redeemable_epochs(now) else { return Ok(Vec::new()) };
+    let Ok(live) = relay.epochs.pairing().schedule().redeemable_epochs(now) else {
+        return Ok(Vec::new());
+    };
     let next = live.last().map(|newest| newest + 1);
     let to_come: Vec<_> = live.iter().copied().chain(next).collect();
     let prepared = relay.store.prepare_epochs(&to_come).await;
@@ -51,7 +53,7 @@ async fn trim(relay: &Relay, now: u64) -> Result<u64, StoreError> {
 
 /// A round at once, then one every 30 seconds, or every epoch where that is shorter.
 pub async fn run_forever(relay: Arc<Relay>) {
-    let epoch = Duration::from_secs(relay.epochs.pairing().epoch_seconds());
+    let epoch = Duration::from_secs(relay.epochs.pairing().schedule().epoch_seconds);
     loop {
         match run_once(&relay, (relay.clock)()).await {
             Ok(removed) if removed == Removed::default() => {}

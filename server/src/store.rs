@@ -8,6 +8,7 @@ mod page;
 mod postgres;
 mod report;
 mod sqlite;
+mod statements;
 mod tail;
 mod tree;
 
@@ -29,6 +30,7 @@ pub(crate) use page::block_messages;
 pub use postgres::PostgresStore;
 pub use report::{SpentInEpoch, Stats};
 pub use sqlite::SqliteStore;
+pub use statements::StoredStatement;
 pub use tree::{FullTile, Leaves};
 
 /// A token's 32 random bytes.

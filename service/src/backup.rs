@@ -41,7 +41,7 @@ pub struct Manifest {
     /// Names of the pair.
     pub issuer_name: String,
     /// As above.
-    pub relay_name: String,
+    pub origin_name: String,
     /// The pairing of then, by [`pairing_id`].
     pub pairing_id: String,
     /// Unix seconds at which it was begun.
@@ -89,7 +89,7 @@ impl Manifest {
             version: VERSION,
             service: service.to_owned(),
             issuer_name: pairing.issuer_name().to_owned(),
-            relay_name: pairing.relay_name().to_owned(),
+            origin_name: pairing.origin_name().to_owned(),
             pairing_id: pairing_id(pairing),
             made_at: now,
             made: humantime::format_rfc3339_seconds(time).to_string(),
@@ -102,7 +102,7 @@ impl Manifest {
 
 /// What tells pairings apart, and is no secret: the key id of epoch 0, as databases have it.
 pub fn pairing_id(pairing: &Pairing) -> String {
-    hex::encode(pairing.key_pair(0).public().token_key_id().0)
+    hex::encode(pairing.id().0)
 }
 
 /// A backup that is being made.

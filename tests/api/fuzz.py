@@ -158,7 +158,7 @@ def main():
 def scene(programs, folder, seconds, services):
     issuer_data, relay_data = folder / "issuer", folder / "relay"
     tocyn, issuer = programs / "tocyn", [programs / "tocyn-issuer", "--data", issuer_data]
-    names = ["--issuer-name", "issuer.example", "--relay-name", "relay.example"]
+    names = ["--issuer-name", "issuer.example", "--origin-name", "relay.example"]
     run(*issuer, "init", *names)
     pairing = issuer_data / "pairing.toml"
     run(programs / "tocyn-relay", "--data", relay_data, "init", "--pairing", pairing)

@@ -75,7 +75,8 @@ func open(text string, verifiers note.Verifiers) tlog.Tree {
 	root, err := base64.StdEncoding.DecodeString(lines[2])
 	check(err)
 	tree := tlog.Tree{N: size}
-	if len(lines) != 4 || copy(tree.Hash[:], root) != tlog.HashSize || len(root) != tlog.HashSize {
+	// Three lines, the one extension that we have, and nothing after the last newline.
+	if len(lines) != 5 || !strings.HasPrefix(lines[3], "tocyn-keys ") || copy(tree.Hash[:], root) != tlog.HashSize || len(root) != tlog.HashSize {
 		check(fmt.Errorf("not a checkpoint: %q", signed.Text))
 	}
 	return tree

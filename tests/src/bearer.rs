@@ -1,12 +1,14 @@
 //! Tokens and posts without a wallet, for tests that misuse them.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
-use tocyn_client::keys::{Pair, shown};
+use tocyn_client::pins::meet;
 use tocyn_client::relay::RelayClient;
+use tocyn_client::session::Session;
 use tocyn_client::transport::Transport;
 use tocyn_client::wallet::Wallet;
 use tocyn_protocol::challenge::TokenChallenge;
@@ -84,14 +86,18 @@ pub async fn buy(
 
 /// Draws a token from a wallet, for a cell, as the client does.
 pub async fn draw(wallet: &Path, relay_url: &str, cell: &[u8]) -> Token {
-    let url = relay_url.parse().expect("a URL");
-    let relay = RelayClient::new(&Transport::default(), url).expect("a plain client");
-    let info = relay.info().await.expect("an info document");
-    let (pair, shows) = (Pair::of(&relay, &info), shown(&info).expect("good keys"));
+    let relay = RelayClient::new(&Transport::default(), relay_url.parse().expect("a URL"));
     let wallet = Wallet::open(wallet).await.expect("a wallet");
-    let reserved = wallet.reserve(&pair, &shows, cell, 0).await.expect("a wallet");
+    let session = Session { wallet: &wallet, clock: &clock, tell: &|_| {} };
+    let met = meet(&session, &relay, None).await.expect("what was pinned");
+    let reserved = wallet.reserve(&met.pin.key, met.keys(), cell, 0).await.expect("a wallet");
     wallet.close().await;
     reserved.expect("a token is left").token
+}
+
+/// Time since the unix epoch.
+pub fn clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970")
 }
 
 /// A cell of the default size with this text.

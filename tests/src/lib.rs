@@ -10,6 +10,7 @@
 //! | several processes over one database, and what goes wrong with them | [`cluster`], [`faults`], [`chaos`] |
 //! | clients that go on all the while | [`load`] |
 //! | a relay that does wrong, in every way that is in its power | [`wrong_relay`] |
+//! | an issuer that does wrong | [`wrong_issuer`] |
 //! | members of groups | [`member`] |
 //! | man pages and shell completions, for packages | [`manual`] |
 //! | a proxy that records bytes, or holds them back | [`tap`] |
@@ -40,4 +41,5 @@ pub mod tap;
 pub mod tor;
 pub mod unix_http;
 pub mod world;
+pub mod wrong_issuer;
 pub mod wrong_relay;

@@ -9,14 +9,57 @@ use tocyn_client::group::GroupSecret;
 use tocyn_client::group::invite::Invite;
 use tocyn_client::group::message::AuthorKey;
 use tocyn_client::issuer::IssuerClient;
-use tocyn_client::keys::agree;
+use tocyn_client::pins::{Met, TrustError, meet};
 use tocyn_client::relay::RelayClient;
-use tocyn_client::request::{Pays, request};
+use tocyn_client::request::{Pays, agree, request};
 use tocyn_client::send::{SendError, compose, queue, send_waiting};
+use tocyn_client::session::Session;
 use tocyn_client::sync::{Options, Source, SyncError, Synced, sync};
 use tocyn_client::transport::Transport;
-use tocyn_client::wallet::{FaultFound, Group, GroupHealth, NewGroup, StoredMessage, Wallet};
+use tocyn_client::wallet::{
+    FaultFound, Group, GroupHealth, NewGroup, StoredMessage, Wallet, WalletError,
+};
 use tocyn_protocol::relay::RelayInfo;
+use tocyn_protocol::statement::Commitment;
+use tocyn_protocol::statement::chain::Chain;
+
+use crate::bearer::clock;
+
+/// Why something is not said.
+#[derive(Debug)]
+pub enum SayError {
+    /// The relay shows other keys than it should.
+    Trust(TrustError),
+    /// It was not sent.
+    Send(SendError),
+}
+
+impl From<TrustError> for SayError {
+    fn from(error: TrustError) -> Self {
+        Self::Trust(error)
+    }
+}
+
+impl From<SendError> for SayError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<WalletError> for SayError {
+    fn from(error: WalletError) -> Self {
+        Self::Send(error.into())
+    }
+}
+
+impl std::fmt::Display for SayError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Trust(error) => error.fmt(f),
+            Self::Send(error) => error.fmt(f),
+        }
+    }
+}
 
 /// A member of one group.
 pub struct Member {
@@ -35,6 +78,7 @@ pub async fn new_group(name: &str, issuer_url: &str, relay_url: &str) -> Invite 
     Invite {
         secret: GroupSecret::generate(&mut UnwrapErr(SysRng)),
         name: name.to_owned(),
+        statement: newest_statement(&info).hash,
         log_key: info.log_key,
         cell_bytes: info.cell_bytes as u16,
         issuer: issuer_url.parse().expect("a URL"),
@@ -44,7 +88,13 @@ pub async fn new_group(name: &str, issuer_url: &str, relay_url: &str) -> Invite 
 
 /// A relay as a client sees it.
 pub fn relay(url: &str) -> RelayClient {
-    RelayClient::new(&Transport::default(), url.parse().expect("a URL")).expect("a plain client")
+    RelayClient::new(&Transport::default(), url.parse().expect("a URL"))
+}
+
+/// The newest statement of keys in an info document.
+pub fn newest_statement(info: &RelayInfo) -> Commitment {
+    let chain = Chain::open(&info.statements, &info.log_key).expect("a chain");
+    chain.newest().commitment()
 }
 
 impl Member {
@@ -79,21 +129,25 @@ impl Member {
     /// Buys tokens.
     pub async fn buy(&self, voucher: &str, count: u64, now: u64) {
         let issuer = IssuerClient::new(&Transport::default(), self.invite.issuer.clone());
-        let issuer = issuer.expect("a plain client");
-        let agreed = agree(&issuer, &relay(&self.relay_url)).await.expect("the same keys");
-        let wallet = self.wallet().await;
+        let (wallet, _) = (self.wallet().await, now);
+        let session = Session { wallet: &wallet, clock: &clock, tell: &|_| {} };
+        let met = meet(&session, &relay(&self.relay_url), None).await.expect("good keys");
+        let agreed = agree(&session, &issuer, met).await.expect("the same keys");
         let bought =
-            request(&wallet, &issuer, &agreed, Pays::Voucher(voucher), count, now, |_| {}).await;
+            request(&session, &issuer, &agreed, Pays::Voucher(voucher), count, |_| {}).await;
         bought.expect("tokens");
         wallet.close().await;
     }
 
     /// The relay, as soon as it answers.
-    async fn relay(&self) -> (RelayClient, RelayInfo) {
+    async fn meet(&self, wallet: &Wallet) -> Result<(RelayClient, Met), TrustError> {
+        let session = Session { wallet, clock: &clock, tell: &|_| {} };
         for _ in 0..600 {
             let relay = relay(&self.relay_url);
-            if let Ok(info) = relay.info().await {
-                return (relay, info);
+            match meet(&session, &relay, None).await {
+                Ok(met) => return Ok((relay, met)),
+                Err(TrustError::Http(error)) if error.is_transient() => {}
+                Err(error) => return Err(error),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -101,26 +155,30 @@ impl Member {
     }
 
     /// Says something.
-    pub async fn say(&self, text: &str, now: u64) -> Result<usize, SendError> {
+    pub async fn say(&self, text: &str, now: u64) -> Result<usize, SayError> {
         let wallet = self.wallet().await;
         let group = self.group(&wallet).await;
-        let (relay, info) = self.relay().await;
-        let composed =
-            compose(&wallet, &group, &relay, &info, text.as_bytes().to_vec(), now).await?;
+        let (relay, met) = self.meet(&wallet).await?;
+        let clock = move || Duration::from_secs(now);
+        let session = Session { wallet: &wallet, clock: &clock, tell: &|_| {} };
+        let body = text.as_bytes().to_vec();
+        let composed = compose(&session, &group, &relay, &met.info, body).await?;
         queue(&wallet, &group, &composed).await?;
-        let sent = send_waiting(&wallet, &relay, &info, &group, now).await;
+        let sent = send_waiting(&session, &relay, &met, &group).await;
         wallet.close().await;
-        sent
+        Ok(sent?)
     }
 
     /// Sends what waits.
-    pub async fn resume(&self, now: u64) -> Result<usize, SendError> {
+    pub async fn resume(&self, now: u64) -> Result<usize, SayError> {
         let wallet = self.wallet().await;
         let group = self.group(&wallet).await;
-        let (relay, info) = self.relay().await;
-        let sent = send_waiting(&wallet, &relay, &info, &group, now).await;
+        let (relay, met) = self.meet(&wallet).await?;
+        let clock = move || Duration::from_secs(now);
+        let session = Session { wallet: &wallet, clock: &clock, tell: &|_| {} };
+        let sent = send_waiting(&session, &relay, &met, &group).await;
         wallet.close().await;
-        sent
+        Ok(sent?)
     }
 
     /// Reads what is new.

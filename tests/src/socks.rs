@@ -10,12 +10,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 /// One connection that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     /// The name that was asked for.
     pub host: String,
     /// User and password.
     pub credentials: (Vec<u8>, Vec<u8>),
+    /// What the client has sent over it so far.
+    sent: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Connection {
+    /// What the client has sent over it, as text.
+    pub fn sent(&self) -> String {
+        let sent = self.sent.lock().expect("no panic under the lock");
+        String::from_utf8_lossy(&sent).into_owned()
+    }
 }
 
 /// A running proxy. Dropping it ends it.
@@ -80,10 +90,26 @@ async fn pass(
     let host = String::from_utf8(sized(&mut client).await?).expect("a name");
     client.read_u16().await?;
     let mut service = TcpStream::connect(&names[&host]).await?;
-    connections.lock().expect("no panic under the lock").push(Connection { host, credentials });
+    let sent = Arc::<Mutex<Vec<u8>>>::default();
+    let connection = Connection { host, credentials, sent: sent.clone() };
+    connections.lock().expect("no panic under the lock").push(connection);
     client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    tokio::io::copy_bidirectional(&mut client, &mut service).await?;
-    Ok(())
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_service, mut to_service) = service.split();
+    let up = async {
+        let mut bytes = vec![0; 65_536];
+        loop {
+            match from_client.read(&mut bytes).await? {
+                0 => return to_service.shutdown().await,
+                n => {
+                    sent.lock().expect("no panic under the lock").extend(&bytes[..n]);
+                    to_service.write_all(&bytes[..n]).await?;
+                }
+            }
+        }
+    };
+    let down = tokio::io::copy(&mut from_service, &mut to_client);
+    tokio::try_join!(up, down).map(drop)
 }
 
 async fn sized(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

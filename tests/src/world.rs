@@ -13,6 +13,11 @@ pub const ISSUER_NAME: &str = "issuer.example";
 /// Name of the relay in all tests.
 pub const RELAY_NAME: &str = "relay.example";
 
+/// Where the relay of all tests says that it is, beside loopback.
+pub const RELAY_ADDRESS: &str = "http://relay.example";
+/// Where it says that its issuer is.
+pub const ISSUER_ADDRESS: &str = "http://issuer.example";
+
 /// A temporary folder with all that is needed to start an issuer and its relay.
 pub struct World {
     dir: TempDir,
@@ -28,12 +33,26 @@ impl World {
     /// Runs `init` of both services with this epoch length.
     pub fn with_epoch(epoch: &str) -> Self {
         let world = Self { dir: tempfile::tempdir().expect("a temporary folder") };
-        let issuer = ["--issuer-name", ISSUER_NAME, "--relay-name", RELAY_NAME, "--epoch", epoch];
+        let issuer = ["--issuer-name", ISSUER_NAME, "--origin-name", RELAY_NAME, "--epoch", epoch];
         world.issuer_command(&[&["init"][..], &issuer].concat());
         let pairing = world.pairing_file();
         let pairing = pairing.to_str().expect("temporary paths are text");
-        world.relay_command(&["init", "--pairing", pairing]);
+        let addresses = ["--address", RELAY_ADDRESS, "--issuer-address", ISSUER_ADDRESS];
+        world.relay_command(&[&["init", "--pairing", pairing], &addresses[..]].concat());
         world
+    }
+
+    /// Sets the addresses that the relay signs at its next start: its own, and the issuer's.
+    pub fn set_addresses(&self, addresses: &[&str], issuer: &str) {
+        let path = self.relay_data().join("config.toml");
+        let text = std::fs::read_to_string(&path).expect("the settings");
+        let line = |line: &str| match line.split(" = ").next() {
+            Some("addresses") => format!("addresses = {addresses:?}"),
+            Some("issuer_address") => format!("issuer_address = {issuer:?}"),
+            _ => line.to_owned(),
+        };
+        let lines: Vec<String> = text.lines().map(line).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").expect("the settings");
     }
 
     /// The folder of everything.

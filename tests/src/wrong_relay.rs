@@ -3,12 +3,13 @@
 //! different things. Whatever it shows is signed as it should be, unless a test wants otherwise.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as UrlPath, RawQuery, State};
+use axum::extract::{ConnectInfo, Path as UrlPath, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,10 +21,12 @@ use tocyn_protocol::log::tile::{Content, TILE_HEIGHT, Tile, encode_hashes, put_e
 use tocyn_protocol::log::tree::{Edge, Nodes, Tree};
 use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, RelayInfo};
+use tocyn_protocol::statement::Commitment;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::bearer::http_client;
+use crate::member::{newest_statement, relay};
 use crate::service::Service;
 
 /// What happens to the posts that come now.
@@ -43,7 +46,12 @@ pub enum Rule {
     HoldBack,
     /// Into every view, twice.
     Twice,
+    /// Each message is refused the first time that it comes, and goes into every view the second time.
+    RefuseFirst,
 }
+
+/// Changes an info document for one of its readers.
+pub type ChangeInfo = Arc<dyn Fn(usize, &mut RelayInfo) + Send + Sync>;
 
 /// What one address shows.
 #[derive(Clone, Default)]
@@ -52,20 +60,27 @@ pub struct View {
     pub cells: Vec<Vec<u8>>,
     /// What is served in place of some cells, by their place from 0.
     pub served: HashMap<usize, Vec<u8>>,
-    /// Changes the info document.
-    pub info: Option<fn(&mut RelayInfo)>,
+    /// Changes the info document for the reader of this number, from 0.
+    pub info: Option<ChangeInfo>,
+    /// Info documents that were read.
+    pub looks: usize,
     /// Whether checkpoints are signed with a key that is not the log's.
     pub other_key: bool,
     /// Messages before this one are said to be gone.
     pub oldest: Option<u64>,
+    /// What checkpoints name instead of the real relay's newest statement of keys.
+    pub keys: Option<Commitment>,
 }
 
 struct Shared {
     real: String,
     key: LogKey,
+    keys: Commitment,
     views: Mutex<Vec<View>>,
     rule: Mutex<Rule>,
     held: Mutex<Vec<Vec<u8>>>,
+    /// Posts that came: the client's port, and the message.
+    posts: Mutex<Vec<(u16, MessageId)>>,
 }
 
 /// A running relay. Dropping it ends it.
@@ -79,12 +94,15 @@ impl WrongRelay {
     /// In front of the real relay, whose data folder this is, with so many views.
     pub async fn start(real: &Service, data: &Path, views: usize) -> Self {
         let key = std::fs::read_to_string(data.join("log.key")).expect("the relay's key");
+        let shown = relay(real.url()).info().await.expect("an info document");
         let shared = Arc::new(Shared {
             real: real.url().to_owned(),
+            keys: newest_statement(&shown),
             key: LogKey::from_secret_text(key.trim()).expect("a key"),
             views: Mutex::new(vec![View::default(); views]),
             rule: Mutex::new(Rule::Publish),
             held: Mutex::default(),
+            posts: Mutex::default(),
         });
         let (mut urls, mut tasks) = (Vec::new(), Vec::new());
         for view in 0..views {
@@ -97,6 +115,7 @@ impl WrongRelay {
                 .route("/checkpoint", get(checkpoint))
                 .route("/tile/{*path}", get(tile))
                 .with_state(state);
+            let router = router.into_make_service_with_connect_info::<SocketAddr>();
             let serve = axum::serve(listener, router).into_future();
             tasks.push(tokio::spawn(async move { serve.await.expect("it serves") }).abort_handle());
         }
@@ -116,6 +135,11 @@ impl WrongRelay {
     /// The views, to be changed at will.
     pub fn views(&self) -> MutexGuard<'_, Vec<View>> {
         self.shared.views()
+    }
+
+    /// The posts that came, as the relay can tell them apart: by connection, with what was posted.
+    pub fn posts(&self) -> Vec<(u16, MessageId)> {
+        self.shared.posts.lock().expect("no panic under the lock").clone()
     }
 
     /// Puts what was held back into every view.
@@ -150,10 +174,12 @@ impl View {
         tree
     }
 
-    fn checkpoint(&self, key: &LogKey) -> (String, Edge, Tree) {
+    fn checkpoint(&self, shared: &Shared) -> (String, Edge, Tree) {
+        let key = &shared.key;
         let tree = self.tree();
         let edge = Edge::new(tree.size(), &tree).expect("it has all nodes");
-        let checkpoint = Checkpoint { size: edge.size(), root: edge.root() };
+        let keys = self.keys.unwrap_or(shared.keys);
+        let checkpoint = Checkpoint { size: edge.size(), root: edge.root(), keys };
         let note = match self.other_key {
             false => checkpoint.sign(key),
             true => {
@@ -164,8 +190,8 @@ impl View {
         (note, edge, tree)
     }
 
-    fn receipt(&self, index: usize, key: &LogKey) -> ProvenReceipt {
-        let (checkpoint, edge, tree) = self.checkpoint(key);
+    fn receipt(&self, index: usize, shared: &Shared) -> ProvenReceipt {
+        let (checkpoint, edge, tree) = self.checkpoint(shared);
         let inclusion = InclusionProof::new(index as u64, &edge, &tree).expect("it has all nodes");
         let proof = SignedProof { index: index as u64, inclusion, checkpoint }.to_string();
         let message_id = MessageId::of(&self.cells[index]);
@@ -181,16 +207,20 @@ impl View {
 async fn info(State(at): State<At>) -> Response {
     let answer = http_client().get(format!("{}/v1/info", at.shared.real)).send().await;
     let mut info: RelayInfo = answer.expect("an answer").json().await.expect("a document");
-    let view = at.shared.views()[at.view].clone();
+    let view = {
+        let mut views = at.shared.views();
+        views[at.view].looks += 1;
+        views[at.view].clone()
+    };
     (info.oldest, info.head) = (1, view.cells.len() as u64);
     if let Some(change) = view.info {
-        change(&mut info);
+        change(view.looks - 1, &mut info);
     }
     axum::Json(info).into_response()
 }
 
 async fn checkpoint(State(at): State<At>) -> String {
-    at.shared.views()[at.view].checkpoint(&at.shared.key).0
+    at.shared.views()[at.view].checkpoint(&at.shared).0
 }
 
 async fn tile(State(at): State<At>, UrlPath(path): UrlPath<String>) -> Response {
@@ -237,7 +267,18 @@ async fn read(State(at): State<At>, RawQuery(query): RawQuery) -> Response {
     (after..end).flat_map(frame).collect::<Vec<u8>>().into_response()
 }
 
-async fn post(State(at): State<At>, headers: HeaderMap, cell: Bytes) -> Response {
+async fn post(
+    State(at): State<At>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    cell: Bytes,
+) -> Response {
+    let id = MessageId::of(&cell);
+    let comes_first = {
+        let mut posts = at.shared.posts.lock().expect("no panic under the lock");
+        posts.push((client.port(), id));
+        posts.iter().filter(|(_, posted)| *posted == id).count() == 1
+    };
     let mut request = http_client().post(format!("{}/v1/messages", at.shared.real));
     for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
         if let Some(value) = headers.get(&name) {
@@ -247,6 +288,12 @@ async fn post(State(at): State<At>, headers: HeaderMap, cell: Bytes) -> Response
     let rule = at.shared.rule.lock().expect("no panic under the lock").clone();
     if rule == Rule::Drop {
         return StatusCode::NOT_FOUND.into_response();
+    }
+    if rule == Rule::RefuseFirst && comes_first {
+        let problem = Problem::new(ProblemType::BadBinding, "try again some time");
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        let body = serde_json::to_vec(&problem).expect("plain data");
+        return (StatusCode::UNAUTHORIZED, kind, body).into_response();
     }
     let answer = request.body(cell.to_vec()).send().await.expect("an answer");
     if !answer.status().is_success() {
@@ -258,7 +305,7 @@ async fn post(State(at): State<At>, headers: HeaderMap, cell: Bytes) -> Response
     let number = views.len();
     let everywhere = (0..number).collect::<Vec<_>>();
     let (into, times) = match &rule {
-        Rule::Publish => (everywhere, 1),
+        Rule::Publish | Rule::RefuseFirst => (everywhere, 1),
         Rule::Twice => (everywhere, 2),
         Rule::OnlyTo(views) => (views.clone(), 1),
         Rule::Drop | Rule::OnlyAcknowledge | Rule::BadReceipt | Rule::HoldBack => (Vec::new(), 0),
@@ -275,7 +322,7 @@ async fn post(State(at): State<At>, headers: HeaderMap, cell: Bytes) -> Response
     if !into.contains(&at.view) {
         view.cells.push(cell.to_vec());
     }
-    let mut receipt = view.receipt(view.cells.len() - 1, &at.shared.key);
+    let mut receipt = view.receipt(view.cells.len() - 1, &at.shared);
     if rule == Rule::BadReceipt {
         receipt.proof = "trust me".to_owned();
     }

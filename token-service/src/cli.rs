@@ -65,9 +65,9 @@ enum Command {
         /// Name of this issuer, as clients see it.
         #[arg(long)]
         issuer_name: String,
-        /// Name of the relay that takes the tokens.
+        /// Name of the origin that takes the tokens: the relay.
         #[arg(long)]
-        relay_name: String,
+        origin_name: String,
         /// How long a key is used; a token lives one to two epochs.
         #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
         epoch: Duration,
@@ -127,9 +127,14 @@ enum PairingCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Replace the secret: every token that was handed out becomes worthless. Do this after a
-    /// leak, and after a restore from a backup.
-    Renew,
+    /// Replace the secret. Without --planned every token that was handed out becomes worthless at
+    /// once: do that after a leak, and after a restore from a backup.
+    Renew {
+        /// The new secret has the keys from the next epoch on, and no token becomes worthless. Issuer
+        /// and relay both need the new file before that epoch begins.
+        #[arg(long)]
+        planned: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -159,8 +164,8 @@ impl Cli {
         let settings = || Settings::read(&data, &places, self.database.as_deref());
         let runtime = tokio::runtime::Runtime::new()?;
         match self.command {
-            Command::Init { issuer_name, relay_name, epoch } => {
-                init(&data, &issuer_name, &relay_name, epoch, clock())
+            Command::Init { issuer_name, origin_name, epoch } => {
+                init(&data, &issuer_name, &origin_name, epoch, clock())
             }
             Command::Serve { listen, open } => {
                 runtime.block_on(serve(&data, listen, open, settings()?, clock))
@@ -168,7 +173,10 @@ impl Cli {
             Command::Voucher(command) => runtime.block_on(command.run(&data, settings()?, clock())),
             Command::Ledger(command) => runtime.block_on(command.run(&data, settings()?, clock())),
             Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json, clock()),
-            Command::Pairing(PairingCommand::Renew) => renew(&data, &clock),
+            Command::Pairing(PairingCommand::Renew { planned: false }) => renew(&data, &clock),
+            Command::Pairing(PairingCommand::Renew { planned: true }) => {
+                plan_renewal(&data, clock())
+            }
             Command::Key(KeyCommand::List { json }) => list_keys(&data, json, clock()),
             Command::Config(command) => command.run(&places, EXAMPLE, |config: &Config| {
                 credentials(&data, config)?;
@@ -210,11 +218,11 @@ impl Settings {
 fn init(
     data: &DataDir,
     issuer_name: &str,
-    relay_name: &str,
+    origin_name: &str,
     epoch: Duration,
     now: u64,
 ) -> CliResult {
-    let pairing = new_pairing(issuer_name, relay_name, now, epoch.as_secs())?;
+    let pairing = new_pairing(issuer_name, origin_name, now, epoch.as_secs())?;
     data.create()?;
     create(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
     create(&data.config_path(), EXAMPLE.as_bytes())?;
@@ -225,12 +233,12 @@ fn init(
 
 fn new_pairing(
     issuer_name: &str,
-    relay_name: &str,
+    origin_name: &str,
     genesis: u64,
     epoch_seconds: u64,
 ) -> Result<Pairing, Box<dyn std::error::Error>> {
     let rng = &mut UnwrapErr(SysRng);
-    Ok(Pairing::generate(issuer_name, relay_name, genesis, epoch_seconds, rng)?)
+    Ok(Pairing::generate(issuer_name, origin_name, genesis, epoch_seconds, rng)?)
 }
 
 async fn serve(
@@ -321,25 +329,32 @@ fn credentials(
 
 fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {
     let pairing = data.pairing()?;
-    let epoch = pairing.epoch_at(now)?;
+    let epoch = pairing.schedule().epoch_at(now)?;
     if json {
         println!(
             "{}",
             json!({
                 "issuer_name": pairing.issuer_name(),
-                "relay_name": pairing.relay_name(),
-                "genesis": pairing.genesis(),
-                "epoch_seconds": pairing.epoch_seconds(),
+                "origin_name": pairing.origin_name(),
+                "genesis": pairing.schedule().genesis,
+                "epoch_seconds": pairing.schedule().epoch_seconds,
                 "epoch": epoch,
+                "epochs": pairing.schedule().count,
+                "renewed_at": pairing.renewed_at(),
             })
         );
         return Ok(());
     }
     println!("issuer   {}", pairing.issuer_name());
-    println!("relay    {}", pairing.relay_name());
-    println!("genesis  {}", time_text(pairing.genesis()));
-    let length = humantime::format_duration(Duration::from_secs(pairing.epoch_seconds()));
-    println!("epoch    {epoch}, of {length}, until {}", time_text(pairing.epoch_end(epoch)));
+    println!("origin   {}", pairing.origin_name());
+    println!("genesis  {}", time_text(pairing.schedule().genesis));
+    let length = humantime::format_duration(Duration::from_secs(pairing.schedule().epoch_seconds));
+    println!("epoch    {epoch}, of {length}, until {}", time_text(pairing.schedule().end(epoch)));
+    println!("keys     until {}", time_text(pairing.schedule().last_end()));
+    if let Some(below) = pairing.renewed_at() {
+        let start = time_text(pairing.schedule().start(below));
+        println!("renewed  as planned, with new keys from epoch {below} on, from {start}");
+    }
     println!("secret   not shown; it is in {}", data.pairing_path().display());
     Ok(())
 }
@@ -347,11 +362,12 @@ fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {
 /// A pairing that begins now, for the same names; and when that is.
 fn renewed(old: &Pairing, clock: &Clock) -> Result<(Pairing, u64), Box<dyn std::error::Error>> {
     // Clients tell the epochs of two pairings apart by their start.
-    if clock() == old.genesis() {
+    if clock() == old.schedule().genesis {
         std::thread::sleep(Duration::from_secs(1));
     }
     let now = clock();
-    let fresh = new_pairing(old.issuer_name(), old.relay_name(), now, old.epoch_seconds())?;
+    let fresh =
+        new_pairing(old.issuer_name(), old.origin_name(), now, old.schedule().epoch_seconds)?;
     Ok((fresh, now))
 }
 
@@ -367,10 +383,31 @@ fn renew(data: &DataDir, clock: &Clock) -> CliResult {
     Ok(())
 }
 
+/// A new secret from a later epoch on.
+fn plan_renewal(data: &DataDir, now: u64) -> CliResult {
+    let _lock = data.lock()?;
+    let fresh = data.pairing()?.renewed(now, &mut UnwrapErr(SysRng))?;
+    let kept = data.replace_pairing(&fresh, now)?;
+    let below = fresh.renewed_at().expect("it was renewed just now");
+    println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
+    println!(
+        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay \
+         pairing install FILE` (or to /etc/tocyn there, where a unit takes it from); then start all \
+         again, before {}: then epoch {below} begins, whose keys come from the new secret. All tokens \
+         stay good",
+        time_text(fresh.schedule().start(below))
+    );
+    Ok(())
+}
+
 fn list_keys(data: &DataDir, json: bool, now: u64) -> CliResult {
     let pairing = data.pairing()?;
-    let current = pairing.epoch_at(now)?;
-    let keys = [current, current + 1].map(|epoch| TokenKey::for_epoch(&pairing, epoch));
+    let keys: Vec<TokenKey> = pairing
+        .schedule()
+        .listed_by_issuer(now)?
+        .into_iter()
+        .map(|epoch| TokenKey::for_epoch(&pairing, epoch))
+        .collect();
     if json {
         println!("{}", serde_json::to_string(&keys)?);
         return Ok(());

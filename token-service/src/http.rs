@@ -21,8 +21,8 @@ use axum::routing::{MethodRouter, get, post};
 use tocyn_protocol::directory::DIRECTORY_PATH;
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::media_type;
-use tocyn_protocol::pairing::PairingError;
 use tocyn_protocol::problem::{Problem, ProblemType};
+use tocyn_protocol::schedule::ScheduleError;
 use tocyn_service::metrics::Refused;
 use tokio::sync::watch;
 
@@ -68,7 +68,7 @@ impl AppState {
     ) -> Self {
         let (limits, keyring) = (config.limits.clone(), Arc::new(keyring));
         let (metrics, attesters) = (Metrics::default(), config.attesters.clone());
-        let effort = Effort::new(&attesters.pow, keyring.pairing().epoch_seconds());
+        let effort = Effort::new(&attesters.pow, keyring.pairing().schedule().epoch_seconds);
         let pipeline = Pipeline::start(
             &limits,
             attesters.budgets(),
@@ -302,7 +302,7 @@ impl From<IssueError> for ApiError {
             IssueError::BudgetSpent(left, wait) => {
                 Self::from(Refusal::BudgetSpent(left)).retry_after(wait)
             }
-            IssueError::Pairing(error) => error.into(),
+            IssueError::Schedule(error) => error.into(),
             // The writer has told the operator, once for all of the batch.
             IssueError::Store(error) => Self::from(&*error),
             IssueError::Busy => Self::new(ProblemType::Busy, error.to_string()),
@@ -311,11 +311,17 @@ impl From<IssueError> for ApiError {
     }
 }
 
-impl From<PairingError> for ApiError {
-    fn from(error: PairingError) -> Self {
+impl From<ScheduleError> for ApiError {
+    fn from(error: ScheduleError) -> Self {
         tracing::error!(%error, "no epoch");
-        // Nothing has failed: it goes on once its operator has set the clock.
-        Self::new(ProblemType::Busy, "the issuer's clock is wrong; try again once it is set")
+        // Nothing has failed: it goes on once its operator has done what the log says.
+        let detail = match error {
+            ScheduleError::Ended { .. } => {
+                "the issuer's keys have ended; its operator must renew the pairing"
+            }
+            _ => "the issuer's clock is wrong; try again once it is set",
+        };
+        Self::new(ProblemType::Busy, detail)
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::{Arc, RwLock};
 
 use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::issuance::Issuer;
-use tocyn_protocol::pairing::{Epoch, Pairing, PairingError};
+use tocyn_protocol::pairing::{Epoch, Pairing};
+use tocyn_protocol::schedule::ScheduleError;
 
 /// Derives epoch keys from the pairing and keeps those that are in use.
 pub struct Keyring {
     pairing: Pairing,
     keys: RwLock<Vec<(Epoch, Arc<Issuer>)>>,
-    published: RwLock<Option<[TokenKey; 2]>>,
+    published: RwLock<Option<Arc<[TokenKey]>>>,
 }
 
 impl Keyring {
@@ -26,8 +27,8 @@ impl Keyring {
 
     /// The epochs whose requests are answered at `now`, each with its key: those that tokens
     /// are issued under first, then the last one, for repeats of what was charged in it.
-    pub fn keys_at(&self, now: u64) -> Result<EpochKeys, PairingError> {
-        let issuing = self.pairing.issuing_epochs(now)?;
+    pub fn keys_at(&self, now: u64) -> Result<EpochKeys, ScheduleError> {
+        let issuing = self.pairing.schedule().issuing_epochs(now)?;
         let current = issuing[0];
         let repeatable = current.checked_sub(1).filter(|epoch| !issuing.contains(epoch));
         let keys = issuing.iter().copied().chain(repeatable).map(|e| (e, self.key(e))).collect();
@@ -50,15 +51,20 @@ impl Keyring {
         })
     }
 
-    /// The directory's entries: the current key, then the next.
-    pub fn published(&self, now: u64) -> Result<[TokenKey; 2], PairingError> {
-        let current = self.pairing.epoch_at(now)?;
+    /// The directory's entries: the current key, then the next, if there is one.
+    pub fn published(&self, now: u64) -> Result<Arc<[TokenKey]>, ScheduleError> {
+        let schedule = self.pairing.schedule();
+        let listed = schedule.listed_by_issuer(now)?;
+        let Some(current) = listed.first() else {
+            return Err(ScheduleError::Ended { now, end: schedule.last_end() });
+        };
         if let Some(keys) = &*self.published.read().expect("no panic under the lock")
-            && keys[0].epoch == current
+            && keys[0].epoch == *current
         {
             return Ok(keys.clone());
         }
-        let keys = [current, current + 1].map(|epoch| TokenKey::for_epoch(&self.pairing, epoch));
+        let key = |epoch: &Epoch| TokenKey::for_epoch(&self.pairing, *epoch);
+        let keys: Arc<[TokenKey]> = listed.iter().map(key).collect();
         *self.published.write().expect("no panic under the lock") = Some(keys.clone());
         Ok(keys)
     }

@@ -28,6 +28,7 @@ pub(crate) struct Gauges {
     pub(crate) connections_closed_for_others: Gauge,
     pub(crate) epoch: Gauge,
     pub(crate) epoch_end: Gauge,
+    pub(crate) keys_end: Gauge,
     pub(crate) free_bytes: Gauge,
     pub(crate) database_up: Gauge,
     /// By attester.
@@ -96,6 +97,11 @@ impl Metrics {
             "epoch_end_timestamp_seconds",
             "When the current epoch ends, unix time",
             now.epoch_end.clone(),
+        );
+        r.register(
+            "keys_end_timestamp_seconds",
+            "When the pairing's last key ends, unix time; renew it before",
+            now.keys_end.clone(),
         );
         r.register_with_unit(
             "storage_free",

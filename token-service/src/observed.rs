@@ -55,7 +55,7 @@ impl ObservedIssuer {
             handed_out.inc_by(state.store.handed_out(attester) - handed_out.get());
         }
         let pairing = state.keyring.pairing();
-        let Ok(epoch) = pairing.epoch_at(state.now()) else { return Ok(()) };
+        let Ok(epoch) = pairing.schedule().epoch_at(state.now()) else { return Ok(()) };
         let (ledger, issued) = (state.store.ledger().await?, state.store.issued(epoch).await?);
         // Also where nothing was handed out: what was redeemed of that is not ours either.
         for epoch in epoch.saturating_sub(1)..=epoch + 1 {
@@ -152,9 +152,10 @@ impl Observed for ObservedIssuer {
         now.connections.set(self.server.open() as i64);
         now.connections_closed_for_others.set(self.server.evicted() as i64);
         let pairing = state.keyring.pairing();
-        if let Ok(epoch) = pairing.epoch_at(state.now()) {
+        if let Ok(epoch) = pairing.schedule().epoch_at(state.now()) {
             now.epoch.set(epoch as i64);
-            now.epoch_end.set(pairing.epoch_end(epoch) as i64);
+            now.epoch_end.set(pairing.schedule().end(epoch) as i64);
+            now.keys_end.set(pairing.schedule().last_end() as i64);
         }
         now.database_up.set(state.store.ping().await.is_ok().into());
         if let Some(free) = self.database.as_ref().and_then(|path| free_bytes(path).ok()) {
@@ -188,6 +189,7 @@ impl Observed for ObservedIssuer {
         let up = now.database_up.get() == 1;
         let database = if up { "answers" } else { "does not answer" };
         let left = (now.epoch_end.get() as u64).saturating_sub(self.state.now());
+        let (keys_left, ends_soon) = self.state.keyring.pairing().schedule().left(self.state.now());
         let mut state = vec![
             Row::new("database", database).alarm_if(!up),
             Row::new("connections", shown(&now.connections)),
@@ -199,6 +201,7 @@ impl Observed for ObservedIssuer {
         let epoch = vec![
             Row::new("current epoch", shown(&now.epoch)),
             Row::new("ends in", page::duration(left)),
+            Row::new("last key ends in", page::duration(keys_left)).alarm_if(ends_soon),
         ];
         let seen = self.seen.lock().expect("no panic under the lock");
         vec![

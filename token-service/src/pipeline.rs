@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::issuance::Issuer;
-use tocyn_protocol::pairing::PairingError;
+use tocyn_protocol::schedule::ScheduleError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -54,7 +54,7 @@ pub enum IssueError {
     BudgetSpent(u64, u64),
     /// The clock is before the pairing's start.
     #[error(transparent)]
-    Pairing(#[from] PairingError),
+    Schedule(#[from] ScheduleError),
     /// The database failed. Nothing was charged.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
@@ -273,7 +273,10 @@ impl Writer {
             let pairing = self.keyring.pairing();
             let refused = |refusal| match refusal {
                 Refusal::BudgetSpent(left) => {
-                    let end = pairing.epoch_at(now).map_or(now, |epoch| pairing.epoch_end(epoch));
+                    let end = pairing
+                        .schedule()
+                        .epoch_at(now)
+                        .map_or(now, |epoch| pairing.schedule().end(epoch));
                     IssueError::BudgetSpent(left, end.saturating_sub(now).max(1))
                 }
                 refusal => refusal.into(),

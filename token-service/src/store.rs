@@ -179,7 +179,7 @@ impl Store {
     /// now on. The charges of another one are forgotten: their keys are void, and their epochs
     /// have other numbers. A pairing that was replaced before is refused.
     pub async fn bind(&self, pairing: &Pairing) -> Result<(), StoreError> {
-        let id = pairing.key_pair(0).public().token_key_id().0;
+        let id = pairing.id().0;
         on_backend!(self.bind(id))
     }
 

@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tocyn_client::keys::Pair;
-
 use crate::cli::{CliResult, Globals, now};
 
 pub(crate) async fn run(globals: &Globals) -> CliResult {
@@ -20,12 +18,8 @@ pub(crate) async fn run(globals: &Globals) -> CliResult {
         writeln!(out, "the wallet is empty; buy tokens with `tocyn request`")?;
     }
     for b in balances {
-        let Pair { relay_name, relay_url, issuer_name } = &b.pair;
-        write!(
-            out,
-            "{relay_name} at {relay_url} (issued by {issuer_name}): {} unspent",
-            b.unspent
-        )?;
+        let (name, issuer, addresses) = (&b.origin_name, &b.issuer_name, b.addresses.join(", "));
+        write!(out, "{name} at {addresses} (issued by {issuer}): {} unspent", b.unspent)?;
         let others = [
             (b.pending, "pending (run `tocyn request` again)"),
             (b.reserved, "reserved (run `tocyn post --resume`)"),

@@ -1,27 +1,52 @@
 //! `tocyn check`.
 
+use tocyn_client::log::files::LogFiles;
+use tocyn_client::log::{LogError, compare};
+use tocyn_client::pins::meet;
 use tocyn_client::printable::Printable;
+use tocyn_client::transport::ServiceUrl;
 use tocyn_client::wallet::{GroupHealth, Wallet};
 
 use super::group::find;
-use crate::cli::{CliResult, Globals};
+use crate::cli::{CliResult, Globals, now, session};
 
-/// Say what is missing in your groups, and what relays did wrong. Asks nobody; `tocyn sync` first
-/// reads what is new.
+/// Say what is missing in your groups, and what relays did wrong. Compares with every copy of a log
+/// that was read from before, and looks for the receipts of public posts in the log; `tocyn sync`
+/// reads what is new in groups.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only this group.
     #[arg(value_name = "GROUP")]
     group: Option<String>,
-    /// From now on say no more of what is said now, nor of token keys that members were shown: it is
-    /// known, or it was a member's lie. Evidence is kept.
+    /// Stop reporting what is reported now: it is known, or it was a member's lie. Evidence is kept.
     #[arg(long)]
     accept: bool,
+    /// Compare with this copy of a log too, as `tocyn mirror` makes them.
+    #[arg(long, value_name = "URL")]
+    mirror: Vec<ServiceUrl>,
+    /// Look for receipts in the log of this relay: all its hashes are fetched, 32 bytes a message, so
+    /// that it cannot tell which message is looked for.
+    #[arg(long, value_name = "URL")]
+    relay: Vec<ServiceUrl>,
+    /// Ask nobody.
+    #[arg(long, conflicts_with_all = ["mirror", "relay"])]
+    offline: bool,
 }
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let wallet = globals.wallet().await?;
+    let mut found = Vec::new();
+    for url in &args.relay {
+        let relay = globals.relay(url)?;
+        let pin = meet(&session(&wallet), &relay, None).await?.pin;
+        found.extend(compare(&wallet, &relay.log_files()?, &pin.key, now()).await?);
+    }
+    if !args.offline {
+        found.extend(ask_mirrors(globals, &wallet, &args.mirror).await?);
+    }
+    found.iter().for_each(|fault| eprintln!("tocyn: {fault}"));
     let mut troubled = report(globals, &wallet, args.group.as_deref()).await?;
+    troubled |= !found.is_empty();
     if args.accept {
         let groups = match &args.group {
             Some(name) => vec![find(&wallet, name).await?],
@@ -40,7 +65,41 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     }
 }
 
-/// Says what is missing and what is wrong; gives whether anything is.
+/// Compares with the copies that were read from, and with these. One that does not answer, or lies by
+/// itself, is named and proves nothing.
+async fn ask_mirrors(
+    globals: &Globals,
+    wallet: &Wallet,
+    more: &[ServiceUrl],
+) -> CliResult<Vec<LogError>> {
+    let keys = wallet.checked_logs().await?;
+    let mut urls: Vec<ServiceUrl> = more.to_vec();
+    for key in &keys {
+        for url in wallet.mirrors(key).await? {
+            urls.push(url.parse()?);
+        }
+    }
+    urls.dedup();
+    let mut found = Vec::new();
+    for url in urls {
+        let files = LogFiles::of_mirror(&globals.transport(), url.clone())?;
+        let compared = match files.info().await {
+            Ok(info) if !keys.contains(&info.log_key) => {
+                eprintln!("tocyn: the copy at {url} is of a relay that this wallet does not know");
+                continue;
+            }
+            Ok(info) => compare(wallet, &files, &info.log_key, now()).await,
+            Err(error) => Err(error.into()),
+        };
+        match compared {
+            Ok(faults) => found.extend(faults),
+            Err(error) => eprintln!("tocyn: the copy at {url} says nothing of use: {error}"),
+        }
+    }
+    Ok(found)
+}
+
+/// Says what is missing and what is wrong; returns whether anything is.
 pub(crate) async fn report(
     globals: &Globals,
     wallet: &Wallet,

@@ -10,13 +10,14 @@ use tocyn_client::group::GroupSecret;
 use tocyn_client::group::invite::{Invite, MAX_RELAYS, check_name};
 use tocyn_client::group::message::{AuthorKey, MAX_NAME_BYTES};
 use tocyn_client::issuer::IssuerClient;
-use tocyn_client::keys::agree;
+use tocyn_client::pins::meet;
 use tocyn_client::printable::Printable;
+use tocyn_client::request::agree;
 use tocyn_client::transport::ServiceUrl;
 use tocyn_client::wallet::{Group, NewGroup, Wallet};
 use zeroize::Zeroizing;
 
-use crate::cli::{CliResult, Globals};
+use crate::cli::{CliResult, Globals, session};
 
 /// Groups whose members talk through a relay that can tell neither who they are nor what they say.
 #[derive(clap::Subcommand)]
@@ -94,22 +95,27 @@ async fn create(globals: &Globals, args: Create) -> CliResult {
     if args.relay.len() > MAX_RELAYS {
         return Err(format!("give at most {MAX_RELAYS} addresses of the relay").into());
     }
-    let issuer = IssuerClient::new(&globals.transport(), args.issuer.clone())?;
-    let agreed = agree(&issuer, &globals.relay(&args.relay[0])?).await?;
+    let wallet = globals.wallet().await?;
+    let issuer = IssuerClient::new(&globals.transport(), args.issuer.clone());
+    let session = session(&wallet);
+    let met = meet(&session, &globals.relay(&args.relay[0])?, None).await?;
+    let met = agree(&session, &issuer, met).await?.met;
     for url in &args.relay[1..] {
-        if globals.relay(url)?.info().await?.log_key != agreed.info.log_key {
+        if meet(&session, &globals.relay(url)?, None).await?.pin.key != met.pin.key {
             return Err(format!("{url} is not an address of the relay at {}", args.relay[0]).into());
         }
     }
     let invite = Invite {
         secret: GroupSecret::generate(&mut UnwrapErr(SysRng)),
         name: args.name,
-        log_key: agreed.info.log_key,
+        log_key: met.pin.key.clone(),
+        statement: met.pin.statement.commitment().hash,
         issuer: args.issuer,
-        cell_bytes: agreed.info.cell_bytes as u16, // the client believes in no larger ones
+        cell_bytes: met.info.cell_bytes as u16, // the client believes in no larger ones
         relays: args.relay,
     };
-    add(globals, &invite, &args.own_name).await?;
+    add(&wallet, &invite, &args.own_name).await?;
+    wallet.close().await;
     println!(
         "you are the first member of {}; `tocyn group invite` shows what makes others members",
         invite.name
@@ -127,7 +133,9 @@ async fn join(globals: &Globals, args: Join) -> CliResult {
         check_name(&name)?;
         invite.name = name;
     }
-    add(globals, &invite, &args.own_name).await?;
+    let wallet = globals.wallet().await?;
+    add(&wallet, &invite, &args.own_name).await?;
+    wallet.close().await;
     println!(
         "you are a member of {}. Its relay is {}, its tokens come from {}: whoever made the invite \
          chose both, and the issuer gets your vouchers. `tocyn sync` reads what was said",
@@ -138,14 +146,13 @@ async fn join(globals: &Globals, args: Join) -> CliResult {
     Ok(())
 }
 
-async fn add(globals: &Globals, invite: &Invite, own_name: &str) -> CliResult {
+async fn add(wallet: &Wallet, invite: &Invite, own_name: &str) -> CliResult {
     if own_name.len() > MAX_NAME_BYTES || own_name.chars().any(char::is_control) {
         return Err(format!(
             "your name has at most {MAX_NAME_BYTES} bytes and no control characters"
         )
         .into());
     }
-    let wallet = globals.wallet().await?;
     let author = AuthorKey::generate(&mut UnwrapErr(SysRng));
     let secret = &invite.secret;
     if let Some(known) = wallet.groups().await?.iter().find(|g| g.invite.secret == *secret) {
@@ -154,7 +161,6 @@ async fn add(globals: &Globals, invite: &Invite, own_name: &str) -> CliResult {
         );
     }
     let added = wallet.add_group(&NewGroup { invite, author: &author, own_name }).await?;
-    wallet.close().await;
     match added {
         true => Ok(()),
         false => Err(format!(
@@ -202,7 +208,11 @@ async fn list(globals: &Globals) -> CliResult {
 
 async fn invite(globals: &Globals, name: &str) -> CliResult {
     let wallet = globals.wallet().await?;
-    let group = find(&wallet, name).await?;
+    let mut group = find(&wallet, name).await?;
+    // The newest one that is accepted here: less is left for the new member to follow.
+    if let Some(pin) = wallet.pin(group.log_key()).await? {
+        group.invite.statement = pin.statement.commitment().hash;
+    }
     wallet.close().await;
     let text = group.invite.to_secret_text();
     eprintln!("tocyn: whoever has this is a member and can read all that was ever said");
@@ -259,6 +269,7 @@ mod tests {
                 &mut UnwrapErr(SysRng),
             )
             .verifier(),
+            statement: tocyn_protocol::statement::StatementHash([7; 32]),
             issuer: onion.parse().unwrap(),
             cell_bytes: 2048,
             relays: vec![onion.parse().unwrap()],

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tocyn_client::printable::Printable;
 use tocyn_client::transport::ServiceUrl;
+use tocyn_protocol::relay::ProvenKey;
+use tocyn_protocol::statement::chain::Chain;
 
 use crate::cli::{CliResult, Globals};
 
@@ -31,7 +33,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         0 => String::new(),
         bytes => format!(", up to {bytes} bytes"),
     };
-    writeln!(out, "relay      {}", Printable(&info.relay_name))?;
+    writeln!(out, "relay      {}", Printable(&info.origin_name))?;
     writeln!(out, "issuer     {}", Printable(&info.issuer_name))?;
     writeln!(out, "cell       {} bytes", info.cell_bytes)?;
     match info.head {
@@ -40,10 +42,18 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     }
     writeln!(out, "kept       {age}{bytes}")?;
     writeln!(out, "epoch      {}", info.epoch)?;
-    for key in &info.token_keys {
+    for ProvenKey { key, .. } in &info.token_keys {
         writeln!(out, "key        epoch {}: {}", key.epoch, Printable(&key.token_key))?;
     }
-    writeln!(out, "log key    {}", info.log_key)?;
+    writeln!(out, "origin key {}", info.log_key)?;
+    let newest = Chain::open(&info.statements, &info.log_key)?.newest().clone();
+    writeln!(out, "statement  number {}, hash {}", newest.serial, newest.commitment().hash)?;
+    for address in &newest.addresses {
+        writeln!(out, "address    {address}")?;
+    }
+    if let Some(issuer) = &newest.issuer_address {
+        writeln!(out, "issued at  {issuer}")?;
+    }
     writeln!(out, "bearer     {}", if info.bearer { "taken" } else { "not taken" })?;
     writeln!(out, "version    {}", Printable(&info.versions.relay))?;
     Ok(())

@@ -28,7 +28,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     loop {
         // With a connection of its own each time.
         let relay = globals.relay(&args.relay)?;
-        let mirrored = mirror.update(&relay.log_files()).await;
+        let mirrored = mirror.update(&relay.log_files()?).await;
         match (&mirrored, args.every) {
             (Ok(mirrored), _) if globals.json() => {
                 println!("{}", serde_json::to_string(mirrored)?);

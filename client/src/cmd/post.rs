@@ -3,11 +3,17 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use tocyn_client::post::{Resumed, Unclear, post, resume};
+use tocyn_client::pins::meet;
+use tocyn_client::post::{Resumed, Unclear, check_log, post, resume};
+use tocyn_client::relay::RelayClient;
 use tocyn_client::transport::ServiceUrl;
-use tocyn_protocol::relay::{ProvenReceipt, RelayInfo, pack};
+use tocyn_protocol::log::tile::MAX_ENTRY_BYTES;
+use tocyn_protocol::relay::{ProvenReceipt, pack};
 
-use crate::cli::{CliResult, Globals, now};
+use crate::cli::{CliResult, Globals, session};
+
+/// One byte more than fits any cell shows that the input is too long, however long it is.
+const MAX_INPUT_BYTES: u64 = MAX_ENTRY_BYTES as u64 + 1;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +25,8 @@ pub(crate) struct Args {
     /// The input is a whole cell, as another program made it: post it as it is.
     #[arg(long)]
     raw: bool,
-    /// Post no new message, only send again those whose receipt has not come.
+    /// Post no new message, only send again those whose receipt has not come: each over a connection of
+    /// its own, through a proxy with a random time between two of them.
     #[arg(long, conflicts_with_all = ["file", "raw"])]
     resume: bool,
     /// Pay again, with other tokens, for messages that cannot be sent with their own.
@@ -32,60 +39,80 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let relay = globals.relay(&args.relay)?;
-    let info = relay
-        .info()
-        .await
-        .map_err(|error| format!("{error}. Nothing was posted, saved or spent: try again later"))?;
+    if args.resume {
+        return run_resume(globals, &args, &relay).await;
+    }
     // Read before the wallet is opened: whoever types it does not keep others waiting.
-    let cell = if args.resume { None } else { Some(read_cell(&args, &info)?) };
+    let input = read_input(args.file.as_deref(), MAX_INPUT_BYTES)?;
+    if input.is_empty() {
+        return Err("the message is empty; nothing was posted".into());
+    }
     let wallet = globals.wallet().await?;
+    let session = session(&wallet);
+    let met = meet(&session, &relay, None)
+        .await
+        .map_err(|error| format!("{error}. Nothing was posted, saved or spent"))?;
+    let cell = if args.raw { input } else { pack(&input, met.info.cell_bytes as usize)? };
+    if !args.raw {
+        eprintln!(
+            "tocyn: everyone who reads this relay can read this message; encrypt first what is not \
+             for all"
+        );
+    }
+    let posted = post(&session, &relay.poster()?, &met, &cell).await;
+    let waiting =
+        wallet.reserved(&met.pin.key).await?.iter().filter(|one| !one.is_to_group).count();
+    let waiting = waiting - usize::from(posted.is_err()).min(waiting);
+    if waiting > 0 {
+        eprintln!(
+            "tocyn: {waiting} earlier messages have no receipt; `tocyn post --relay {} --resume` \
+             sends them again, at a time of its own: with this one the relay would know both for \
+             one author's",
+            args.relay
+        );
+    }
+    let posted = posted?;
+    print(globals, &posted)?;
+    check_log(&session, &relay, &met.pin.key, &posted).await?;
+    wallet.close().await;
+    Ok(())
+}
+
+async fn run_resume(globals: &Globals, args: &Args, relay: &RelayClient) -> CliResult {
+    let wallet = globals.wallet().await?;
+    let session = session(&wallet);
+    let met = meet(&session, relay, None).await?;
     let unclear = match (args.again, args.give_up) {
         (true, _) => Unclear::PayAgain,
         (_, true) => Unclear::GiveUp,
         _ => Unclear::Keep,
     };
-    let mut open = 0;
-    let earlier = resume(&wallet, &relay, &info, unclear, now()).await?;
-    if args.resume && earlier.is_empty() {
+    let resumed = resume(&session, relay, &met, unclear).await?;
+    if resumed.is_empty() {
         eprintln!("tocyn: no message waits for its receipt");
     }
-    for resumed in earlier {
-        match resumed {
+    let (mut open, mut last) = (0, None);
+    for one in resumed {
+        match one {
             Resumed::Posted(receipt) => {
-                eprintln!("tocyn: an earlier message had no receipt; it is posted now");
                 print(globals, &receipt)?;
+                last = Some(receipt);
             }
             Resumed::GivenUp(id) => eprintln!("tocyn: message {id} is dropped"),
             Resumed::Open(id, error) => {
                 open += 1;
-                eprintln!("tocyn: earlier message {id} has no receipt yet: {error}");
+                eprintln!("tocyn: message {id} has no receipt yet: {error}");
             }
         }
     }
-    if let Some(cell) = cell {
-        print(globals, &post(&wallet, &relay, &info, &cell, now()).await?)?;
+    if let Some(last) = last {
+        check_log(&session, relay, &met.pin.key, &last).await?;
     }
     wallet.close().await;
-    match args.resume && open > 0 {
-        true => Err(format!("{open} messages have no receipt yet").into()),
-        false => Ok(()),
+    match open {
+        0 => Ok(()),
+        open => Err(format!("{open} messages have no receipt yet").into()),
     }
-}
-
-fn read_cell(args: &Args, info: &RelayInfo) -> CliResult<Vec<u8>> {
-    // One byte more than fits shows that the input is too long, however long it is.
-    let input = read_input(args.file.as_deref(), info.cell_bytes + 1)?;
-    if args.raw {
-        return Ok(input);
-    }
-    if input.is_empty() {
-        return Err("the message is empty; nothing was posted".into());
-    }
-    eprintln!(
-        "tocyn: everyone who reads this relay can read this message; encrypt first what is not \
-         for all"
-    );
-    Ok(pack(&input, info.cell_bytes as usize)?)
 }
 
 fn read_input(file: Option<&Path>, limit: u64) -> CliResult<Vec<u8>> {

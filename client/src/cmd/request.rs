@@ -8,22 +8,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rand_core::{Rng, UnwrapErr};
 use serde_json::json;
 use tocyn_client::issuer::IssuerClient;
-use tocyn_client::keys::{agree, check_seen, check_unchanged};
-use tocyn_client::request::{BATCH_SIZES, Pays, request};
+use tocyn_client::pins::meet;
+use tocyn_client::request::{Agreed, BATCH_SIZES, Bought, Pays, agree, request, resume};
 use tocyn_client::transport::ServiceUrl;
 use tocyn_client::work::Progress;
 use zeroize::Zeroizing;
 
 use super::group::find;
-use crate::cli::{CliResult, Globals, check_voucher, now};
+use super::send::relay_of;
+use crate::cli::{CliResult, Globals, check_voucher, now, session};
 
 /// From this many tokens on a progress bar is shown.
 const PROGRESS_FROM: u64 = 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The issuer.
-    #[arg(long, value_name = "URL", required_unless_present = "group")]
+    /// The issuer; without it the one that the relay's statement of keys names.
+    #[arg(long, value_name = "URL")]
     issuer: Option<ServiceUrl>,
     /// The relay that the tokens are for.
     #[arg(long, value_name = "URL", required_unless_present = "group")]
@@ -42,7 +43,12 @@ pub(crate) struct Args {
     free: bool,
     /// How many tokens; rounded up to a multiple of 16.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    count: u64,
+    #[arg(required_unless_present = "resume")]
+    count: Option<u64>,
+    /// Buy nothing, only ask again for what earlier runs asked for and did not receive, each over a
+    /// connection of its own.
+    #[arg(long, conflicts_with_all = ["voucher", "work", "free", "count", "low_water"])]
+    resume: bool,
     /// Do nothing if the wallet has at least this many unspent tokens for the relay.
     #[arg(long, value_name = "N")]
     low_water: Option<u64>,
@@ -55,7 +61,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let voucher = Zeroizing::new(match args.voucher.as_deref() {
         Some("-") => std::io::read_to_string(std::io::stdin())?,
         Some(code) => code.to_owned(),
-        None if args.work || args.free => String::new(),
+        None if args.work || args.free || args.resume => String::new(),
         None => {
             return Err(
                 "give --voucher CODE; or --work, if the issuer takes work; or --free, if it \
@@ -71,22 +77,41 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
         tokio::time::sleep(longest.mul_f64(share)).await;
     }
-    let (issuer_url, relay_url) = addresses(globals, &args).await?;
+    let wallet = globals.wallet().await?;
+    let group = match &args.group {
+        Some(name) => Some(find(&wallet, name).await?),
+        None => None,
+    };
+    let session = session(&wallet);
+    let met = match (&args.relay, &group) {
+        (Some(url), _) => meet(&session, &globals.relay(url)?, None).await?,
+        (_, Some(group)) => relay_of(globals, &session, group).await?.1,
+        _ => return Err("give --group or --relay".into()),
+    };
+    let issuer_url = match (&args.issuer, &group, &met.pin.statement.issuer_address) {
+        (Some(url), _, _) => url.clone(),
+        (_, Some(group), _) if group.invite.issuer.is_loopback() => group.invite.issuer.clone(),
+        (_, _, Some(named)) => {
+            eprintln!("tocyn: the tokens are asked for at {named}, as the relay has stated");
+            named.as_str().parse()?
+        }
+        _ => return Err("the relay names no address of its issuer; give --issuer".into()),
+    };
     if issuer_url.is_readable_on_the_way() {
         eprintln!(
-            "tocyn: {} is neither https nor an onion service: whoever is on the way can read your \
-             voucher",
-            issuer_url
+            "tocyn: {issuer_url} is neither https nor an onion service: whoever is on the way can \
+             read your voucher"
         );
     }
-    let issuer = IssuerClient::new(&globals.transport(), issuer_url)?;
-    let relay = globals.relay(&relay_url)?;
-    let agreed = agree(&issuer, &relay).await?;
-    let wallet = globals.wallet().await?;
-    let shows = check_unchanged(&agreed.info, &wallet.keys(&agreed.pair).await?)?;
-    check_seen(&shows, &wallet.seen_keys(&agreed.info.log_key).await?)?;
-    wallet.drop_expired(&agreed.pair, &shows, now()).await?;
-    let unspent = async || wallet.spendable(&agreed.pair, &shows, now()).await;
+    let issuer = IssuerClient::new(&globals.transport(), issuer_url);
+    let agreed = agree(&session, &issuer, met).await?;
+    let (origin, keys) = (&agreed.met.pin.key, agreed.met.keys());
+    wallet.drop_expired(origin, keys, now()).await?;
+    let unspent = async || wallet.spendable(origin, keys, now()).await;
+    if args.resume {
+        let bought = resume(&session, &issuer, &agreed, |_| {}).await?;
+        return end(globals, &agreed, &bought, unspent().await?);
+    }
     if let Some(low_water) = args.low_water {
         let unspent = unspent().await?;
         if unspent >= low_water {
@@ -95,8 +120,9 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         }
     }
 
-    let goal = args.count.next_multiple_of(*BATCH_SIZES.last().expect("three sizes"));
-    if goal != args.count {
+    let count = args.count.ok_or("give --count N, or --resume")?;
+    let goal = count.next_multiple_of(*BATCH_SIZES.last().expect("three sizes"));
+    if goal != count {
         eprintln!(
             "tocyn: asking for {goal} tokens: batches are of 16, 64 or 256, so that their size \
              tells nothing"
@@ -111,7 +137,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         (_, true) => Pays::Nothing,
         _ => Pays::Voucher(voucher.trim()),
     };
-    let result = request(&wallet, &issuer, &agreed, pays, args.count, now(), |number| {
+    let result = request(&session, &issuer, &agreed, pays, count, |number| {
         so_far = number;
         bar.set_position(number);
     })
@@ -119,7 +145,6 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     bar.finish_and_clear();
     work.end();
     let unspent = unspent().await?;
-    wallet.close().await;
     let bought = match result {
         Ok(bought) => bought,
         Err(error) if so_far == 0 => return Err(error.into()),
@@ -128,32 +153,35 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
             return Err(format!("{error} ({came})").into());
         }
     };
+    end(globals, &agreed, &bought, unspent)?;
+    wallet.close().await;
+    Ok(())
+}
+
+/// Says what came.
+fn end(globals: &Globals, agreed: &Agreed, bought: &Bought, unspent: u64) -> CliResult {
     for (tokens, why) in &bought.stuck {
         eprintln!("tocyn: {tokens} tokens that were asked for before are still pending: {why}");
+    }
+    if bought.others > 0 {
+        eprintln!(
+            "tocyn: {} tokens that were asked for with another voucher are still pending; `tocyn \
+             request --resume` asks for them, at a time of its own: with this voucher the issuer would \
+             know both for one buyer's",
+            bought.others
+        );
     }
     let received = bought.received;
     match globals.json() {
         true => println!("{}", json!({ "received": received, "unspent": unspent })),
         false => {
-            println!("received {received} tokens; {unspent} unspent for {}", agreed.pair.relay_name)
+            println!(
+                "received {received} tokens; {unspent} unspent for {}",
+                agreed.met.pin.key.name()
+            )
         }
     }
     Ok(())
-}
-
-/// As given, or as the group has them.
-async fn addresses(globals: &Globals, args: &Args) -> CliResult<(ServiceUrl, ServiceUrl)> {
-    match (&args.issuer, &args.relay, &args.group) {
-        (Some(issuer), Some(relay), _) => Ok((issuer.clone(), relay.clone())),
-        (_, _, Some(group)) => {
-            let wallet = globals.wallet().await?;
-            let invite = find(&wallet, group).await?.invite;
-            wallet.close().await;
-            eprintln!("tocyn: the tokens are asked for at {}, as the invite said", invite.issuer);
-            Ok((invite.issuer, invite.relays[0].clone()))
-        }
-        _ => Err("give --group, or --issuer and --relay".into()),
-    }
 }
 
 /// How far the work for one batch is. It is done at a random moment, so it shows the average.

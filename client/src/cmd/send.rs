@@ -4,15 +4,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tocyn_client::keys::{Pair, shown};
+use tocyn_client::pins::{Met, meet};
 use tocyn_client::relay::RelayClient;
 use tocyn_client::send::{compose, queue, send_waiting};
-use tocyn_client::sync::SyncError;
-use tocyn_client::wallet::{Group, Wallet};
-use tocyn_protocol::relay::RelayInfo;
+use tocyn_client::session::Session;
+use tocyn_client::wallet::Group;
 
 use super::group::find;
-use crate::cli::{CliResult, Globals, now};
+use crate::cli::{CliResult, Globals, now, session};
 
 /// The longest input, in bytes: more than fits in any message.
 const MAX_INPUT_BYTES: u64 = 1 << 28;
@@ -45,17 +44,18 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         false => Some(read_body(args.text, args.file.as_deref())?),
     };
     let wallet = globals.wallet().await?;
+    let session = session(&wallet);
     let group = find(&wallet, &args.group).await?;
-    let (relay, info) = relay_of(globals, &wallet, &group)
+    let (relay, met) = relay_of(globals, &session, &group)
         .await
-        .map_err(|error| format!("{error}. Nothing was sent or saved: try again later"))?;
+        .map_err(|error| format!("{error}. Nothing was sent or saved"))?;
     let waiting = wallet.waiting(&group).await?.len();
     let composed = match body {
         None => None,
-        Some(body) => Some(compose(&wallet, &group, &relay, &info, body, now()).await?),
+        Some(body) => Some(compose(&session, &group, &relay, &met.info, body).await?),
     };
     let cells = composed.as_ref().map_or(0, |composed| composed.cells.len());
-    let tokens = wallet.spendable(&Pair::of(&relay, &info), &shown(&info)?, now()).await?;
+    let tokens = wallet.spendable(&met.pin.key, met.keys(), now()).await?;
     let begun = wallet.begun(&group).await?;
     if composed.is_some() {
         let before = match waiting {
@@ -75,17 +75,28 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     }
     let need = cells + waiting;
     if need as u64 > tokens + begun {
+        let renewal = met.renewal().map(|renewal| format!(". {renewal}")).unwrap_or_default();
         return Err(format!(
             "{need} tokens are needed and the wallet has {tokens}; nothing was sent or saved. Buy \
-             some with `tocyn request --group {} --voucher CODE --count N`",
+             some with `tocyn request --group {} --voucher CODE --count N`{renewal}",
             group.invite.name
         )
         .into());
     }
     if let Some(composed) = &composed {
         queue(&wallet, &group, composed).await?;
+        if waiting > 0 {
+            // Sent together, the relay would know the messages for one author's.
+            return Err(format!(
+                "the message is saved, and not sent yet: {waiting} cells of earlier messages wait, \
+                 and go first. `tocyn send {} --resume` sends all of them, each message over a \
+                 connection of its own",
+                group.invite.name
+            )
+            .into());
+        }
     }
-    let sent = send_waiting(&wallet, &relay, &info, &group, now()).await?;
+    let sent = send_waiting(&session, &relay, &met, &group).await?;
     wallet.close().await;
     match globals.json() {
         true => println!("{}", json!({ "cells": sent })),
@@ -95,36 +106,22 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     Ok(())
 }
 
-/// The group's relay at the first of its addresses that answers; one for which there are tokens, if
-/// there is one.
+/// The group's relay at the first of its addresses that answers and shows what is pinned.
 pub(crate) async fn relay_of(
     globals: &Globals,
-    wallet: &Wallet,
+    session: &Session<'_>,
     group: &Group,
-) -> CliResult<(RelayClient, RelayInfo)> {
-    let mut best = None;
+) -> CliResult<(RelayClient, Met)> {
     let mut failure = None;
-    for url in &group.invite.relays {
+    for url in &session.wallet.relays_of(group).await? {
         let relay = globals.relay(url)?;
-        let info = match relay.info().await {
-            Ok(info) => info,
-            Err(error) => {
-                failure = Some(error.into());
-                continue;
-            }
-        };
-        if info.log_key != *group.log_key() {
-            let (shown, known) = (info.log_key.to_string(), group.log_key().to_string());
-            failure = Some(SyncError::OtherLog { url: url.to_string(), shown, known });
-            continue;
+        match meet(session, &relay, Some(group.expected())).await {
+            Ok(met) => return Ok((relay, met)),
+            // What the first one says is worth more than that others do not answer.
+            Err(error) => drop(failure.get_or_insert(error)),
         }
-        let tokens = wallet.spendable(&Pair::of(&relay, &info), &shown(&info)?, now()).await?;
-        if tokens > 0 {
-            return Ok((relay, info));
-        }
-        best.get_or_insert((relay, info));
     }
-    best.ok_or_else(|| failure.expect("a group has an address").into())
+    Err(failure.expect("a group has an address").into())
 }
 
 fn read_body(text: Option<String>, file: Option<&Path>) -> CliResult<Vec<u8>> {

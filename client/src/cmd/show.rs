@@ -102,7 +102,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
 /// Waits until the relay has more messages, or does not answer.
 async fn something_new(globals: &Globals, relays: &[ServiceUrl], size: u64) {
     for url in relays {
-        let Ok(relay) = globals.relay_client(url) else { continue };
+        let relay = globals.relay_client(url);
         let Ok(info) = relay.info().await else { continue };
         let range = Range { after: Some(size), limit: Some(1), follow: true };
         if let Ok(Some(_)) = Reader::new(&relay, &info, range).next().await {

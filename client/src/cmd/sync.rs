@@ -66,13 +66,22 @@ pub(crate) async fn sync_log(
 ) -> Result<Synced, SyncError> {
     if let Some(url) = mirror {
         let files = LogFiles::of_mirror(&globals.transport(), url.clone())?;
+        wallet.add_mirror(key, &url.to_string()).await?;
         return sync(wallet, &Source::Mirror(&files), key, options, now()).await;
     }
     let mut failure = None;
-    for url in groups.iter().filter(|group| group.log_key() == key).flat_map(|g| &g.invite.relays) {
-        let relay = globals.relay_client(url)?;
+    let mut urls = Vec::new();
+    for group in groups.iter().filter(|group| group.log_key() == key) {
+        for url in wallet.relays_of(group).await? {
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+    }
+    for url in &urls {
+        let relay = globals.relay_client(url);
         match sync(wallet, &Source::Relay(&relay), key, options, now()).await {
-            Err(error) if is_better_elsewhere(&error) => failure = Some(error),
+            Err(error) if is_better_elsewhere(&error) => drop(failure.get_or_insert(error)),
             synced => return synced,
         }
     }

@@ -2,10 +2,16 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::log::tree::{Edge, Nodes, Tree};
+use tocyn_protocol::pairing::Pairing;
+use tocyn_protocol::statement::StatementHash;
+use tocyn_protocol::statement::tree::EpochTree;
 
 use super::*;
+
+const KEYS: Commitment = Commitment { serial: 3, hash: StatementHash([7; 32]) };
 
 struct Log {
     tree: Tree,
@@ -16,7 +22,7 @@ fn log(key: &LogKey, texts: &[&str]) -> Log {
     let mut tree = Tree::default();
     texts.iter().for_each(|text| tree.push(MessageId::of(text.as_bytes()).into()));
     let root = Edge::new(tree.size(), &tree).unwrap().root();
-    let note = Checkpoint { size: tree.size(), root }.sign(key);
+    let note = Checkpoint { size: tree.size(), root, keys: KEYS }.sign(key);
     Log { tree, note }
 }
 
@@ -190,4 +196,100 @@ fn one_checkpoint_signed_in_two_ways_is_proven() {
     // Lines of others are not what counts.
     let witnessed = format!("{note}\u{2014} witness AAAAAAAA\n");
     assert!(matches!(verify(&key, marked(&note, &witnessed)), Err(NoEvidence::NoFault(_))));
+}
+
+fn pairing() -> Pairing {
+    Pairing::generate("issuer", "relay", 1000, 1000, &mut UnwrapErr(SysRng)).unwrap()
+}
+
+fn statement(pairing: &Pairing, addresses: &[&str], key: &LogKey) -> Signed {
+    let statement = tocyn_protocol::statement::Statement {
+        serial: 3,
+        previous: Some(StatementHash([1; 32])),
+        origin_name: "relay".to_owned(),
+        issuer_name: "issuer".to_owned(),
+        issuer_address: None,
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        schedule: pairing.schedule(),
+        root: EpochTree::of(pairing).root(),
+    };
+    statement.sign(key)
+}
+
+#[test]
+fn two_statements_of_one_serial_are_proven_and_one_is_not() {
+    let key = LogKey::generate("relay", &mut UnwrapErr(SysRng));
+    let pairing = pairing();
+    let one = statement(&pairing, &["http://a.example"], &key);
+    let two = statement(&pairing, &["http://b.example"], &key);
+    let named = |size: u64, keys: Commitment| {
+        Checkpoint { size, root: NodeHash([size as u8; 32]), keys }.sign(&key)
+    };
+    let serial = |serial| Commitment { serial, ..one.commitment() };
+    let keys = |first: &str, second: &str| {
+        let (first, second) = (first.to_owned(), second.to_owned());
+        Evidence::new(&key.verifier(), Fault::Keys { first, second }).verify()
+    };
+    for (first, second) in [
+        (one.note(), two.note()),
+        (one.note(), &*named(5, two.commitment())),
+        (&*named(5, one.commitment()), &*named(9, two.commitment())),
+        // A longer log that names an earlier statement, in either order.
+        (&*named(5, serial(4)), &*named(6, serial(3))),
+        (&*named(6, serial(3)), &*named(5, serial(4))),
+    ] {
+        assert!(matches!(keys(first, second), Ok(Verdict::Proven(_))), "{first}{second}");
+    }
+    for (first, second) in [
+        (one.note(), one.note()),
+        (one.note(), &*named(5, one.commitment())),
+        (&*named(5, serial(3)), &*named(6, serial(4))),
+        // At one size both may be shown: before the newer statement was signed, and after.
+        (&*named(5, serial(4)), &*named(5, serial(3))),
+        (one.note(), &*named(5, serial(2))),
+    ] {
+        assert!(matches!(keys(first, second), Err(NoEvidence::NoFault(_))), "{first}{second}");
+    }
+    // Somebody else's signature shows nothing.
+    let other = LogKey::generate("relay", &mut UnwrapErr(SysRng));
+    let forged = statement(&pairing, &["http://b.example"], &other);
+    assert!(matches!(keys(one.note(), forged.note()), Err(NoEvidence::Proof(_))));
+    assert!(matches!(keys("", ""), Err(NoEvidence::Proof(_))));
+}
+
+#[test]
+fn a_key_that_is_not_in_the_statement_is_witnessed_and_one_that_is_shows_nothing() {
+    let key = LogKey::generate("relay", &mut UnwrapErr(SysRng));
+    let (ours, theirs) = (pairing(), pairing());
+    let signed = statement(&ours, &[], &key);
+    let tree = EpochTree::of(&ours);
+    let proven = |pairing: &Pairing, epoch| ProvenKey {
+        key: TokenKey::for_epoch(pairing, epoch),
+        proofs: vec![ProvenKey::encode_proof(&tree.proof(epoch).unwrap())],
+    };
+    let directory = |pairing: &Pairing| {
+        let token_keys = vec![TokenKey::for_epoch(pairing, 5)];
+        let issuer_request_uri = "../token-request".to_owned();
+        let directory = IssuerDirectory { issuer_request_uri, now: 6000, token_keys };
+        serde_json::to_string(&directory).unwrap()
+    };
+    let verify = |document: String, epoch, proven: Option<ProvenKey>| {
+        let statement = signed.note().to_owned();
+        let (shown_by, proven) = ("http://issuer".to_owned(), proven.map(Box::new));
+        let fault = Fault::Unproven { statement, document, epoch, shown_by, proven };
+        Evidence::new(&key.verifier(), fault).verify()
+    };
+    let witnessed = verify(directory(&theirs), 5, Some(proven(&ours, 5)));
+    assert!(matches!(witnessed, Ok(Verdict::Witnessed(_))), "{witnessed:?}");
+    for nothing in [
+        verify(directory(&ours), 5, Some(proven(&ours, 5))),
+        // What it is compared with must be in the statement, and of that epoch.
+        verify(directory(&theirs), 5, Some(proven(&theirs, 5))),
+        verify(directory(&theirs), 5, Some(proven(&ours, 6))),
+        verify(directory(&theirs), 6, Some(proven(&ours, 6))),
+        verify("{}".to_owned(), 5, Some(proven(&ours, 5))),
+        verify(directory(&theirs), 5, None),
+    ] {
+        assert!(nothing.is_err(), "{nothing:?}");
+    }
 }

@@ -5,7 +5,8 @@
 //! version       1  0x01
 //! secret       32
 //! name          2  + the group's name, UTF-8
-//! verifier key  2  + whose signature the relay's log has, as NAME+ID+KEY
+//! origin key    2  + which signs the relay's statements of keys and its log, as NAME+ID+KEY
+//! statement    32  hash of the relay's newest statement of keys; later ones name it
 //! issuer        2  + its URL, UTF-8
 //! cell bytes    2  of the relay
 //! relays        1  + for each 2 and its URL, UTF-8
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 use tocyn_protocol::codec::{Reader, put_u16_bytes};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::statement::StatementHash;
 use zeroize::Zeroizing;
 
 use super::GroupSecret;
@@ -43,8 +45,10 @@ pub struct Invite {
     pub secret: GroupSecret,
     /// What the group is called; a member may call it otherwise.
     pub name: String,
-    /// Whose signature the relay's log has.
+    /// The relay's origin key, which signs its log too.
     pub log_key: VerifierKey,
+    /// The relay's statement of keys that who made the invite had pinned.
+    pub statement: StatementHash,
     /// Where its tokens are to be had.
     pub issuer: ServiceUrl,
     /// The exact size of the relay's cells.
@@ -65,6 +69,7 @@ impl Invite {
         out.extend(self.secret.as_bytes());
         put_u16_bytes(&mut out, self.name.as_bytes());
         put_u16_bytes(&mut out, self.log_key.to_string().as_bytes());
+        out.extend(self.statement.0);
         put_u16_bytes(&mut out, self.issuer.to_string().as_bytes());
         out.extend(self.cell_bytes.to_be_bytes());
         let relays = &self.relays[..self.relays.len().min(MAX_RELAYS)];
@@ -98,7 +103,7 @@ impl FromStr for Invite {
             return Err(refused("it is of a newer version; update this program"));
         }
         let secret = GroupSecret::from_bytes(reader.array()?);
-        let mut text = || {
+        let text = |reader: &mut Reader<'_>| {
             let len = reader.u16()?;
             let text = String::from_utf8(reader.bytes(len.into())?.to_vec());
             text.map_err(|_| refused("it is not UTF-8"))
@@ -106,7 +111,9 @@ impl FromStr for Invite {
         let url = |text: String| {
             text.parse::<ServiceUrl>().map_err(|_| refused("an address in it cannot be used"))
         };
-        let (name, log_key, issuer) = (text()?, text()?.parse()?, url(text()?)?);
+        let (name, log_key) = (text(&mut reader)?, text(&mut reader)?.parse()?);
+        let statement = StatementHash(reader.array()?);
+        let issuer = url(text(&mut reader)?)?;
         let (cell_bytes, number) = (reader.u16()?, reader.u8()?);
         if usize::from(number) > MAX_RELAYS {
             return Err(refused("it names more than 8 relays"));
@@ -122,7 +129,7 @@ impl FromStr for Invite {
             return Err(refused("it names no relay"));
         }
         check_name(&name).map_err(refused)?;
-        Ok(Self { secret, name, log_key, issuer, cell_bytes, relays })
+        Ok(Self { secret, name, log_key, statement, issuer, cell_bytes, relays })
     }
 }
 

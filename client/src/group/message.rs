@@ -9,8 +9,8 @@
 //! time        8  unix seconds, by the author's clock
 //! name        2  + what the author wants to be called, UTF-8
 //! parents     1  + 32 for each: ids of messages
-//! checkpoint  2  + the newest one that the author was shown, a signed note; or nothing
-//! token keys  1  + 48 for each: epoch 8, not-before 8, token key id 32
+//! checkpoint  2  + the newest one that the author was shown, a signed note; or nothing. It names the
+//!                statement of keys that the author was shown
 //! body        4  + what is said
 //! ```
 //! Integers are big-endian. A message's id is the SHA-256 of all of it.
@@ -22,7 +22,6 @@ use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 use tocyn_protocol::codec::{Reader, put_u16_bytes};
 use tocyn_protocol::error::DecodeError;
-use tocyn_protocol::suite::NID;
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
@@ -32,8 +31,6 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_PARENTS: usize = 16;
 /// The longest checkpoint that is passed on, in bytes.
 pub const MAX_CHECKPOINT_BYTES: usize = 1024;
-/// The most token keys that are passed on.
-const MAX_TOKEN_KEYS: usize = 8;
 
 /// SHA-256 of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,17 +103,6 @@ impl fmt::Debug for Author {
     }
 }
 
-/// A token key that the relay has shown to a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeenKey {
-    /// Its epoch.
-    pub epoch: u64,
-    /// Unix seconds: the epoch's start, which tells pairings apart.
-    pub not_before: u64,
-    /// SHA-256 of the public key.
-    pub key_id: [u8; NID],
-}
-
 /// All of a message but who says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
@@ -130,8 +116,6 @@ pub struct Content {
     pub parents: Vec<Id>,
     /// The newest checkpoint that the author was shown, a signed note.
     pub checkpoint: Option<String>,
-    /// Token keys that the author was shown.
-    pub token_keys: Vec<SeenKey>,
     /// What is said.
     pub body: Vec<u8>,
 }
@@ -162,13 +146,6 @@ impl Content {
         let checkpoint =
             self.checkpoint.as_deref().filter(|note| note.len() <= MAX_CHECKPOINT_BYTES);
         put_u16_bytes(&mut out, checkpoint.unwrap_or_default().as_bytes());
-        let keys = &self.token_keys[..self.token_keys.len().min(MAX_TOKEN_KEYS)];
-        out.push(keys.len() as u8);
-        for key in keys {
-            out.extend(key.epoch.to_be_bytes());
-            out.extend(key.not_before.to_be_bytes());
-            out.extend(key.key_id);
-        }
         out.extend((self.body.len() as u32).to_be_bytes());
         out.extend(&self.body);
         out
@@ -209,27 +186,15 @@ impl Message {
             (0..reader.u8()?).map(|_| reader.array().map(Id)).collect::<Result<_, _>>()?;
         let len = reader.u16()?;
         let note = text(reader.bytes(len.into())?, "its checkpoint is not UTF-8")?;
-        let key = |reader: &mut Reader<'_>| {
-            Ok(SeenKey {
-                epoch: u64::from_be_bytes(reader.array()?),
-                not_before: u64::from_be_bytes(reader.array()?),
-                key_id: reader.array()?,
-            })
-        };
-        let token_keys =
-            (0..reader.u8()?).map(|_| key(&mut reader)).collect::<Result<Vec<_>, DecodeError>>()?;
         // So that what decodes encodes to the same bytes: the id is a hash of them.
-        if parents.len() > MAX_PARENTS
-            || note.len() > MAX_CHECKPOINT_BYTES
-            || token_keys.len() > MAX_TOKEN_KEYS
-        {
-            return Err(refused("it has more parents or keys, or a longer checkpoint, than any"));
+        if parents.len() > MAX_PARENTS || note.len() > MAX_CHECKPOINT_BYTES {
+            return Err(refused("it has more parents, or a longer checkpoint, than any"));
         }
         let len = u32::from_be_bytes(reader.array()?);
         let body = reader.bytes(len as usize)?.to_vec();
         reader.finish()?;
         let checkpoint = (!note.is_empty()).then_some(note);
-        let content = Content { counter, time, name, parents, checkpoint, token_keys, body };
+        let content = Content { counter, time, name, parents, checkpoint, body };
         Ok(Self { id: Id::of(bytes), author, content })
     }
 }

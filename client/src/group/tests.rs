@@ -10,7 +10,9 @@ use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use super::GroupSecret;
 use super::cell::{CellKeys, OVERHEAD_BYTES};
 use super::invite::Invite;
-use super::message::{AuthorKey, Content, Id, Message, SeenKey};
+use tocyn_protocol::statement::StatementHash;
+
+use super::message::{AuthorKey, Content, Id, Message};
 use super::parts::{MAX_PARTS, Part, capacity, split};
 
 fn relay(name: &str) -> VerifierKey {
@@ -75,7 +77,6 @@ fn content(body: &[u8]) -> Content {
         name: "Ceri".to_owned(),
         parents: vec![Id([1; 32]), Id([2; 32])],
         checkpoint: Some("relay\n1\n..".to_owned()),
-        token_keys: vec![SeenKey { epoch: 5, not_before: 50, key_id: [9; 32] }],
         body: body.to_vec(),
     }
 }
@@ -138,15 +139,13 @@ fn what_no_member_writes_is_refused() {
     let rng = &mut UnwrapErr(SysRng);
     let key = AuthorKey::generate(rng);
     let bytes = content(b"hello").encode(key.author());
-    // Where the numbers of parents and of token keys are, and the checkpoint's length before these.
+    // Where the number of parents is, and the checkpoint's length.
     let (parents, checkpoint) = (1 + 32 + 8 + 8 + 2 + 4, 1 + 32 + 8 + 8 + 2 + 4 + 1 + 64);
-    let keys = checkpoint + 2 + "relay\n1\n..".len();
     let with = |at: usize, number: &[u8], more: &[u8]| {
         [&bytes[..at], number, more, &bytes[at + number.len()..]].concat()
     };
     for (name, good, bad) in [
         ("parents", with(parents, &[16], &[5; 14 * 32]), with(parents, &[17], &[5; 15 * 32])),
-        ("keys", with(keys, &[8], &[5; 7 * 48]), with(keys, &[9], &[5; 8 * 48])),
         (
             "checkpoint",
             with(checkpoint, &1024u16.to_be_bytes(), &[b'a'; 1014]),
@@ -164,6 +163,7 @@ fn what_no_member_writes_is_refused() {
     Part::open(&plaintext, &[1; 32]).unwrap_err();
 
     let mut invite = Invite {
+        statement: StatementHash([7; 32]),
         secret: GroupSecret::generate(rng),
         name: "n".to_owned(),
         log_key: relay("relay.example"),
@@ -192,6 +192,7 @@ fn what_no_member_writes_is_refused() {
 fn an_invite_comes_back_from_its_text_and_not_from_any_other() {
     let rng = &mut UnwrapErr(SysRng);
     let invite = Invite {
+        statement: StatementHash([7; 32]),
         secret: GroupSecret::generate(rng),
         name: "Côr y Cwm".to_owned(),
         log_key: relay("relay.example"),
@@ -200,7 +201,7 @@ fn an_invite_comes_back_from_its_text_and_not_from_any_other() {
         relays: vec!["https://relay.example".parse().unwrap(), "http://x.onion".parse().unwrap()],
     };
     let text = invite.to_secret_text();
-    assert!(text.starts_with("tocyn:group:") && text.len() < 420, "{}", text.len());
+    assert!(text.starts_with("tocyn:group:") && text.len() < 470, "{}", text.len());
     assert_eq!(text.parse::<Invite>().unwrap(), invite);
     // As it comes out of a mail.
     let (head, tail) = text.split_at(60);
@@ -253,7 +254,6 @@ fn the_documented_tables_are_true() {
         ("name", b"Ceri"),
         ("parents", &[2]),
         ("checkpoint", b"relay\n1\n.."),
-        ("token keys", &[1]),
         ("body length", &5u32.to_be_bytes()),
         ("body", b"hello"),
     ] {

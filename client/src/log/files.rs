@@ -28,24 +28,26 @@ pub trait TileSource {
     fn hashes(&self, tile: Tile) -> impl Future<Output = Result<Vec<NodeHash>, Self::Error>>;
 }
 
-/// Files below an address.
+/// Files below an address, over one connection; the info document, which has statements of keys,
+/// comes over another each time.
 #[derive(Clone)]
 pub struct LogFiles {
+    transport: Transport,
     url: ServiceUrl,
     client: Client,
     is_mirror: bool,
 }
 
 impl LogFiles {
-    /// Those that the relay itself hands out, through this client.
-    pub(crate) fn of_relay(url: ServiceUrl, client: Client) -> Self {
-        Self { url, client, is_mirror: false }
+    /// Those that the relay itself hands out. Connects nowhere yet.
+    pub(crate) fn of_relay(transport: &Transport, url: ServiceUrl) -> Result<Self, HttpError> {
+        let client = transport.client(&url, SILENCE)?;
+        Ok(Self { transport: transport.clone(), url, client, is_mirror: false })
     }
 
     /// A copy. Connects nowhere yet.
     pub fn of_mirror(transport: &Transport, url: ServiceUrl) -> Result<Self, HttpError> {
-        let client = transport.client(&url, SILENCE)?;
-        Ok(Self { url, client, is_mirror: true })
+        Ok(Self { is_mirror: true, ..Self::of_relay(transport, url)? })
     }
 
     /// Whether it is a copy, which may lag behind.
@@ -61,7 +63,8 @@ impl LogFiles {
     /// What the relay says about itself; a mirror says in the same way what it has.
     pub async fn info(&self) -> Result<RelayInfo, HttpError> {
         let url = self.url.at(INFO_PATH);
-        check_info(&url, get_json(&self.client, url.clone()).await?)
+        let client = self.transport.client(&self.url, SILENCE)?;
+        check_info(&url, get_json(&client, url.clone()).await?)
     }
 
     /// The newest checkpoint, a signed note that is not checked here.
@@ -86,8 +89,8 @@ impl LogFiles {
         &self,
         after: u64,
         number: usize,
+        cell_bytes: usize,
     ) -> Result<Vec<Vec<u8>>, HttpError> {
-        let cell_bytes = self.info().await?.cell_bytes as usize;
         let path = format!("v1/messages?after={after}&limit={number}");
         let bytes = self.get(&path, number * (STREAM_HEADER_BYTES + cell_bytes)).await?;
         let cells = CellDecoder::new(cell_bytes).push(&bytes);

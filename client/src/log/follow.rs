@@ -11,7 +11,7 @@ use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
 use tocyn_protocol::log::tree::{Edge, NodeHash, Tree};
 
 use super::files::{LogFiles, TileSource};
-use super::{LogError, hold_note, hold_receipt, nodes};
+use super::{LogError, check_names, hold_note, hold_receipt, nodes};
 use crate::evidence::{Fault, to_hex};
 use crate::transport::HttpError;
 use crate::wallet::{CheckedLog, Wallet, WalletError};
@@ -41,6 +41,7 @@ pub async fn follow(
     now: u64,
 ) -> Result<Followed, LogError> {
     let (shown, note) = newest(files, key).await?;
+    check_names(wallet, key, shown.keys, &note).await?;
     // Whatever comes of this, it was signed, and must fit to what is signed later.
     wallet.add_claim(key, &note).await?;
     let before = wallet.checked_log(key).await?;
@@ -211,18 +212,32 @@ async fn diverged(
     shown: Checkpoint,
     note: &str,
 ) -> Result<LogError, LogError> {
+    match before {
+        None => Ok(LogError::Tiles(files.url().to_string())),
+        Some(before) => other_than(wallet, files, key, &before.checkpoint, shown, note).await,
+    }
+}
+
+/// What it means that a log does not begin like one that was shown before: a fault, if its tiles lead
+/// to its checkpoint.
+pub(crate) async fn other_than(
+    wallet: &Wallet,
+    files: &LogFiles,
+    key: &VerifierKey,
+    before: &str,
+    shown: Checkpoint,
+    note: &str,
+) -> Result<LogError, LogError> {
     let no_use = LogError::Tiles(files.url().to_string());
-    let Some(before) = before else { return Ok(no_use) };
-    let theirs = nodes::prefix(files, before.size, shown.size).await?;
+    let Ok(known) = Checkpoint::open(before, key) else { return Ok(no_use) };
+    let theirs = nodes::prefix(files, known.size, shown.size).await?;
     let Some((root, proof)) = theirs else { return Ok(no_use) };
-    let known = Checkpoint::open(&before.checkpoint, key);
-    let differs = known.is_ok_and(|known| known.root != root);
-    let holds = proof.verify(before.size, root, shown.size, shown.root).is_ok();
-    if !(differs && holds) {
+    let holds = proof.verify(known.size, root, shown.size, shown.root).is_ok();
+    if known.root == root || !holds {
         return Ok(no_use);
     }
     let fault = Fault::Forked {
-        first: before.checkpoint,
+        first: before.to_owned(),
         second: note.to_owned(),
         root_in_second: hex::encode(root.0),
         consistency: to_hex(&proof.0),

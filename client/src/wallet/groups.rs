@@ -4,12 +4,14 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::statement::StatementHash;
 use zeroize::Zeroizing;
 
 use super::{Wallet, WalletError, bytes32};
 use crate::group::GroupSecret;
 use crate::group::invite::Invite;
 use crate::group::message::AuthorKey;
+use crate::pins::Expected;
 use crate::transport::ServiceUrl;
 
 /// A group to be a member of.
@@ -49,6 +51,11 @@ impl Group {
         &self.invite.log_key
     }
 
+    /// What must be true of its relay.
+    pub fn expected(&self) -> Expected<'_> {
+        Expected { key: &self.invite.log_key, statement: self.invite.statement }
+    }
+
     /// Signed with every message.
     pub fn group_id(&self) -> [u8; 32] {
         self.invite.secret.id(&self.invite.log_key)
@@ -71,6 +78,7 @@ fn group(row: &SqliteRow) -> Result<Group, WalletError> {
             secret: GroupSecret::from_bytes(*secret("secret")?),
             name: text("name")?,
             log_key: text("log_key")?.parse()?,
+            statement: StatementHash(bytes32(row, "statement")?),
             issuer: url(&text("issuer_url")?)?,
             cell_bytes: row.try_get("cell_bytes")?,
             relays: text("relay_urls")?.lines().map(url).collect::<Result<_, _>>()?,
@@ -96,14 +104,16 @@ impl Wallet {
         let relays: Vec<String> = new.invite.relays.iter().map(ServiceUrl::to_string).collect();
         let done = sqlx::query(
             "INSERT OR IGNORE INTO groups
-                 (name, secret, author, own_name, log_key, issuer_url, relay_urls, cell_bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (name, secret, author, own_name, log_key, statement, issuer_url, relay_urls,
+                  cell_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )
         .bind(&new.invite.name)
         .bind(&new.invite.secret.as_bytes()[..])
         .bind(&new.author.as_bytes()[..])
         .bind(new.own_name)
         .bind(new.invite.log_key.to_string())
+        .bind(&new.invite.statement.0[..])
         .bind(new.invite.issuer.to_string())
         .bind(relays.join("\n"))
         .bind(new.invite.cell_bytes)
@@ -128,11 +138,10 @@ impl Wallet {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for statement in [
             // Cells that wait, with the tokens that are reserved for them.
-            "INSERT INTO totals (issuer_name, relay_name, relay_url, given_up)
-             SELECT issuer_name, relay_name, relay_url, count(*)
-             FROM tokens JOIN token_keys ON token_keys.id = key_id
+            "INSERT INTO totals (origin_key, given_up)
+             SELECT origin_key, count(*) FROM tokens JOIN token_keys ON token_keys.id = key_id
              WHERE message_id IN (SELECT message_id FROM outbox WHERE group_id = ?1)
-             GROUP BY issuer_name, relay_name, relay_url
+             GROUP BY origin_key
              ON CONFLICT DO UPDATE SET given_up = given_up + excluded.given_up",
             "DELETE FROM tokens
              WHERE message_id IN (SELECT message_id FROM outbox WHERE group_id = ?1)",
@@ -151,15 +160,10 @@ impl Wallet {
         Ok(tx.commit().await?)
     }
 
-    /// What is missing by now, what members say they were shown, and what the relay did wrong, is
-    /// known and is not to be said again. Evidence stays where it is.
+    /// What is missing by now, and what the relay did wrong, is known and is not to be said again. Evidence stays where it is.
     pub async fn accept(&self, group: &Group) -> Result<(), WalletError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE groups SET accepted_to = read_to WHERE id = ?1")
-            .bind(group.id)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("DELETE FROM seen_keys WHERE group_id = ?1")
             .bind(group.id)
             .execute(&mut *tx)
             .await?;

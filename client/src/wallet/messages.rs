@@ -2,11 +2,10 @@
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
-use tocyn_protocol::log::note::VerifierKey;
 
 use super::parts::{Took, take_part};
 use super::{CheckedLog, Group, Wallet, WalletError, bytes32};
-use crate::group::message::{Author, Id, Message, SeenKey};
+use crate::group::message::{Author, Id, Message};
 use crate::group::parts::Part;
 
 /// A cell of the log that is, or says that it is, of one of the groups.
@@ -99,28 +98,6 @@ impl Wallet {
             }
         }
         Ok(messages)
-    }
-
-    /// Token keys of the relay that members of groups were shown, and by whom they were passed on.
-    pub async fn seen_keys(
-        &self,
-        log_key: &VerifierKey,
-    ) -> Result<Vec<(SeenKey, String)>, WalletError> {
-        let rows = sqlx::query(
-            "SELECT epoch, not_before, key_id, seen_by FROM seen_keys
-             JOIN groups ON groups.id = group_id WHERE log_key = ?1",
-        );
-        let rows = rows.bind(log_key.to_string()).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| {
-                let seen = SeenKey {
-                    epoch: row.try_get::<i64, _>("epoch")? as u64,
-                    not_before: row.try_get::<i64, _>("not_before")? as u64,
-                    key_id: bytes32(row, "key_id")?,
-                };
-                Ok((seen, row.try_get("seen_by")?))
-            })
-            .collect()
     }
 }
 

@@ -10,6 +10,8 @@ use crate::group::message::{Id, MAX_PARENTS, Message};
 
 /// A cell that waits for its receipt.
 pub struct Waiting {
+    /// The message that it is of.
+    pub said: Id,
     /// The cell's id.
     pub message_id: MessageId,
     /// The cell.
@@ -46,12 +48,15 @@ impl Wallet {
             .await?;
         insert_message(&mut tx, group.id, message, None, 0).await?;
         for cell in cells {
-            sqlx::query("INSERT INTO outbox (group_id, message_id, cell) VALUES (?1, ?2, ?3)")
-                .bind(group.id)
-                .bind(&MessageId::of(cell).as_bytes()[..])
-                .bind(cell)
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query(
+                "INSERT INTO outbox (group_id, said, message_id, cell) VALUES (?1, ?2, ?3, ?4)",
+            )
+            .bind(group.id)
+            .bind(&message.id.0[..])
+            .bind(&MessageId::of(cell).as_bytes()[..])
+            .bind(cell)
+            .execute(&mut *tx)
+            .await?;
         }
         Ok(tx.commit().await?)
     }
@@ -70,13 +75,18 @@ impl Wallet {
 
     /// The cells of a group that wait, in the order in which they are to be sent.
     pub async fn waiting(&self, group: &Group) -> Result<Vec<Waiting>, WalletError> {
-        let rows =
-            sqlx::query("SELECT message_id, cell FROM outbox WHERE group_id = ?1 ORDER BY id");
+        let rows = sqlx::query(
+            "SELECT said, message_id, cell FROM outbox WHERE group_id = ?1 ORDER BY id",
+        );
         let rows = rows.bind(group.id).fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| {
                 let message_id = MessageId::from_bytes(bytes32(row, "message_id")?);
-                Ok(Waiting { message_id, cell: row.try_get("cell")? })
+                Ok(Waiting {
+                    said: Id(bytes32(row, "said")?),
+                    message_id,
+                    cell: row.try_get("cell")?,
+                })
             })
             .collect()
     }

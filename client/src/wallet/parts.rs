@@ -3,7 +3,7 @@
 use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::log::checkpoint::Checkpoint;
 
-use super::messages::{called, insert_message};
+use super::messages::insert_message;
 use super::{CheckedLog, Group, Wallet, WalletError, bytes32};
 use crate::group::message::{Author, Id, Message};
 use crate::group::parts::Part;
@@ -135,7 +135,6 @@ async fn pass_on(
     group: &Group,
     message: &Message,
 ) -> Result<(), WalletError> {
-    let seen_by = called(&message.content.name, message.author);
     let note = message.content.checkpoint.as_deref();
     let signed = note.and_then(|note| Checkpoint::open_bare(note, group.log_key()).ok());
     if let Some((_, note)) = signed {
@@ -144,19 +143,6 @@ async fn pass_on(
             .bind(note)
             .execute(&mut *tx)
             .await?;
-    }
-    for key in &message.content.token_keys {
-        sqlx::query(
-            "INSERT OR IGNORE INTO seen_keys (group_id, epoch, not_before, key_id, seen_by)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .bind(group.id)
-        .bind(key.epoch.min(i64::MAX as u64) as i64)
-        .bind(key.not_before.min(i64::MAX as u64) as i64)
-        .bind(&key.key_id[..])
-        .bind(&seen_by)
-        .execute(&mut *tx)
-        .await?;
     }
     Ok(())
 }

@@ -2,12 +2,13 @@
 
 use sqlx::{Row, SqliteConnection};
 use tocyn_protocol::issuance::{PENDING_TOKEN_BYTES, PendingBatch};
+use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::token::Token;
 use zeroize::Zeroizing;
 
 use super::{Wallet, WalletError, epoch_key};
 use crate::issuer::Paid;
-use crate::keys::{EpochKey, Pair};
+use crate::keys::EpochKey;
 
 /// A batch that was asked for.
 pub struct SavedBatch {
@@ -52,7 +53,7 @@ impl Wallet {
     /// Saves a batch as pending. Do this before the request is sent.
     pub async fn save_batch(
         &self,
-        pair: &Pair,
+        origin: &VerifierKey,
         key: &EpochKey,
         issuer_url: &str,
         paid: Paid,
@@ -60,7 +61,7 @@ impl Wallet {
     ) -> Result<SavedBatch, WalletError> {
         let secrets = batch.to_bytes();
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let key_id = key_id(&mut tx, pair, key).await?;
+        let key_id = key_id(&mut tx, origin, key).await?;
         let done = sqlx::query(
             "INSERT INTO batches (key_id, issuer_url, voucher, tokens, secrets)
              VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -76,21 +77,18 @@ impl Wallet {
         Ok(SavedBatch { id: done.last_insert_rowid(), key: key.clone(), paid, secrets })
     }
 
-    /// The pending batches that were asked for at this issuer for this pair, the oldest first.
+    /// The pending batches that were asked for at this issuer for this origin, the oldest first.
     pub async fn pending(
         &self,
-        pair: &Pair,
+        origin: &VerifierKey,
         issuer_url: &str,
     ) -> Result<Vec<SavedBatch>, WalletError> {
         let rows = sqlx::query(
             "SELECT batches.id, voucher, secrets, token_key, epoch, not_before, not_after
              FROM batches JOIN token_keys ON token_keys.id = key_id
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND issuer_url = ?4
-             ORDER BY batches.id",
+             WHERE origin_key = ?1 AND issuer_url = ?2 ORDER BY batches.id",
         )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
+        .bind(origin.to_string())
         .bind(issuer_url)
         .fetch_all(&self.pool)
         .await?;
@@ -140,19 +138,16 @@ impl Wallet {
 
 async fn key_id(
     tx: &mut SqliteConnection,
-    pair: &Pair,
+    origin: &VerifierKey,
     key: &EpochKey,
 ) -> Result<i64, WalletError> {
     // The update changes nothing; it makes the row that is there come back.
     let id = sqlx::query_scalar(
-        "INSERT INTO token_keys
-             (issuer_name, relay_name, relay_url, token_key, epoch, not_before, not_after)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO token_keys (origin_key, token_key, epoch, not_before, not_after)
+         VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET epoch = excluded.epoch RETURNING id",
     )
-    .bind(&pair.issuer_name)
-    .bind(&pair.relay_name)
-    .bind(&pair.relay_url)
+    .bind(origin.to_string())
     .bind(&key.key.to_bytes()[..])
     .bind(key.epoch as i64)
     .bind(key.not_before as i64)

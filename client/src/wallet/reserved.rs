@@ -1,12 +1,13 @@
 //! Tokens that are reserved for a message, until its receipt comes.
 
 use sqlx::{Row, SqliteConnection};
+use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::relay::{MessageId, ProvenReceipt};
 use tocyn_protocol::token::Token;
 use zeroize::Zeroizing;
 
 use super::{Wallet, WalletError, bytes32, count, epoch_key};
-use crate::keys::{EpochKey, Pair};
+use crate::keys::EpochKey;
 
 /// A token that is reserved for a message.
 pub struct Reserved {
@@ -25,12 +26,12 @@ pub struct Reserved {
 }
 
 impl Wallet {
-    /// Reserves an unspent token of the pair for a message: one at random among those that
+    /// Reserves an unspent token of the origin for a message: one at random among those that
     /// expire first. Only keys that the relay `shows` now are drawn from. None if there is none.
     /// Do this before the post is sent.
     pub async fn reserve(
         &self,
-        pair: &Pair,
+        origin: &VerifierKey,
         shows: &[EpochKey],
         cell: &[u8],
         now: u64,
@@ -39,12 +40,9 @@ impl Wallet {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let keys = sqlx::query(
             "SELECT id, token_key, epoch, not_before, not_after FROM token_keys
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND not_after > ?4
-             ORDER BY not_after",
+             WHERE origin_key = ?1 AND not_after > ?2 ORDER BY not_after",
         )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
+        .bind(origin.to_string())
         .bind(now as i64)
         .fetch_all(&mut *tx)
         .await?;
@@ -74,17 +72,15 @@ impl Wallet {
         Ok(None)
     }
 
-    /// The reserved tokens of a pair: messages whose receipt has not come.
-    pub async fn reserved(&self, pair: &Pair) -> Result<Vec<Reserved>, WalletError> {
+    /// The reserved tokens of an origin: messages whose receipt has not come.
+    pub async fn reserved(&self, origin: &VerifierKey) -> Result<Vec<Reserved>, WalletError> {
         let rows = sqlx::query(
             "SELECT token, message_id, cell, disputed, token_key, epoch, not_before, not_after,
                  message_id IN (SELECT message_id FROM outbox) AS is_to_group
              FROM tokens JOIN token_keys ON token_keys.id = key_id
-             WHERE issuer_name = ?1 AND relay_name = ?2 AND relay_url = ?3 AND cell IS NOT NULL",
+             WHERE origin_key = ?1 AND cell IS NOT NULL",
         )
-        .bind(&pair.issuer_name)
-        .bind(&pair.relay_name)
-        .bind(&pair.relay_url)
+        .bind(origin.to_string())
         .fetch_all(&self.pool)
         .await?;
         rows.iter()
@@ -101,51 +97,40 @@ impl Wallet {
             .collect()
     }
 
-    /// The receipt came, and proves what it should: deletes token and message. Of a cell to a group the
-    /// receipt is kept until the cell is found in the log, and tokens that were reserved for it at
-    /// another address of the relay go too.
+    /// The receipt came, and proves what it should: deletes token and message. The receipt is kept
+    /// until the message is found in the log.
     pub async fn spend(
         &self,
-        pair: &Pair,
+        origin: &VerifierKey,
         token: &Token,
         proven: &ProvenReceipt,
     ) -> Result<(), WalletError> {
+        let message_id = &proven.receipt.message_id.as_bytes()[..];
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let log_key: Option<String> = sqlx::query_scalar(
-            "DELETE FROM outbox WHERE message_id = ?1
-             RETURNING (SELECT log_key FROM groups WHERE id = group_id)",
-        )
-        .bind(&proven.receipt.message_id.as_bytes()[..])
-        .fetch_optional(&mut *tx)
-        .await?;
-        let number = remove(&mut tx, token).await?;
-        let mut others = 0;
-        if let Some(log_key) = log_key {
-            others = sqlx::query("DELETE FROM tokens WHERE message_id = ?1")
-                .bind(&proven.receipt.message_id.as_bytes()[..])
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            sqlx::query(
-                "INSERT OR IGNORE INTO receipts (log_key, seq, message_id, proof)
-                 VALUES (?1, ?2, ?3, ?4)",
-            )
-            .bind(log_key)
-            .bind(proven.receipt.seq as i64)
-            .bind(&proven.receipt.message_id.as_bytes()[..])
-            .bind(&proven.proof)
+        sqlx::query("DELETE FROM outbox WHERE message_id = ?1")
+            .bind(message_id)
             .execute(&mut *tx)
             .await?;
-        }
-        count(&mut tx, pair, number, others).await?;
+        let number = remove(&mut tx, token).await?;
+        sqlx::query(
+            "INSERT OR IGNORE INTO receipts (log_key, seq, message_id, proof)
+             VALUES (?1, ?2, ?3, ?4)",
+        )
+        .bind(origin.to_string())
+        .bind(proven.receipt.seq as i64)
+        .bind(message_id)
+        .bind(&proven.proof)
+        .execute(&mut *tx)
+        .await?;
+        count(&mut tx, origin, number, 0).await?;
         Ok(tx.commit().await?)
     }
 
     /// Gives a token up with its message.
-    pub async fn give_up(&self, pair: &Pair, token: &Token) -> Result<(), WalletError> {
+    pub async fn give_up(&self, origin: &VerifierKey, token: &Token) -> Result<(), WalletError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let number = remove(&mut tx, token).await?;
-        count(&mut tx, pair, 0, number).await?;
+        count(&mut tx, origin, 0, number).await?;
         Ok(tx.commit().await?)
     }
 

@@ -264,11 +264,12 @@ impl Wallet {
         Ok(faults.bind(key.to_string()).fetch_all(&self.pool).await?)
     }
 
-    /// The logs that were followed.
+    /// The logs that this wallet knows of.
     pub async fn checked_logs(&self) -> Result<Vec<VerifierKey>, WalletError> {
         let keys: Vec<String> = sqlx::query_scalar(
             "SELECT log_key FROM trees UNION SELECT log_key FROM groups
-             UNION SELECT log_key FROM faults ORDER BY log_key",
+             UNION SELECT log_key FROM faults UNION SELECT origin_key FROM origins
+             UNION SELECT log_key FROM receipts ORDER BY log_key",
         )
         .fetch_all(&self.pool)
         .await?;

@@ -14,8 +14,8 @@ pub(crate) fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
 }
 
-pub(crate) fn pairing(relay_name: &str) -> Pairing {
-    Pairing::generate("issuer.example", relay_name, GENESIS, DAY, &mut rng()).unwrap()
+pub(crate) fn pairing(origin_name: &str) -> Pairing {
+    Pairing::generate("issuer.example", origin_name, GENESIS, DAY, &mut rng()).unwrap()
 }
 
 /// `count` tokens of an epoch, through the whole of issuance.

@@ -9,6 +9,7 @@ CREATE TABLE log (
     cell_bytes   integer  NOT NULL,  -- size of every cell
     pairing_id   bytea    NOT NULL,  -- token_key_id of the pairing's epoch 0: tells pairings apart
     closed_below bigint   NOT NULL,  -- no token of an epoch below this is taken again, whatever the clock shows
+    keys_serial  bigint   NOT NULL DEFAULT -1, -- of the newest statement of keys, -1 before the first
     verifier_key text,               -- whose signature the log has, for good; NULL before the first start
     went_back    boolean  NOT NULL DEFAULT false -- whether a relay missed what it had acknowledged: no post is taken until the pairing is renewed
 ) WITH (fillfactor = 10);            -- room for new versions of the row in the same page
@@ -52,6 +53,15 @@ CREATE TABLE spent (
     PRIMARY KEY (epoch, nonce)
 ) PARTITION BY LIST (epoch);
 
+-- The relays' statements of keys, with serials from 0 on without gaps. Added under the lock on the
+-- log's row. Never changed, never deleted.
+CREATE TABLE statements (
+    serial bigint PRIMARY KEY,
+    note   text   NOT NULL,          -- the signed note
+    since  bigint NOT NULL,          -- log.head when it was added: checkpoints of longer logs name it
+    leaves bytea  NOT NULL           -- of the tree over its keys, 32 bytes for each epoch
+);
+
 -- Pairings that were replaced. Their spent tokens are forgotten, so they never come back.
 CREATE TABLE retired_pairings (
     pairing_id bytea PRIMARY KEY
@@ -79,6 +89,7 @@ CREATE PROCEDURE spend_and_append(
     new_cells      bytea,    -- the cells, one after the other
     block_messages integer,  -- the most messages in a block
     OUT first_seq         bigint,   -- of the first message, or NULL if nothing was appended
+    OUT now_keys_serial   bigint,   -- of the newest statement of keys, where something was appended
     OUT spent_epochs      bigint[], -- tokens that were spent before, and their receipts
     OUT spent_nonces      bytea[],
     OUT spent_seqs        bigint[],
@@ -153,6 +164,7 @@ BEGIN
     FROM unnest(message_ids) WITH ORDINALITY AS appended (m, place);
     UPDATE log SET head = head_row.head + count WHERE log.id = 1;
     first_seq := head_row.head + 1;
+    now_keys_serial := head_row.keys_serial;
     -- Wakes those who follow; what they are told is only that there is something to read.
     PERFORM pg_notify('tocyn_head', '');
     COMMIT;

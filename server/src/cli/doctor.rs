@@ -4,10 +4,13 @@ use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory};
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::relay::RelayInfo;
+use tocyn_protocol::statement::Signed;
+use tocyn_protocol::statement::tree::EpochTree;
 use tocyn_service::doctor::{KeysAt, ListensOn, Report};
 
 use super::{CliResult, Settings};
 use crate::bundles::Folder;
+use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::store::{NOTHING_YET, Store, StoreError};
 
@@ -24,7 +27,7 @@ pub(super) struct Doctor {
 const OWN: KeysAt = KeysAt {
     service: "relay",
     path: "/v1/info",
-    read: |body| Some(serde_json::from_slice::<RelayInfo>(body).ok()?.token_keys),
+    read: |body| Some(serde_json::from_slice::<RelayInfo>(body).ok()?.plain_keys()),
 };
 
 const ISSUER: KeysAt = KeysAt {
@@ -49,6 +52,7 @@ impl Doctor {
                 report.good("settings", "they can be used; `config show` shows them");
                 let database = settings.database.file();
                 report.check_secrets(data.path(), database, &[&settings.config.database.url]);
+                check_addresses(&mut report, &settings.config);
                 check_database(&mut report, data, settings, pairing.as_ref(), now).await;
                 report.check_space(data.path());
                 let config = &settings.config;
@@ -91,11 +95,73 @@ fn check_pairing(report: &mut Report, data: &DataDir, now: u64) -> Option<Pairin
     Some(pairing)
 }
 
+/// Clients take no address that the relay has not signed.
+fn check_addresses(report: &mut Report, config: &Config) {
+    let check = "addresses";
+    match (config.addresses.is_empty(), &config.issuer_address) {
+        (false, Some(issuer)) => {
+            let all: Vec<&str> = config.addresses.iter().map(|address| address.as_str()).collect();
+            report.good(check, format!("{}; the issuer: {issuer}", all.join(", ")));
+        }
+        (true, _) => report.warn(
+            check,
+            "`addresses` is empty: only clients on this machine can use this relay. Set every \
+             address at which clients reach it, and start it again",
+        ),
+        (_, None) => report.warn(
+            check,
+            "`issuer_address` is empty: only clients on the issuer's machine can buy tokens. Set \
+             where clients reach the issuer, and start this relay again",
+        ),
+    }
+}
+
+/// Whether the newest statement of keys says what pairing and settings say.
+async fn check_statement(
+    report: &mut Report,
+    store: &Store,
+    config: &Config,
+    pairing: &Pairing,
+    key: &LogKey,
+) {
+    let check = "statement";
+    let newest = match store.statements().await {
+        Ok(statements) => statements.into_iter().next_back(),
+        Err(error) => return report.bad(check, error.to_string()),
+    };
+    let Some(newest) = newest else {
+        return report.warn(check, "none is signed yet; `serve` signs one");
+    };
+    let newest = match Signed::open(&newest.note, &key.verifier()) {
+        Ok(signed) => signed,
+        Err(error) => return report.bad(check, format!("statement {}: {error}", newest.serial)),
+    };
+    let (serial, root) = (newest.serial, EpochTree::of(pairing).root());
+    if (newest.schedule, newest.root) != (pairing.schedule(), root) {
+        report.warn(
+            check,
+            format!(
+                "number {serial} has other keys than pairing.toml; if that was renewed, the next \
+                 `serve` signs them. If not, install the issuer's newest pairing.toml"
+            ),
+        );
+    } else if (&newest.addresses, &newest.issuer_address)
+        != (&config.addresses, &config.issuer_address)
+    {
+        report.warn(
+            check,
+            format!("number {serial} has other addresses than the settings; start the relay again"),
+        );
+    } else {
+        report.good(check, format!("number {serial} has these keys and addresses"));
+    }
+}
+
 /// Reads `log.key`, which `serve` would make if it is not there.
 fn own_key(data: &DataDir, pairing: &Pairing) -> Result<LogKey, String> {
     let path = data.log_key_path();
     match path.exists() {
-        true => data.log_key(pairing.relay_name()).map_err(|error| {
+        true => data.log_key(pairing.origin_name()).map_err(|error| {
             format!("{error}; put it back from a backup, or the pairing, whichever is wrong")
         }),
         false => Err(format!(
@@ -132,7 +198,11 @@ async fn check_database(
         let clock = store.check_clock(now).await;
         report.note("clocks", clock.map(|()| "this machine's and the database's agree"));
     }
-    if let Some(Ok(key)) = pairing.map(|pairing| own_key(data, pairing)) {
+    if let Some((pairing, Ok(key))) = pairing.map(|pairing| (pairing, own_key(data, pairing))) {
+        // With another key there is worse to say, below.
+        if matches!(store.key().await, Ok(Some(bound)) if bound == key.verifier().to_string()) {
+            check_statement(report, &store, &settings.config, pairing, &key).await;
+        }
         check_key(report, &store, &key).await;
     }
     let cell_bytes = settings.config.cell_bytes;

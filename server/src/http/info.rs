@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use tocyn_protocol::relay::{Limits, RelayInfo, RetentionInfo, Versions};
+use tocyn_protocol::directory::TokenKey;
+use tocyn_protocol::relay::{Limits, ProvenKey, RelayInfo, RetentionInfo, Versions};
 
 use super::{ApiError, AppState};
 
@@ -11,17 +12,23 @@ const PROTOCOL_VERSION: u32 = 1;
 
 pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>, ApiError> {
     let relay = &state.relay;
-    let published = relay.epochs.published((relay.clock)())?;
+    let now = (relay.clock)();
+    let published = relay.epochs.published(now)?;
+    let statements = relay.log.statements();
+    let proven =
+        |key: &TokenKey| ProvenKey { key: key.clone(), proofs: statements.proofs(key.epoch) };
     let range = relay.store.range().await?;
     let (pairing, config) = (relay.epochs.pairing(), &relay.config);
     Ok(Json(RelayInfo {
-        relay_name: pairing.relay_name().to_owned(),
+        origin_name: pairing.origin_name().to_owned(),
         issuer_name: pairing.issuer_name().to_owned(),
         cell_bytes: config.cell_bytes as u64,
         oldest: range.oldest,
         head: range.head,
         epoch: published.epoch,
-        token_keys: published.token_keys.clone(),
+        now,
+        statements: statements.notes(),
+        token_keys: published.token_keys.iter().map(proven).collect(),
         log_key: relay.log.verifier().clone(),
         bearer: config.bearer,
         retention: RetentionInfo {

@@ -55,8 +55,19 @@ pub(super) struct Facts {
     pub(super) verifier_key: Option<String>,
     /// Bundles before this one were dropped.
     pub(super) dropped_below: i64,
+    /// Each with the leaves of its tree, by serial.
+    pub(super) statements: Vec<StatementRow>,
     /// Sorted.
     pub(super) retired_pairings: Vec<Vec<u8>>,
+}
+
+/// A statement of keys with the leaves of its tree.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(super) struct StatementRow {
+    pub(super) serial: i64,
+    pub(super) note: String,
+    pub(super) since: i64,
+    pub(super) leaves: Vec<u8>,
 }
 
 /// A block with its time.
@@ -105,6 +116,12 @@ async fn digest(source: &mut impl Source) -> Result<Copied, StoreError> {
     hash.update(&facts.pairing_id);
     hash.update(facts.verifier_key.as_deref().unwrap_or_default());
     facts.retired_pairings.iter().for_each(|id| hash.update(id));
+    for row in &facts.statements {
+        hash.update(row.serial.to_be_bytes());
+        hash.update(row.since.to_be_bytes());
+        hash.update(Sha256::digest(&row.note));
+        hash.update(Sha256::digest(&row.leaves));
+    }
     let mut sealed = Vec::new();
     loop {
         let from = sealed.last().map_or(0, |last: &BundleRow| last.bundle as u64 + 1);

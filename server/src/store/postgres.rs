@@ -9,6 +9,7 @@ mod epochs;
 mod open;
 mod read;
 mod report;
+mod statements;
 mod tree;
 mod watch;
 
@@ -50,6 +51,8 @@ struct Inner {
     filling: Mutex<()>,
     /// The newest sequence that is known to be durable.
     seen_head: AtomicU64,
+    /// Serial of the newest statement of keys that this process has heard of, plus 1.
+    statements: AtomicU64,
     /// The last token that this process has spent: what is not there any more was lost.
     last_spent: std::sync::Mutex<Option<LastSpent>>,
     /// Whether the log was found to end before that. For good: what is in memory, and what
@@ -71,6 +74,7 @@ struct LastSpent {
 #[derive(sqlx::FromRow)]
 struct LogRow {
     head: i64,
+    keys_serial: i64,
     went_back: bool,
     /// Whether this is a standby, which may lag: it says nothing about what was lost.
     standby: bool,
@@ -79,6 +83,10 @@ struct LogRow {
 impl PostgresStore {
     fn saw_head(&self, head: u64) {
         self.0.seen_head.fetch_max(head, Ordering::Relaxed);
+    }
+
+    fn saw_statement(&self, serial: i64) {
+        self.0.statements.fetch_max(unsigned(serial + 1), Ordering::Relaxed);
     }
 
     /// Takes note of the log's row, which was read after `seen` was known; gives the head.
@@ -92,6 +100,7 @@ impl PostgresStore {
         }
         self.check_went_back()?;
         self.saw_head(head);
+        self.saw_statement(row.keys_serial);
         Ok(head)
     }
 

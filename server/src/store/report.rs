@@ -52,7 +52,7 @@ impl Store {
 
     /// How the database stands to a pairing.
     pub async fn standing(&self, pairing: &Pairing) -> Result<Standing, StoreError> {
-        let id = pairing.key_pair(0).public().token_key_id().0;
+        let id = pairing.id().0;
         match self {
             Self::Sqlite(store) => store.standing(&id).await,
             Self::Postgres(store) => store.standing(id).await,

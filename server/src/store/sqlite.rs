@@ -6,6 +6,7 @@ mod copy;
 mod open;
 mod report;
 mod spent;
+mod statements;
 mod tree;
 mod writer;
 

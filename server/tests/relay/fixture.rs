@@ -11,6 +11,7 @@ use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
 use tocyn_protocol::token::Token;
+use tocyn_relay::config::Config;
 use tocyn_relay::log::Log;
 use tocyn_relay::messages::Messages;
 use tocyn_relay::seal::remove_dropped;
@@ -107,7 +108,8 @@ impl Fixture {
 
     pub(crate) async fn log_of(&self, store: &Store) -> Result<Log, StoreError> {
         let key = LogKey::from_secret_text(&self.log_key).unwrap();
-        Log::open(store.clone(), key, self.cell_bytes).await
+        let config = Config { cell_bytes: self.cell_bytes, ..Config::default() };
+        Log::open(store.clone(), key, &self.pairing, &config).await
     }
 
     /// Runs a statement on the database, beside the store.

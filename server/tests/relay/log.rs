@@ -42,14 +42,20 @@ pub(crate) async fn check(log: &Log, receipts: &[PostReceipt]) {
     receipts.iter().for_each(|receipt| tree.push(receipt.message_id.into()));
     let root = Edge::new(tree.size(), &tree).unwrap().root();
     log.checkpoint().await.unwrap();
+    let keys = log.statements().named_at(tree.size());
     for receipt in receipts {
         let proven = log.prove(*receipt).await.unwrap();
         let checkpoint = proven.verify(log.verifier()).unwrap();
-        assert_eq!(checkpoint, Checkpoint { size: tree.size(), root }, "message {}", receipt.seq);
+        assert_eq!(
+            checkpoint,
+            Checkpoint { size: tree.size(), root, keys },
+            "message {}",
+            receipt.seq
+        );
     }
     let note = log.checkpoint().await.unwrap();
     let checkpoint = Checkpoint::open(&note, log.verifier()).unwrap();
-    assert_eq!(checkpoint, Checkpoint { size: tree.size(), root });
+    assert_eq!(checkpoint, Checkpoint { size: tree.size(), root, keys });
 }
 
 async fn receipts_are_proven_across_restarts_and_deletions(on: On) {

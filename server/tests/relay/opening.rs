@@ -112,7 +112,7 @@ async fn first_version(f: &Fixture) -> SqliteConnection {
     migrator.run(&mut db).await.unwrap();
     sqlx::query("INSERT INTO log VALUES (1, 9, ?1, ?2, 0)")
         .bind(f.cell_bytes as i64)
-        .bind(&f.pairing.key_pair(0).public().token_key_id().0[..])
+        .bind(&f.pairing.id().0[..])
         .execute(&mut db)
         .await
         .unwrap();

@@ -89,27 +89,56 @@ pub struct ListensOn<'a> {
 impl Report {
     /// Whether the clock is within the pairing's time, and how long its epoch still lasts.
     pub fn check_epoch(&mut self, pairing: &Pairing, now: u64) {
-        match pairing.epoch_at(now) {
-            Ok(epoch) => {
-                let left =
-                    Duration::from_secs((pairing.epoch_end(epoch) - now).next_multiple_of(60));
-                self.good(
-                    "pairing",
+        let (check, schedule) = ("pairing", pairing.schedule());
+        let epoch = match schedule.epoch_at(now) {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                return self.bad(
+                    check,
                     format!(
-                        "issuer {}, relay {}, epoch {epoch}, which lasts for another {}",
-                        pairing.issuer_name(),
-                        pairing.relay_name(),
-                        humantime::format_duration(left),
+                        "{error}. If the clock is right, the issuer's was wrong when it made the \
+                         pairing: set it right and run `tocyn-issuer pairing renew`"
                     ),
                 );
             }
-            Err(error) => self.bad(
-                "pairing",
-                format!(
-                    "{error}. If the clock is right, the issuer's was wrong when it made the \
-                     pairing: set it right and run `tocyn-issuer pairing renew`"
-                ),
+        };
+        let for_people = |seconds: u64| {
+            humantime::format_duration(Duration::from_secs(seconds.next_multiple_of(60)))
+        };
+        let (left, ends_soon) = schedule.left(now);
+        if left == 0 {
+            return self.bad(
+                check,
+                "its last key has ended: no token is issued or taken. Run `tocyn-issuer pairing \
+                 renew`, and bring the new pairing.toml to the relay",
+            );
+        }
+        self.good(
+            check,
+            format!(
+                "issuer {}, relay {}, epoch {epoch}, which lasts for another {}",
+                pairing.issuer_name(),
+                pairing.origin_name(),
+                for_people(schedule.end(epoch) - now),
             ),
+        );
+        if ends_soon {
+            self.warn(
+                check,
+                format!(
+                    "its last key ends in {}: run `tocyn-issuer pairing renew --planned` now, and \
+                     bring the new pairing.toml to the relay",
+                    for_people(left)
+                ),
+            );
+        }
+        if let Some(below) = pairing.renewed_at().filter(|below| *below > epoch) {
+            let starts = for_people(schedule.start(below) - now);
+            let text = format!(
+                "a planned renewal: its new keys begin in {starts}. Both sides need this \
+                 pairing.toml by then"
+            );
+            self.good(check, text);
         }
     }
 

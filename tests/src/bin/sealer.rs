@@ -27,8 +27,8 @@ async fn main() {
     let _lock = data.lock().expect("no relay runs");
     let database = Database::parse(url, data.database_path()).expect("a URL");
     let store = Store::open(&database, &pairing, config.cell_bytes).await.expect("a database");
-    let key = data.log_key(pairing.relay_name()).expect("a key");
-    let log = Log::open(store.clone(), key, config.cell_bytes).await.expect("a log");
+    let key = data.log_key(pairing.origin_name()).expect("a key");
+    let log = Log::open(store.clone(), key, &pairing, &config).await.expect("a log");
     log.put_away().await.expect("tiles are put away");
     let folder = Some(data.log_folder_path());
     let messages = Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes);

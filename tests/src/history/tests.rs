@@ -5,8 +5,11 @@ use std::time::Duration;
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::tree::NodeHash;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
+use tocyn_protocol::statement::{Commitment, StatementHash};
 
 use super::{FinalState, History, Issue, IssueOutcome, Nonce, Post, PostOutcome, Violation, check};
+
+const KEYS: Commitment = Commitment { serial: 0, hash: StatementHash([7; 32]) };
 
 fn message(n: u8) -> MessageId {
     MessageId::from_bytes([n; 32])
@@ -22,7 +25,7 @@ fn receipt(seq: u64, n: u8) -> PostReceipt {
 
 fn post(token: u8, text: u8, second: u64, outcome: PostOutcome) -> Post {
     // Every log begins with nothing.
-    let of_nothing = Checkpoint { size: 0, root: NodeHash::of_empty_tree() };
+    let of_nothing = Checkpoint { size: 0, root: NodeHash::of_empty_tree(), keys: KEYS };
     Post {
         proven: outcome.receipt().map(|_| Some(of_nothing)),
         nonce: nonce(token),
@@ -179,7 +182,9 @@ fn vouchers_that_were_charged_too_much_or_too_little_are_found() {
 fn receipts_without_proof_and_checkpoints_of_other_logs_are_found() {
     let two = NodeHash::above(message(1).into(), message(2).into());
     let signed = |size, root| {
-        found(|history, _| history.posts[2].proven = Some(Some(Checkpoint { size, root })))
+        found(|history, _| {
+            history.posts[2].proven = Some(Some(Checkpoint { size, root, keys: KEYS }))
+        })
     };
     assert_eq!(signed(2, two), []);
     assert_eq!(signed(3, NodeHash::above(two, message(5).into())), []);

@@ -56,6 +56,10 @@ impl Scene {
         let mut url = |name: &str| services.url(&world.path().join("onion").join(name));
         let (issuer_url, relay_url) = (url("tocyn-issuer"), url("tocyn-relay"));
         let closed_url = url("closed");
+        // Tor has made the names: the relay signs them from its next start on.
+        world.set_addresses(&[&relay_url, &closed_url], &issuer_url);
+        assert_eq!(relay.stop().code(), Some(0));
+        let relay = serve(&world.relay_data(), "relay");
         for url in [&issuer_url, &relay_url] {
             wait_until_reachable(&client, url).await;
         }
@@ -116,9 +120,13 @@ fn start(name: &str, data: &Path) -> (Service, PathBuf) {
     let config = read(&file);
     let others = config.lines().skip_while(|line| !line.starts_with("proxy_protocol =")).skip(1);
     write(&file, &(lines + &others.collect::<Vec<_>>().join("\n")));
+    (serve(data, name), socket)
+}
+
+fn serve(data: &Path, name: &str) -> Service {
     let mut serve = Command::new(program(&format!("tocyn-{name}")));
     serve.arg("--data").arg(data).arg("serve").env("RUST_LOG", "debug");
-    (Service::run(&mut serve, data), socket)
+    Service::run(&mut serve, data)
 }
 
 /// An example with the machine's folders replaced by some of this test, and its socket's path.

@@ -356,7 +356,7 @@ async fn on_postgres_the_database_stays_where_it_is() {
     };
     let said = succeed(&mut on(
         &world.path().join("issuer-3"),
-        &["init", "--issuer-name", "i", "--relay-name", "r"],
+        &["init", "--issuer-name", "i", "--origin-name", "r"],
     ));
     assert!(said.contains("wrote"));
     let issuer_data = world.path().join("issuer-3");

@@ -29,9 +29,9 @@ fn refused(address: &str, name: &str, bytes: &[u8], status: u16, problem_type: &
 }
 
 /// A token that is genuine under `key`, for any names.
-fn token_under(key: KeyPair, issuer_name: &str, relay_name: &str) -> Token {
+fn token_under(key: KeyPair, issuer_name: &str, origin_name: &str) -> Token {
     let rng = &mut UnwrapErr(SysRng);
-    let challenge = TokenChallenge::new(issuer_name, None, relay_name).unwrap();
+    let challenge = TokenChallenge::new(issuer_name, None, origin_name).unwrap();
     let (request, pending) = TokenRequest::new(key.public(), &challenge, rng);
     pending.finalize(&Issuer::new(key).evaluate(&request, rng)).unwrap()
 }

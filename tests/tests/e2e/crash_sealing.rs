@@ -45,7 +45,7 @@ impl Stopped {
         let data = DataDir::new(world.relay_data());
         let pairing = data.pairing().unwrap();
         let now = (tocyn_relay::system_clock())();
-        let epoch = pairing.epoch_at(now).unwrap();
+        let epoch = pairing.schedule().epoch_at(now).unwrap();
         let key = pairing.key_pair(epoch);
         let mut tokens = Vec::new();
         while tokens.len() <= MESSAGES {

@@ -85,8 +85,9 @@ impl Scene {
             tocyn_issuer::run(&config, pairing, store, listeners, credentials, clock, never).await;
         });
         let store = relay.clone();
-        let key = LogKey::generate(pairing.relay_name(), &mut UnwrapErr(SysRng));
-        let log = tocyn_relay::log::Log::open(store.clone(), key, cell_bytes).await.unwrap();
+        let key = LogKey::generate(pairing.origin_name(), &mut UnwrapErr(SysRng));
+        let log = tocyn_relay::log::Log::open(store.clone(), key, &pairing, &relay_config);
+        let log = log.await.unwrap();
         tokio::spawn(async move {
             let never = std::future::pending();
             let messages = Messages::open(store, None, log.verifier(), cell_bytes).await.unwrap();

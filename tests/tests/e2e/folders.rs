@@ -172,7 +172,7 @@ fn init_overwrites_nothing() {
     let before = fs::read_to_string(world.pairing_file()).unwrap();
     let mut init = Command::new(program("tocyn-issuer"));
     init.arg("--data").arg(world.issuer_data());
-    init.args(["init", "--issuer-name", "a", "--relay-name", "b"]);
+    init.args(["init", "--issuer-name", "a", "--origin-name", "b"]);
     assert!(fails(&mut init).contains("not overwritten"));
     assert_eq!(fs::read_to_string(world.pairing_file()).unwrap(), before);
 

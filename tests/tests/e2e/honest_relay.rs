@@ -9,7 +9,7 @@ use tocyn_client::send::SendError;
 use tocyn_client::sync::SyncError;
 use tocyn_client::transport::HttpError;
 use tocyn_e2e::chaos::{Chaos, Weather};
-use tocyn_e2e::member::{Member, new_group};
+use tocyn_e2e::member::{Member, SayError, new_group};
 use tocyn_e2e::service::Service;
 use tocyn_e2e::world::World;
 
@@ -57,8 +57,10 @@ async fn talk(member: Member) -> Member {
         loop {
             match member.say(&text, now()).await {
                 // What has no receipt waits for the next time.
-                Ok(_) | Err(SendError::Waiting { .. }) => break,
-                Err(SendError::Log(LogError::Http(HttpError::Unreachable { .. }))) => {}
+                Ok(_) | Err(SayError::Send(SendError::Waiting { .. })) => break,
+                Err(SayError::Send(SendError::Log(LogError::Http(HttpError::Unreachable {
+                    ..
+                })))) => {}
                 Err(error) => panic!("{}: {error}", member.name),
             }
         }

@@ -13,6 +13,7 @@ use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile, encode_hashes, put_entry};
 use tocyn_protocol::log::tree::{Edge, Nodes, Tree};
 use tocyn_protocol::relay::{MessageId, ProvenReceipt, RelayInfo};
+use tocyn_protocol::statement::{Commitment, StatementHash};
 
 /// The program that checks, built once.
 fn verifier() -> &'static Path {
@@ -114,7 +115,7 @@ async fn go_finds_nothing_wrong_with_a_relay_around_the_ends_of_tiles() {
         assert_eq!(answer.status().as_u16(), status, "{path}");
     }
     // What Go is for: it does find what is wrong.
-    let other = LogKey::generate(&info.relay_name, &mut UnwrapErr(SysRng)).verifier();
+    let other = LogKey::generate(&info.origin_name, &mut UnwrapErr(SysRng)).verifier();
     verify(&other.to_string(), relay.url(), &checkpoints).unwrap_err();
     checkpoints.swap(3, 8);
     verify(&info.log_key.to_string(), relay.url(), &checkpoints).unwrap_err();
@@ -130,7 +131,8 @@ fn go_finds_nothing_wrong_with_a_large_log_in_a_folder() {
     for size in [65_535, 65_536, 65_537, 65_791, 65_792, 65_793] {
         (tree.size()..size).for_each(|n| tree.push(MessageId::of(&entry(n)).into()));
         let root = Edge::new(size, &tree).unwrap().root();
-        checkpoints.push(Checkpoint { size, root }.sign(&key));
+        let keys = Commitment { serial: 3, hash: StatementHash([7; 32]) };
+        checkpoints.push(Checkpoint { size, root, keys }.sign(&key));
         if ![65_537, 65_793].contains(&size) {
             continue;
         }

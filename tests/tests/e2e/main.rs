@@ -1,11 +1,13 @@
 //! Scenarios with the real programs over real HTTP.
 
+mod apart;
 mod attesters;
 mod backup;
 mod bad_input_issuer;
 mod bad_input_relay;
 mod bench;
 mod client_cli;
+mod collusion;
 mod crash_client;
 mod crash_issuer;
 mod crash_relay;
@@ -38,6 +40,7 @@ mod scale_rolling;
 mod server_view;
 mod status_page;
 mod supervised;
+mod trust;
 mod wrong_member;
 mod wrong_relay;
 

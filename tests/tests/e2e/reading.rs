@@ -30,7 +30,7 @@ async fn tokens(world: &World, count: usize) -> Vec<Token> {
 }
 
 fn client(url: &str) -> RelayClient {
-    RelayClient::new(&Transport::default(), url.parse().unwrap()).unwrap()
+    RelayClient::new(&Transport::default(), url.parse().unwrap())
 }
 
 /// Reads a range to its end.

@@ -56,14 +56,17 @@ async fn a_wallet_goes_on_after_a_renewal() {
     let (_issuer, relay) = renew(&world, issuer, relay);
     let refused = output(&mut post(&["--resume"]));
     assert_eq!(refused.status.code(), Some(1), "its token is void, but the message is kept");
-    let bought = output(&mut request());
-    let stderr = String::from_utf8(bought.stderr).unwrap();
-    assert!(bought.status.success(), "the batch of before does not block it: {stderr}");
-    assert!(stderr.contains("16 tokens that were asked for before are still pending"), "{stderr}");
-    assert!(
-        String::from_utf8(bought.stdout).unwrap().contains("16 unspent"),
-        "void ones do not count"
-    );
+    // The renewal is shown with its times, and nothing is bought until the person accepts it.
+    let refused = output(&mut request());
+    assert_eq!(refused.status.code(), Some(1));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(stderr.contains("a renewal that began at 20"), "{stderr}");
+    assert!(stderr.contains("`tocyn relay accept relay.example`"), "{stderr}");
+    assert_eq!(world.vouchers_left(), 128);
+    let accepted = succeed(&mut world.tocyn(&["relay", "accept", "relay.example"]));
+    assert!(accepted.contains("31 tokens from before it were void"), "{accepted}");
+    let bought = succeed(&mut request());
+    assert!(bought.contains("16 unspent"), "void ones do not count: {bought}");
     succeed(&mut post(&["--resume", "--again"]));
     assert_eq!(read_all(&http_client(), relay.url()).await, [(1, cell("kept"))]);
 }
@@ -130,7 +133,7 @@ fn a_log_key_that_is_missing_is_not_replaced() {
 fn a_pairing_for_other_names_is_not_installed() {
     let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
     let mut init = Command::new(program("tocyn-issuer"));
-    init.arg("--data").arg(dir.path()).args(["init", "--issuer-name", "a", "--relay-name", "b"]);
+    init.arg("--data").arg(dir.path()).args(["init", "--issuer-name", "a", "--origin-name", "b"]);
     succeed(&mut init);
     let mut install = Command::new(program("tocyn-relay"));
     install.arg("--data").arg(world.relay_data()).args(["pairing", "install"]);
@@ -197,6 +200,6 @@ async fn a_relay_that_signs_with_another_key_is_sent_nothing() {
     );
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("ask its operator before you post"), "{said}");
+    assert!(said.contains("had relay.example+") && said.contains("ask its operator"), "{said}");
     assert!(read_all(&http_client(), relay.url()).await.is_empty());
 }

@@ -60,7 +60,6 @@ fn content(name: &str, counter: u64, body: &[u8]) -> Content {
         name: name.to_owned(),
         parents: Vec::new(),
         checkpoint: None,
-        token_keys: Vec::new(),
         body: body.to_vec(),
     }
 }

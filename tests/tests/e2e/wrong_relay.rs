@@ -1,20 +1,22 @@
 //! A relay that does wrong is found out: each of its faults is named for what it is, and what can be
 //! proven is kept as a file that anyone can check.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use tocyn_client::evidence::{Evidence, Verdict};
-use tocyn_client::keys::KeysError;
 use tocyn_client::log::LogError;
+use tocyn_client::pins::TrustError;
 use tocyn_client::post::PostError;
 use tocyn_client::send::SendError;
 use tocyn_client::sync::SyncError;
-use tocyn_e2e::bearer::http_client;
-use tocyn_e2e::member::{Member, new_group};
+use tocyn_e2e::member::{Member, SayError, new_group};
 use tocyn_e2e::service::Service;
 use tocyn_e2e::world::{World, output, succeed};
+use tocyn_e2e::wrong_issuer::WrongIssuer;
 use tocyn_e2e::wrong_relay::{Rule, WrongRelay};
-use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory, TokenKey};
+use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::keys::KeyPair;
 
 /// Unix seconds of all that happens, unless a test says otherwise.
@@ -90,11 +92,17 @@ async fn a_message_that_all_are_denied_stays_with_its_sender() {
     let scene = scene().await;
     scene.relay.set(Rule::Drop);
     let refused = scene.ann.say("three", now()).await;
-    assert!(matches!(refused, Err(SendError::Waiting { waiting: 1, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(SayError::Send(SendError::Waiting { waiting: 1, .. }))),
+        "{refused:?}"
+    );
     assert_eq!(scene.ann.health().await.waiting, 1);
     // Nothing later goes out before it.
     let refused = scene.ann.say("four", now()).await;
-    assert!(matches!(refused, Err(SendError::Waiting { waiting: 2, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(SayError::Send(SendError::Waiting { waiting: 2, .. }))),
+        "{refused:?}"
+    );
     scene.relay.set(Rule::Publish);
     assert_eq!(scene.ann.resume(now()).await.unwrap(), 2);
     scene.bob.sync(now()).await.unwrap();
@@ -269,7 +277,7 @@ async fn a_log_that_goes_back_is_witnessed_and_once_it_grows_again_proven() {
     // Ann posts into the log that lost her message: its receipt contradicts the one before.
     let refused = scene.ann.say("four", now()).await;
     match &refused {
-        Err(SendError::Fault(PostError::Log { seq: 3, error })) => {
+        Err(SayError::Send(SendError::Fault(PostError::Log { seq: 3, error }))) => {
             assert!(is_fault(error, "forked"), "{error:?}");
         }
         other => panic!("{other:?}"),
@@ -306,7 +314,10 @@ async fn a_receipt_that_proves_nothing_leaves_the_message_with_its_sender() {
     scene.relay.set(Rule::BadReceipt);
     let refused = scene.ann.say("three", now()).await;
     assert!(
-        matches!(refused, Err(SendError::Waiting { error: PostError::Unproven(_), .. })),
+        matches!(
+            refused,
+            Err(SayError::Send(SendError::Waiting { error: PostError::Unproven(_), .. }))
+        ),
         "{refused:?}"
     );
     assert!(scene.ann.faults().await[0].what.contains("does not prove"));
@@ -342,21 +353,20 @@ async fn messages_that_should_be_kept_cannot_be_said_to_be_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_key_for_one_user_is_refused_when_a_member_has_seen_another() {
+async fn a_token_key_for_one_user_is_refused_and_kept() {
     let scene = scene().await;
     // Issuer and relay conspire: both show a key of its own to Cyd alone, who has no token yet.
-    fn change(keys: &mut [TokenKey]) {
-        for entry in keys {
-            let seed = [entry.epoch as u8; 32];
-            let key = *KeyPair::derive(&seed, b"only for cyd").public();
-            entry.token_key = URL_SAFE.encode(key.to_bytes());
-        }
+    fn change(key: &mut TokenKey) {
+        let public = *KeyPair::derive(&[key.epoch as u8; 32], b"only for cyd").public();
+        key.token_key = URL_SAFE.encode(public.to_bytes());
     }
-    let issuer = scene.ann.invite.issuer.to_string();
-    let false_issuer = false_issuer(&issuer, change).await;
-    scene.relay.views()[1].info = Some(|info| change(&mut info.token_keys));
+    let issuer = WrongIssuer::start(&scene.ann.invite.issuer.to_string()).await;
+    issuer.change(|_, directory| directory.token_keys.iter_mut().for_each(change));
+    scene.relay.views()[1].info = Some(Arc::new(|_, info| {
+        info.token_keys.iter_mut().for_each(|proven| change(&mut proven.key));
+    }));
     let mut invite = scene.ann.invite.clone();
-    invite.issuer = false_issuer.parse().unwrap();
+    invite.issuer = issuer.url().parse().unwrap();
     let cyd = Member::join(scene.world.path(), "cyd", &invite, scene.relay.url(1)).await;
     cyd.sync(now()).await.unwrap();
     let (wallet, voucher) = (cyd.dir().to_str().unwrap().to_owned(), scene.world.voucher(16));
@@ -368,31 +378,19 @@ async fn a_token_key_for_one_user_is_refused_when_a_member_has_seen_another() {
     };
     let (code, said) = buy();
     assert_eq!(code, Some(1));
-    assert!(said.contains("was shown another key") && said.contains("ann ("), "{said}");
+    assert!(said.contains("not in the relay's statement of keys"), "{said}");
     assert_eq!(scene.world.vouchers_left(), 16, "nothing was charged");
+    let (evidence, verdict) = scene.evidence(&cyd).await;
+    assert_eq!(evidence.kind(), "unproven");
+    // Documents are not signed.
+    assert!(matches!(verdict, Verdict::Witnessed(_)), "{verdict}");
     // Bob, who has tokens, spends none either.
     let refused = scene.bob.say("three", now()).await;
-    assert!(matches!(refused, Err(SendError::Keys(KeysError::Changed { .. }))), "{refused:?}");
-    // Shown the same as the others, both go on.
+    assert!(matches!(refused, Err(SayError::Trust(TrustError::Kept { .. }))), "{refused:?}");
+    // The issuer alone cannot do it either.
     scene.relay.views()[1].info = None;
+    let (code, said) = buy();
+    assert_eq!(code, Some(1));
+    assert!(said.contains("not in the relay's statement of keys"), "{said}");
     scene.bob.say("three", now()).await.unwrap();
-    // If Cyd comes to think that the others lie, that is for Cyd to decide.
-    scene.relay.views()[1].info = Some(|info| change(&mut info.token_keys));
-    let mut accept = std::process::Command::new(tocyn_e2e::programs::program("tocyn"));
-    succeed(accept.args(["--wallet", &wallet, "check", "--accept"]));
-    let (_, said) = buy();
-    assert!(!said.contains("was shown another key"), "{said}");
-}
-
-/// An issuer that shows other keys than the real one, and has no tokens.
-async fn false_issuer(real: &str, change: fn(&mut [TokenKey])) -> String {
-    let directory = http_client().get(format!("{real}{DIRECTORY_PATH}")).send().await.unwrap();
-    let mut directory: IssuerDirectory = directory.json().await.unwrap();
-    change(&mut directory.token_keys);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let answer = move || async move { axum::Json(directory.clone()) };
-    let router = axum::Router::new().route(DIRECTORY_PATH, axum::routing::get(answer));
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
 }

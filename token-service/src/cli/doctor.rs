@@ -30,7 +30,7 @@ const OWN: KeysAt = KeysAt {
 const RELAY: KeysAt = KeysAt {
     service: "relay",
     path: "/v1/info",
-    read: |body| Some(serde_json::from_slice::<RelayInfo>(body).ok()?.token_keys),
+    read: |body| Some(serde_json::from_slice::<RelayInfo>(body).ok()?.plain_keys()),
 };
 
 impl Doctor {

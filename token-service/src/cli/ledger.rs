@@ -66,7 +66,7 @@ impl LedgerCommand {
                 }
             }
             Self::Report { epoch, redeemed, correct } => {
-                let current = pairing.epoch_at(now)?;
+                let current = pairing.schedule().epoch_at(now)?;
                 if epoch > current {
                     return Err(
                         format!("epoch {epoch} has not begun; it is epoch {current} now").into()

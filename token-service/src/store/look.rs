@@ -38,7 +38,7 @@ impl Store {
 
     /// How the database stands to a pairing.
     pub async fn standing(&self, pairing: &Pairing) -> Result<Standing, StoreError> {
-        let id = pairing.key_pair(0).public().token_key_id().0;
+        let id = pairing.id().0;
         match &self.backend {
             Backend::Sqlite(store) => store.standing(&id).await,
             Backend::Postgres(store) => store.standing(id).await,

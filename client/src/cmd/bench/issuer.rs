@@ -4,6 +4,7 @@ mod requests;
 
 use serde_json::json;
 use tocyn_protocol::challenge::TokenChallenge;
+use tocyn_protocol::directory::TOKEN_REQUEST_PATH;
 use tocyn_protocol::media_type;
 
 use self::requests::Requests;
@@ -50,7 +51,6 @@ pub(crate) async fn run(args: &Args) -> CliResult {
     let key = directory.token_keys.first().ok_or("the issuer shows no key")?.public_key()?;
     // It is blinded: an issuer cannot tell for which relay a token is.
     let challenge = TokenChallenge::new("issuer.bench", None, "relay.bench")?;
-    let url = issuer.request_url(&directory)?;
 
     let mut runs = Vec::new();
     let mut proofs = 0;
@@ -60,7 +60,7 @@ pub(crate) async fn run(args: &Args) -> CliResult {
             format!(
                 "POST {} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {}\r\n\
                  content-length: {bytes}\r\nauthorization: Bearer {}\r\n\r\n",
-                url.path(),
+                TOKEN_REQUEST_PATH,
                 media_type::BATCH_REQUEST,
                 services.voucher(),
             )

@@ -142,7 +142,7 @@ async fn fill(args: &Args, services: &Services, messages: u64) -> CliResult {
 
 async fn follow(args: &Args, services: &Services, followers: usize) -> CliResult {
     let (shop, address) = (Shop::open(services).await?, services.relay_address()?);
-    let info = &shop.agreed.info;
+    let info = &shop.info;
     if followers as u64 > info.limits.max_followers {
         let most = info.limits.max_followers;
         return Err(format!("the relay takes {most} followers; give --followers {most}").into());

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &Args) -> CliResult {
     let services = args.services.open().await?;
     let shop = Shop::open(&services).await?;
     let addresses = services.relay_addresses()?;
-    let cell_bytes = shop.agreed.info.cell_bytes as usize;
+    let cell_bytes = shop.info.cell_bytes as usize;
     // What a transaction can hold at most: one post of each connection.
     let batch = args.load.connections.iter().copied().max().unwrap_or(1).into();
     // Nothing else runs beside the floors.

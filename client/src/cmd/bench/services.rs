@@ -5,15 +5,19 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tocyn_client::issuer::IssuerClient;
-use tocyn_client::keys::{Agreed, agree};
+use tocyn_client::keys::EpochKey;
+use tocyn_client::pins::meet;
 use tocyn_client::relay::RelayClient;
+use tocyn_client::request::{Agreed, agree, current_key};
+use tocyn_client::session::Session;
 use tocyn_client::transport::{ServiceUrl, Transport};
+use tocyn_client::wallet::Wallet;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "postgres")]
 use super::scratch::Scratch;
 use super::spawn::{self, Pair};
-use crate::cli::{Cli, CliResult, check_voucher};
+use crate::cli::{Cli, CliResult, check_voucher, clock};
 
 #[derive(clap::Args)]
 pub(crate) struct ServiceArgs {
@@ -169,17 +173,24 @@ impl Services {
 
     pub(crate) fn issuer(&self) -> CliResult<IssuerClient> {
         let url = self.issuer.clone().ok_or("no issuer")?;
-        Ok(IssuerClient::new(&Transport::default(), url)?)
+        Ok(IssuerClient::new(&Transport::default(), url))
     }
 
     pub(crate) fn relay(&self) -> CliResult<RelayClient> {
         let url = self.relay.clone().ok_or("no relay")?;
-        Ok(RelayClient::new(&Transport::default(), url)?)
+        Ok(RelayClient::new(&Transport::default(), url))
     }
 
-    /// What both show.
-    pub(crate) async fn agree(&self) -> CliResult<Agreed> {
-        Ok(agree(&self.issuer()?, &self.relay()?).await?)
+    /// What both show, to a wallet that is dropped, and the key to buy under.
+    pub(crate) async fn agree(&self) -> CliResult<(Agreed, EpochKey)> {
+        let dir = tempfile::tempdir()?;
+        let wallet = Wallet::open(dir.path()).await?;
+        let session = Session { wallet: &wallet, clock: &clock, tell: &|_| {} };
+        let met = meet(&session, &self.relay()?, None).await?;
+        let agreed = agree(&session, &self.issuer()?, met).await?;
+        let key = current_key(&session, &agreed).await?.clone();
+        wallet.close().await;
+        Ok((agreed, key))
     }
 
     /// The database made for it, if it is one on a server.

@@ -80,7 +80,7 @@ pub(crate) fn pair(folder: &Path, relays: usize, shared: Shared) -> CliResult<Pa
         .tempdir_in(folder)
         .map_err(|error| format!("{}: {error}; give --folder DIR", folder.display()))?;
     let (issuer, relay) = (dir.path().join("issuer"), dir.path().join("relay"));
-    let names = ["--issuer-name", "issuer.bench", "--relay-name", "relay.bench"];
+    let names = ["--issuer-name", "issuer.bench", "--origin-name", "relay.bench"];
     output(program("tocyn-issuer")?.arg("--data").arg(&issuer).arg("init").args(names))?;
     let mut init = program("tocyn-relay")?;
     output(

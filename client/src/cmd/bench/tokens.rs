@@ -4,11 +4,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use getrandom::SysRng;
 use indicatif::ProgressBar;
 use rand_core::UnwrapErr;
-use tocyn_client::issuer::{IssuerClient, Paid};
-use tocyn_client::keys::Agreed;
+use tocyn_client::issuer::{Counter, Paid};
 use tocyn_protocol::challenge::TokenChallenge;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, PendingBatch};
 use tocyn_protocol::keys::PublicKey;
+use tocyn_protocol::relay::RelayInfo;
 use tocyn_protocol::token::Token;
 use tokio::task::spawn_blocking;
 
@@ -21,19 +21,23 @@ const BATCH: usize = 256;
 
 /// Where tokens are bought.
 pub(crate) struct Shop {
-    issuer: IssuerClient,
+    counter: Counter,
     voucher: String,
-    pub(crate) agreed: Agreed,
-    challenge: TokenChallenge,
+    /// What the relay says about itself.
+    pub(crate) info: RelayInfo,
+    /// What the tokens are for.
+    pub(crate) challenge: TokenChallenge,
+    /// What they are bought under.
+    pub(crate) key: PublicKey,
 }
 
 impl Shop {
     /// Asks issuer and relay for their keys.
     pub(crate) async fn open(services: &Services) -> CliResult<Self> {
-        let agreed = services.agree().await?;
-        let challenge = agreed.pair.challenge()?;
-        let voucher = services.voucher().to_owned();
-        Ok(Self { issuer: services.issuer()?, voucher, agreed, challenge })
+        let (agreed, key) = services.agree().await?;
+        let (challenge, info) = (agreed.challenge(), agreed.met.info);
+        let (counter, voucher) = (services.issuer()?.counter()?, services.voucher().to_owned());
+        Ok(Self { counter, voucher, info, challenge, key: key.key })
     }
 
     /// Buys so many tokens and makes something of each.
@@ -44,15 +48,11 @@ impl Shop {
         make: impl Fn(Token) -> T + Clone + Send + 'static,
     ) -> CliResult<Vec<T>> {
         let batches = (0..count.div_ceil(BATCH)).map(|_| async {
-            let (key, challenge, make) =
-                (self.agreed.key.key, self.challenge.clone(), make.clone());
+            let (key, challenge, make) = (self.key, self.challenge.clone(), make.clone());
             let (request, pending) =
                 spawn_blocking(move || blind(&key, &challenge, BATCH)).await??;
-            let url = &self.agreed.request_url;
-            let answer = self
-                .issuer
-                .send(url, &Paid::Voucher(self.voucher.clone().into()), &request)
-                .await?;
+            let paid = Paid::Voucher(self.voucher.clone().into());
+            let answer = self.counter.send(&paid, &request).await?;
             let finalize = move || Ok(pending.finalize(&answer)?.into_iter().map(make).collect());
             let made: CliResultSend<Vec<T>> = spawn_blocking(finalize).await?;
             bar.inc(BATCH as u64);

@@ -119,6 +119,8 @@ impl PostgresStore {
         let appended = decode(&row)?;
         if let (Appended::From(first_seq), Some((redeemed, _))) = (&appended, posts.last()) {
             let seq = first_seq + posts.len() as u64 - 1;
+            // Before the caller signs a log that has these: it must name the newest statement.
+            self.saw_statement(row.try_get("now_keys_serial")?);
             self.saw_head(seq);
             let (epoch, nonce) = key(redeemed);
             let mut last = self.0.last_spent.lock().expect("no panic under the lock");
@@ -140,7 +142,7 @@ impl PostgresStore {
         posts.iter().for_each(|post| cells.put_slice(&post.1.cell));
         sqlx::query(
             "CALL spend_and_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-                 NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         )
         .bind(self.0.pairing_id)
         .bind(self.seen_head() as i64)

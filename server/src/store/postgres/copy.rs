@@ -51,16 +51,28 @@ impl Target {
     /// A relay that is started there now waits for the commit, and then finds all of it.
     pub(in crate::store) async fn put_facts(&mut self, facts: &Facts) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below, verifier_key)
-             VALUES (1, $1, $2, $3, $4, $5)",
+            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below, verifier_key, keys_serial)
+             VALUES (1, $1, $2, $3, $4, $5, $6)",
         )
         .bind(facts.head)
         .bind(facts.cell_bytes as i32)
         .bind(&facts.pairing_id)
         .bind(facts.closed_below)
         .bind(&facts.verifier_key)
+        .bind(facts.statements.len() as i64 - 1)
         .execute(&mut self.0)
         .await?;
+        for row in &facts.statements {
+            sqlx::query(
+                "INSERT INTO statements (serial, note, since, leaves) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(row.serial)
+            .bind(&row.note)
+            .bind(row.since)
+            .bind(&row.leaves)
+            .execute(&mut self.0)
+            .await?;
+        }
         sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT unnest($1::bytea[])")
             .bind(&facts.retired_pairings)
             .execute(&mut self.0)
@@ -166,7 +178,9 @@ impl Source for Target {
         );
         let row = facts.fetch_one(&mut self.0).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
+        let statements = "SELECT serial, note, since, leaves FROM statements ORDER BY serial";
         Ok(Facts {
+            statements: sqlx::query_as(statements).fetch_all(&mut self.0).await?,
             head: row.try_get("head")?,
             cell_bytes: row.try_get::<i32, _>("cell_bytes")?.into(),
             closed_below: row.try_get("closed_below")?,

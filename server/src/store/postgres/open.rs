@@ -44,7 +44,7 @@ impl PostgresStore {
         }
         let (pairing_id, cell_bytes) = match purpose {
             Purpose::Serve(pairing, cell_bytes) => {
-                let pairing_id = pairing.key_pair(0).public().token_key_id().0;
+                let pairing_id = pairing.id().0;
                 let stored = bind(&mut connection, pairing_id, cell_bytes).await?;
                 let stored = stored.ok_or_else(|| refuse(PAIRING_WAS_REPLACED.to_owned()))?;
                 if stored != cell_bytes {
@@ -74,6 +74,7 @@ impl PostgresStore {
             tail: Tail::new(SEQUENCE_BYTES + cell_bytes),
             filling: Mutex::default(),
             seen_head: 0.into(),
+            statements: 0.into(),
             last_spent: Default::default(),
             went_back: false.into(),
             pairing_id,

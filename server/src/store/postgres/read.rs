@@ -25,7 +25,7 @@ impl PostgresStore {
     /// For [`LogRow`], with `pairing_id` and `oldest`.
     pub(super) fn log_row(&self) -> Query<'_, Postgres, PgArguments> {
         let query = sqlx::query(
-            "SELECT head, pairing_id, pg_is_in_recovery() AS standby,
+            "SELECT head, keys_serial, pairing_id, pg_is_in_recovery() AS standby,
                  went_back OR coalesce(pairing_id = $4 AND $1 >= closed_below AND NOT EXISTS (
                      SELECT FROM spent WHERE epoch = $1 AND nonce = $2 AND seq = $3
                  ), false) AS went_back,

@@ -53,7 +53,7 @@ impl PostgresStore {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let row = "SELECT head, went_back, pg_is_in_recovery() AS standby FROM log";
+        let row = "SELECT head, keys_serial, went_back, pg_is_in_recovery() AS standby FROM log";
         let row = sqlx::query_as(row).fetch_one(&mut connection).await?;
         Ok((row, connection))
     }

@@ -25,7 +25,9 @@ impl Source for SqliteStore {
         );
         let row = facts.fetch_one(&self.readers).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
+        let statements = "SELECT serial, note, since, leaves FROM statements ORDER BY serial";
         Ok(Facts {
+            statements: sqlx::query_as(statements).fetch_all(&self.readers).await?,
             head: row.try_get("head")?,
             cell_bytes: row.try_get("cell_bytes")?,
             closed_below: row.try_get("closed_below")?,

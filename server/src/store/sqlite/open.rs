@@ -199,7 +199,7 @@ impl SqliteStore {
         pairing: &Pairing,
         cell_bytes: usize,
     ) -> Result<Option<usize>, StoreError> {
-        let pairing_id = pairing.key_pair(0).public().token_key_id().0;
+        let pairing_id = pairing.id().0;
         let mut writer = self.writer.turn().await?;
         let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use getrandom::SysRng;
 use indicatif::ProgressBar;
 use rand_core::{Rng, UnwrapErr};
-use tocyn_client::keys::Agreed;
 use tocyn_protocol::media_type;
 use tocyn_protocol::redemption::{BEARER_SCHEME, BOUND_SCHEME, BoundToken};
 use tocyn_protocol::relay::MessageId;
@@ -60,10 +59,10 @@ impl Posts {
         connections: usize,
         bar: &ProgressBar,
     ) -> CliResult<Self> {
-        if shop.agreed.info.cell_bytes < OWN_BYTES as u64 {
+        if shop.info.cell_bytes < OWN_BYTES as u64 {
             return Err(format!("the relay's cells have fewer than {OWN_BYTES} bytes").into());
         }
-        let maker = Arc::new(Maker::new(address, &shop.agreed));
+        let maker = Arc::new(Maker::new(address, shop));
         let repeats = mix.has(Kind::Retry) || mix.has(Kind::Double);
         // Each connection begins with a post that it can repeat.
         let spare = if repeats { connections as u64 } else { 0 };
@@ -152,7 +151,7 @@ impl Source for Posts {
 /// Makes the bytes of posts.
 struct Maker {
     address: String,
-    relay_name: String,
+    origin_name: String,
     challenge_digest: [u8; 32],
     token_key_id: [u8; 32],
     cell_bytes: usize,
@@ -160,14 +159,13 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(address: &str, agreed: &Agreed) -> Self {
-        let cell_bytes = agreed.info.cell_bytes as usize;
-        let challenge = agreed.pair.challenge().expect("tokens were bought for it");
+    fn new(address: &str, shop: &Shop) -> Self {
+        let cell_bytes = shop.info.cell_bytes as usize;
         Self {
             address: address.to_owned(),
-            relay_name: agreed.pair.relay_name.clone(),
-            challenge_digest: challenge.digest(),
-            token_key_id: agreed.key.key.token_key_id().0,
+            origin_name: shop.info.origin_name.clone(),
+            challenge_digest: shop.challenge.digest(),
+            token_key_id: shop.key.token_key_id().0,
             cell_bytes,
             rest: vec![0; cell_bytes.saturating_sub(OWN_BYTES)].into(),
         }
@@ -177,7 +175,7 @@ impl Maker {
         let post = || {
             let own: [u8; OWN_BYTES] = random();
             let cell = [&own[..], &self.rest].concat();
-            let bound = BoundToken::new(token, &self.relay_name, &MessageId::of(&cell));
+            let bound = BoundToken::new(token, &self.origin_name, &MessageId::of(&cell));
             self.post(&bound.header_value(), &own)
         };
         Paid { post: post(), double: double.then(post) }

@@ -1,0 +1,399 @@
+//! Whom tokens are bought from and shown to. An origin's statement of keys is pinned at first sight;
+//! from then on every look, over a connection that is used for nothing else, must show it. What
+//! contradicts it is kept as evidence.
+
+use tocyn_protocol::log::checkpoint::Checkpoint;
+use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::relay::RelayInfo;
+use tocyn_protocol::statement::chain::{Chain, ChainError, Standing};
+use tocyn_protocol::statement::{Signed, StatementHash};
+
+use crate::evidence::Fault;
+use crate::keys::{EpochKey, KeysError, Shown, check_clock, check_origin};
+use crate::log::growth::check_growth;
+use crate::log::{LogError, check_names, follow};
+use crate::relay::RelayClient;
+use crate::session::{News, Renewal, Session};
+use crate::transport::{HttpError, ServiceUrl};
+use crate::wallet::{Offer, Pin, WalletError};
+
+/// Looks at first sight, through a proxy.
+const FIRST_LOOKS: u32 = 3;
+/// A later statement is accepted by itself when it was first shown at least this long ago, in
+/// seconds: a day.
+pub const ACCEPT_AFTER_SECONDS: u64 = 86_400;
+
+/// Why an origin is not trusted. Nothing was bought, sent or spent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// No answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// Its keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// Its keys cannot be used, and what it showed is kept.
+    #[error("{error}. What was shown is in {file}")]
+    Kept {
+        /// What is wrong.
+        error: KeysError,
+        /// Where the wallet keeps it.
+        file: String,
+    },
+    /// Its statements are none.
+    #[error("{url}: {error}; tell the operator")]
+    Chain {
+        /// Who.
+        url: String,
+        /// What is wrong.
+        error: ChainError,
+    },
+    /// Another origin key than before.
+    #[error(
+        "{url} has the key {shown} now, and had {known} when this wallet first met it. That is \
+         another relay, or it wants to know you again: ask its operator. `tocyn relay forget {url}` \
+         begins anew, and drops the tokens that were bought for it"
+    )]
+    OtherKey {
+        /// The address.
+        url: String,
+        /// As it was first.
+        known: String,
+        /// As it is now.
+        shown: String,
+    },
+    /// An address that the origin has not signed.
+    #[error(
+        "{origin} does not list the address {url}: an address for one client only would mark that \
+         client. It lists {}. {}", list(.listed),
+        .renewal.as_ref().map_or_else(
+            || "If it has moved, its operator must add the address; until then use one of these"
+                .to_owned(),
+            |renewal| format!("Something is not accepted yet: {renewal}")
+        )
+    )]
+    Unlisted {
+        /// The origin's name.
+        origin: String,
+        /// The address that was used.
+        url: String,
+        /// Those that it lists.
+        listed: Vec<String>,
+        /// A statement that is not accepted yet: it may list the address.
+        renewal: Option<Box<Renewal>>,
+    },
+    /// An issuer's address that the origin has not signed.
+    #[error(
+        "the statement of keys of {origin} does not name {url} as its issuer's address, but {}: an \
+         address for one client only would mark that client. Use the one that it names, or ask the \
+         operators", list(.listed)
+    )]
+    UnlistedIssuer {
+        /// The origin's name.
+        origin: String,
+        /// The address that was used.
+        url: String,
+        /// The one that it names, or none.
+        listed: Vec<String>,
+    },
+    /// Two looks that show different statements.
+    #[error(
+        "{url} shows different statements of keys over different connections. If it has just been \
+         renewed, try again; if this stays, it wants to mark its users: tell the operator"
+    )]
+    LooksDiffer {
+        /// Who.
+        url: String,
+    },
+    /// An older statement than the pinned one.
+    #[error(
+        "{url} shows statement of keys number {shown} as its newest, and this wallet has seen number \
+         {pinned}: it hides that, was restored from an old backup, or this is an old copy. Try \
+         again later, and tell the operator"
+    )]
+    Older {
+        /// Who.
+        url: String,
+        /// Serial of the newest one that it shows.
+        shown: u64,
+        /// Serial of the pinned one.
+        pinned: u64,
+    },
+    /// Nothing leads from the pinned statement to those that are shown.
+    #[error(
+        "{url} shows statements of keys of which none follows from number {pinned}, which this \
+         wallet has pinned, or the invite has named: it was offline for long, or this is not the \
+         relay that it was. Ask the operator, or another member for a new invite; `tocyn relay forget \
+         {url}` begins anew, and drops the tokens that were bought for it"
+    )]
+    NoWay {
+        /// Who.
+        url: String,
+        /// The pinned serial, or what is known of it.
+        pinned: String,
+    },
+    /// The keys were renewed, and the renewal is not accepted.
+    #[error("{0}")]
+    Renewed(Box<Renewal>),
+    /// The log, or evidence.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The wallet failed.
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+}
+
+fn list(addresses: &[String]) -> String {
+    match addresses.is_empty() {
+        true => "none".to_owned(),
+        false => addresses.join(", "),
+    }
+}
+
+/// What must be true of an origin beforehand: what an invite says.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Its key.
+    pub key: &'a VerifierKey,
+    /// The hash of one of its statements.
+    pub statement: StatementHash,
+}
+
+/// An origin that shows what is pinned of it.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// What is pinned.
+    pub pin: Pin,
+    /// What it says about itself.
+    pub info: RelayInfo,
+    /// Its keys.
+    pub shown: Shown,
+    /// Its newest statement.
+    pub newest: Signed,
+}
+
+impl Met {
+    /// The keys under which tokens are bought and spent.
+    pub fn keys(&self) -> &[EpochKey] {
+        &self.shown.pinned
+    }
+
+    /// The statement that is not accepted yet, if there is one.
+    pub fn renewal(&self) -> Option<Renewal> {
+        self.pin.offer.as_ref().map(|offer| renewal(&self.pin, offer))
+    }
+}
+
+/// What is new in an offer.
+pub fn renewal(pin: &Pin, offer: &Offer) -> Renewal {
+    let (old, new) = (&pin.statement, &offer.statement);
+    let genesis = new.schedule.genesis;
+    Renewal {
+        origin: pin.key.name().to_owned(),
+        serial: new.serial,
+        shown_at: offer.shown_at,
+        genesis: (genesis != old.schedule.genesis).then_some(genesis),
+        new_keys: !new.has_keys_of(old),
+        addresses: new.addresses.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// One look.
+struct Look {
+    info: RelayInfo,
+    chain: Chain,
+}
+
+async fn look(session: &Session<'_>, relay: &RelayClient) -> Result<Look, TrustError> {
+    let url = relay.url().to_string();
+    let info = relay.info().await?;
+    check_clock(&url, info.now, session.now())?;
+    let chain = Chain::open(&info.statements, &info.log_key);
+    let chain = chain.map_err(|error| TrustError::Chain { url, error })?;
+    for statement in chain.statements() {
+        check_names(session.wallet, &info.log_key, statement.commitment(), statement.note())
+            .await?;
+    }
+    Ok(Look { info, chain })
+}
+
+/// Looks at an origin over a fresh connection, and compares with what is pinned; at first sight pins
+/// it.
+pub async fn meet(
+    session: &Session<'_>,
+    relay: &RelayClient,
+    expected: Option<Expected<'_>>,
+) -> Result<Met, TrustError> {
+    let (wallet, url) = (session.wallet, relay.url().to_string());
+    let shown = look(session, relay).await?;
+    let key = shown.info.log_key.clone();
+    let known = match expected {
+        Some(expected) => Some(expected.key.to_string()),
+        None => wallet.origin_at(&url).await?,
+    };
+    if let Some(known) = known.filter(|known| *known != key.to_string()) {
+        return Err(TrustError::OtherKey { url, known, shown: key.to_string() });
+    }
+    let pin = match wallet.pin(&key).await? {
+        Some(pin) => go_on(session, relay, pin, &shown).await?,
+        None => first_sight(session, relay, &shown, expected).await?,
+    };
+    check_address(&pin, relay.url())?;
+    let newest = shown.chain.newest();
+    let keys = check_origin(&url, &shown.info, newest, &pin.statement);
+    let keys = match keys {
+        Ok(keys) => keys,
+        Err(error) => {
+            let document = serde_json::to_string(&shown.info).expect("it is plain data");
+            return Err(kept(session, newest, &key, &url, document, None, error).await);
+        }
+    };
+    wallet.add_address(&key, &url).await?;
+    Ok(Met { pin, info: shown.info, shown: keys, newest: newest.clone() })
+}
+
+/// Keeps a document with a key that is refused, as evidence: the relay's, or the issuer's together
+/// with what the relay has `proven`.
+pub(crate) async fn kept(
+    session: &Session<'_>,
+    statement: &Signed,
+    key: &VerifierKey,
+    shown_by: &str,
+    document: String,
+    proven: Option<&RelayInfo>,
+    error: KeysError,
+) -> TrustError {
+    let KeysError::Unproven { epoch, .. } = error else { return error.into() };
+    let of_epoch = |info: &RelayInfo| {
+        info.token_keys.iter().find(|proven| proven.key.epoch == epoch).cloned().map(Box::new)
+    };
+    let (statement, shown_by) = (statement.note().to_owned(), shown_by.to_owned());
+    let proven = proven.and_then(of_epoch);
+    let fault = Fault::Unproven { statement, document, epoch, shown_by, proven };
+    match LogError::fault(session.wallet, key, fault).await {
+        LogError::Fault { file, .. } => TrustError::Kept { error, file },
+        LogError::Wallet(failed) => failed.into(),
+        _ => error.into(),
+    }
+}
+
+/// Refuses an address that the pinned statement does not list. Loopback is for trials on one machine,
+/// where nobody else can be.
+fn check_address(pin: &Pin, url: &ServiceUrl) -> Result<(), TrustError> {
+    let address = url.address();
+    let listed = address.as_ref().is_some_and(|address| pin.statement.lists(address));
+    if listed || url.is_loopback() {
+        return Ok(());
+    }
+    Err(TrustError::Unlisted {
+        origin: pin.key.name().to_owned(),
+        url: url.to_string(),
+        listed: pin.statement.addresses.iter().map(ToString::to_string).collect(),
+        renewal: pin.offer.as_ref().map(|offer| Box::new(renewal(pin, offer))),
+    })
+}
+
+/// Refuses an issuer's address that the pinned statement does not name.
+pub(crate) fn check_issuer_address(pin: &Pin, url: &ServiceUrl) -> Result<(), TrustError> {
+    let named = &pin.statement.issuer_address;
+    if url.is_loopback() || named.is_some() && url.address() == *named {
+        return Ok(());
+    }
+    Err(TrustError::UnlistedIssuer {
+        origin: pin.key.name().to_owned(),
+        url: url.to_string(),
+        listed: named.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Pins what several looks agree on.
+async fn first_sight(
+    session: &Session<'_>,
+    relay: &RelayClient,
+    shown: &Look,
+    expected: Option<Expected<'_>>,
+) -> Result<Pin, TrustError> {
+    let (url, key) = (relay.url().to_string(), &shown.info.log_key);
+    let newest = shown.chain.newest();
+    if let Some(Expected { statement, .. }) = expected {
+        let mut hashes = shown.chain.statements().iter().map(|one| one.commitment().hash);
+        if !hashes.any(|hash| hash == statement) {
+            return Err(TrustError::NoWay { url, pinned: "of the invite".to_owned() });
+        }
+    }
+    let pin =
+        Pin { key: key.clone(), statement: newest.clone(), pinned_at: session.now(), offer: None };
+    check_address(&pin, relay.url())?;
+    if relay.transport().is_proxied() {
+        for number in 2..=FIRST_LOOKS {
+            (session.tell)(News::Look { number, of: FIRST_LOOKS });
+            relay.gap().await;
+            let again = look(session, relay).await?;
+            if (&again.info.log_key, again.chain.newest()) != (key, newest) {
+                return Err(TrustError::LooksDiffer { url });
+            }
+        }
+    } else {
+        (session.tell)(News::DirectLook { origin: key.name().to_owned() });
+    }
+    Ok(session.wallet.pin_first(key, newest, session.now()).await?)
+}
+
+/// Compares with the pin. A later statement is offered; one that was offered a day ago is accepted if
+/// the log names it too.
+async fn go_on(
+    session: &Session<'_>,
+    relay: &RelayClient,
+    mut pin: Pin,
+    shown: &Look,
+) -> Result<Pin, TrustError> {
+    let (wallet, url, key) = (session.wallet, relay.url().to_string(), pin.key.clone());
+    let newest = shown.chain.newest();
+    match shown.chain.standing(pin.statement.commitment()) {
+        Standing::Same => {
+            if pin.offer.take().is_some() {
+                wallet.offer(&key, None, session.now()).await?;
+            }
+            return Ok(pin);
+        }
+        Standing::GoesOn => {}
+        Standing::Contradicts(other) => {
+            let (first, second) = (pin.statement.note().to_owned(), other.note().to_owned());
+            let fault = Fault::Keys { first, second };
+            return Err(LogError::fault(wallet, &key, fault).await.into());
+        }
+        Standing::Older => {
+            let (shown, pinned) = (newest.serial, pin.statement.serial);
+            return Err(TrustError::Older { url, shown, pinned });
+        }
+        Standing::TooNew => {
+            return Err(TrustError::NoWay { url, pinned: pin.statement.serial.to_string() });
+        }
+    }
+    let shown_at = wallet.offer(&key, Some(newest), session.now()).await?;
+    let offer = Offer { statement: newest.clone(), shown_at };
+    let is_due = session.now().saturating_sub(shown_at) >= ACCEPT_AFTER_SECONDS;
+    pin.offer = Some(offer.clone());
+    if is_due && log_names(session, relay, &key, newest).await? {
+        wallet.accept_offer(&pin, session.now()).await?;
+        let (origin, serial) = (key.name().to_owned(), newest.serial);
+        (session.tell)(News::Accepted { origin, serial });
+        return Ok(Pin { statement: newest.clone(), offer: None, pinned_at: session.now(), key });
+    }
+    (session.tell)(News::Offered(Box::new(renewal(&pin, &offer))));
+    Ok(pin)
+}
+
+/// Whether the origin's log, which only grows, names this statement. Over connections of their own.
+async fn log_names(
+    session: &Session<'_>,
+    relay: &RelayClient,
+    key: &VerifierKey,
+    statement: &Signed,
+) -> Result<bool, TrustError> {
+    let files = relay.log_files()?;
+    let (checkpoint, note) = follow::newest(&files, key).await?;
+    check_growth(session.wallet, &files, key, &checkpoint, &note).await?;
+    Ok(Checkpoint::open(&note, key).is_ok_and(|shown| shown.keys == statement.commitment()))
+}

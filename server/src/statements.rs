@@ -1,0 +1,180 @@
+//! The relay's statements of keys: signed once for each pairing, and again when addresses change,
+//! kept in the database, named by every checkpoint.
+
+use std::sync::{Arc, RwLock};
+
+use tocyn_protocol::log::note::{LogKey, VerifierKey};
+use tocyn_protocol::pairing::{Epoch, Pairing};
+use tocyn_protocol::relay::ProvenKey;
+use tocyn_protocol::statement::chain::MAX_STATEMENTS;
+use tocyn_protocol::statement::tree::EpochTree;
+use tocyn_protocol::statement::{Commitment, Signed, Statement};
+
+use crate::config::Config;
+use crate::store::{Store, StoreError, StoredStatement};
+
+/// The relay's statements, and the trees that keys are proven in.
+pub struct Statements {
+    store: Store,
+    verifier: VerifierKey,
+    tree: EpochTree,
+    known: RwLock<Arc<Known>>,
+}
+
+/// What the database has.
+struct Known {
+    /// Signed notes, the newest last, at most 64.
+    notes: Vec<String>,
+    /// From how many messages on checkpoints name which statement, in rising order.
+    named: Vec<(u64, Commitment)>,
+    /// The tree that was replaced last by a planned renewal: clients that have not accepted the
+    /// renewal check keys in it.
+    replaced: Option<EpochTree>,
+}
+
+impl Statements {
+    /// Signs a statement if the newest one says something else than pairing and settings do, and
+    /// adds it to the database.
+    pub async fn publish(
+        store: &Store,
+        key: &LogKey,
+        pairing: &Pairing,
+        config: &Config,
+    ) -> Result<Self, StoreError> {
+        let tree = EpochTree::of(pairing);
+        let verifier = key.verifier();
+        let mut wanted = Statement {
+            serial: 0,
+            previous: None,
+            origin_name: pairing.origin_name().to_owned(),
+            issuer_name: pairing.issuer_name().to_owned(),
+            issuer_address: config.issuer_address.clone(),
+            addresses: config.addresses.clone(),
+            schedule: pairing.schedule(),
+            root: tree.root(),
+        };
+        let stored = loop {
+            let stored = store.statements().await?;
+            let signed = open_all(&stored, &verifier)?;
+            if let Some(newest) = signed.last() {
+                if newest.says_the_same(&wanted) {
+                    break stored;
+                }
+                let was_replaced = signed.iter().any(|old| old.has_keys_of(&wanted));
+                if was_replaced && !newest.has_keys_of(&wanted) {
+                    return Err(StoreError::PairingReplaced);
+                }
+                if wanted.schedule.genesis < newest.schedule.genesis {
+                    return Err(refusal(format!(
+                        "statement {} of keys in it is of a pairing that began later than this one, \
+                         and clients refuse to go back; make a new pairing with `tocyn-issuer \
+                         pairing renew`",
+                        newest.serial
+                    )));
+                }
+                wanted.serial = newest.serial + 1;
+                wanted.previous = Some(newest.commitment().hash);
+            }
+            let statement = wanted.sign(key);
+            // What nobody could open must not be stored.
+            Signed::open(statement.note(), &verifier).map_err(|error| {
+                refusal(format!("its statement of keys cannot be signed: {error}"))
+            })?;
+            if store.add_statement(wanted.serial, statement.note(), &tree.leaves()).await? {
+                tracing::info!(serial = wanted.serial, "signed a statement of keys and addresses");
+            }
+        };
+        let known = Known::load(store, &stored, &verifier).await?;
+        let known = RwLock::new(Arc::new(known));
+        Ok(Self { store: store.clone(), verifier, tree, known })
+    }
+
+    fn known(&self) -> Arc<Known> {
+        self.known.read().expect("no panic under the lock").clone()
+    }
+
+    /// Takes in what other relays have added. Fails if that is of another pairing than this relay's:
+    /// it would sign what contradicts them.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let newest = self.known().newest().serial;
+        if self.store.statements_heard_of().is_none_or(|number| number <= newest + 1) {
+            return Ok(());
+        }
+        let stored = self.store.statements().await?;
+        let newest = open_all(&stored, &self.verifier)?.pop().ok_or(StoreError::Tree)?;
+        if (newest.root, newest.schedule.count) != (self.tree.root(), self.tree.count()) {
+            return Err(StoreError::PairingReplaced);
+        }
+        let known = Known::load(&self.store, &stored, &self.verifier).await?;
+        *self.known.write().expect("no panic under the lock") = Arc::new(known);
+        Ok(())
+    }
+
+    /// The signed notes, the newest last.
+    pub fn notes(&self) -> Vec<String> {
+        self.known().notes.clone()
+    }
+
+    /// The statement that a checkpoint of so many messages names. For a longer log it is never an
+    /// earlier one, whichever relay signs.
+    pub fn named_at(&self, size: u64) -> Commitment {
+        let known = self.known();
+        let named = known.named.iter().rev().find(|(since, _)| *since <= size);
+        named.unwrap_or(&known.named[0]).1
+    }
+
+    /// That an epoch's key is in the tree of the newest statement; and in the one before it, if that
+    /// has the epoch.
+    pub fn proofs(&self, epoch: Epoch) -> Vec<Vec<String>> {
+        let known = self.known();
+        let trees = std::iter::once(&self.tree).chain(&known.replaced);
+        let proofs = trees.filter_map(|tree| tree.proof(epoch));
+        proofs.map(|proof| ProvenKey::encode_proof(&proof)).collect()
+    }
+}
+
+impl Known {
+    async fn load(
+        store: &Store,
+        stored: &[StoredStatement],
+        key: &VerifierKey,
+    ) -> Result<Self, StoreError> {
+        let signed = open_all(stored, key)?;
+        let newest = signed.last().ok_or(StoreError::Tree)?;
+        let differs = |old: &&Signed| !old.has_keys_of(newest);
+        let replaced = signed.iter().rev().find(differs);
+        let replaced = replaced.filter(|old| old.schedule.genesis == newest.schedule.genesis);
+        let replaced = match replaced {
+            None => None,
+            Some(old) => {
+                let leaves = store.statement_leaves(old.serial).await?;
+                Some(EpochTree::from_bytes(&leaves).ok_or(StoreError::Tree)?)
+            }
+        };
+        let first = stored.len().saturating_sub(MAX_STATEMENTS);
+        let notes = stored[first..].iter().map(|statement| statement.note.clone()).collect();
+        let named = stored.iter().zip(&signed).map(|(s, signed)| (s.since, signed.commitment()));
+        Ok(Self { notes, named: named.collect(), replaced })
+    }
+
+    fn newest(&self) -> Commitment {
+        self.named.last().expect("there is a statement").1
+    }
+}
+
+fn open_all(stored: &[StoredStatement], key: &VerifierKey) -> Result<Vec<Signed>, StoreError> {
+    let open = |stored: &StoredStatement| {
+        Signed::open(&stored.note, key).map_err(|error| {
+            refusal(format!(
+                "statement {} of keys in it cannot be used ({error}); restore the database from a \
+                 backup",
+                stored.serial
+            ))
+        })
+    };
+    stored.iter().map(open).collect()
+}
+
+fn refusal(reason: String) -> StoreError {
+    StoreError::Open { database: "the relay's database".to_owned(), reason }
+}
