@@ -19,14 +19,21 @@ CREATE TABLE addresses (
     origin_key TEXT NOT NULL REFERENCES origins (origin_key) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
--- For each serial the first signed note that was seen to name a statement of keys: the statement, or
--- a checkpoint. Another hash for the same serial is evidence. Never forgotten with the last token.
+-- For each serial the signed notes that were seen to name a statement of keys. Another hash for the
+-- same serial is evidence, and so is a checkpoint of a longer log that names an earlier serial. Never
+-- forgotten with the last token.
 CREATE TABLE named (
-    origin_key TEXT    NOT NULL,
-    serial     INTEGER NOT NULL,
-    hash       BLOB    NOT NULL CHECK (length(hash) = 32), -- SHA-256 of the statement
-    note       TEXT    NOT NULL,
-    PRIMARY KEY (origin_key, serial)
+    origin_key    TEXT    NOT NULL,
+    serial        INTEGER NOT NULL,
+    hash          BLOB    NOT NULL CHECK (length(hash) = 32), -- SHA-256 of the statement
+    note          TEXT    NOT NULL, -- the first one: the statement, or a checkpoint
+    shortest      TEXT,             -- the checkpoint of the shortest log that names it
+    shortest_size INTEGER,
+    longest       TEXT,             -- the checkpoint of the longest one
+    longest_size  INTEGER,
+    PRIMARY KEY (origin_key, serial),
+    CHECK ((shortest IS NULL) = (shortest_size IS NULL)),
+    CHECK ((longest IS NULL) = (longest_size IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 -- Copies of an origin's log that were read from: `tocyn check` compares with them.

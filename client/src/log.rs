@@ -120,14 +120,37 @@ impl LogError {
     }
 }
 
-/// Notes that a signed note names a statement of keys. Two statements with one serial are a fault.
+/// Notes that a checkpoint names a statement of keys. Two statements with one serial are a fault, and
+/// so is a longer log that names an earlier one.
 pub(crate) async fn check_names(
     wallet: &Wallet,
     key: &VerifierKey,
-    commitment: Commitment,
+    shown: &Checkpoint,
     note: &str,
 ) -> Result<(), LogError> {
-    match wallet.name(key, commitment, note).await? {
+    check_name(wallet, key, shown.keys, Some(shown.size), note).await
+}
+
+/// Notes the statements of keys that were shown.
+pub(crate) async fn check_chain(
+    wallet: &Wallet,
+    key: &VerifierKey,
+    chain: &Chain,
+) -> Result<(), LogError> {
+    for statement in chain.statements() {
+        check_name(wallet, key, statement.commitment(), None, statement.note()).await?;
+    }
+    Ok(())
+}
+
+async fn check_name(
+    wallet: &Wallet,
+    key: &VerifierKey,
+    commitment: Commitment,
+    size: Option<u64>,
+    note: &str,
+) -> Result<(), LogError> {
+    match wallet.name(key, commitment, size, note).await? {
         None => Ok(()),
         Some(first) => {
             let fault = Fault::Keys { first, second: note.to_owned() };
@@ -143,10 +166,7 @@ pub(crate) async fn check_statements(
     info: &RelayInfo,
 ) -> Result<(), LogError> {
     let chain = Chain::open(&info.statements, key)?;
-    for statement in chain.statements() {
-        check_names(wallet, key, statement.commitment(), statement.note()).await?;
-    }
-    Ok(())
+    check_chain(wallet, key, &chain).await
 }
 
 /// Compares what this wallet was shown with what a relay, or a copy of its log, hands out: statements of
@@ -160,6 +180,11 @@ pub async fn compare(
 ) -> Result<Vec<LogError>, LogError> {
     let mut faults = Vec::new();
     match check_statements(wallet, key, &files.info().await?).await {
+        Err(fault @ LogError::Fault { .. }) => faults.push(fault),
+        checked => checked?,
+    }
+    let (shown, note) = follow::newest(files, key).await?;
+    match check_names(wallet, key, &shown, &note).await {
         Err(fault @ LogError::Fault { .. }) => faults.push(fault),
         checked => checked?,
     }
@@ -184,7 +209,7 @@ pub async fn check_receipt(
     let note = proven.proof.parse::<SignedProof>().map_err(NoteError::from);
     let note = note.map_err(EvidenceError::from)?.checkpoint;
     let (_, bare) = Checkpoint::open_bare(&note, key).map_err(EvidenceError::from)?;
-    check_names(wallet, key, shown.keys, &bare).await?;
+    check_names(wallet, key, &shown, &bare).await?;
     if !hold_receipt(wallet, key, proven).await? {
         // The tree is too short yet: it is checked against it later.
         wallet.add_claim(key, &bare).await?;
@@ -193,14 +218,14 @@ pub async fn check_receipt(
 }
 
 /// Checks a checkpoint against the newest one that this wallet was shown: the log is not shorter, has
-/// the same root at the same size, and a longer one names no earlier statement of keys. Keeps it.
+/// the same root at the same size. Keeps it.
 pub(crate) async fn check_order(
     wallet: &Wallet,
     key: &VerifierKey,
     shown: &Checkpoint,
     note: &str,
 ) -> Result<(), LogError> {
-    use std::cmp::Ordering::{Equal, Greater, Less};
+    use std::cmp::Ordering::{Equal, Greater};
     let Some(known_note) = wallet.checkpoint(key).await? else {
         return Ok(wallet.keep_checkpoint(key, note).await?);
     };
@@ -210,9 +235,6 @@ pub(crate) async fn check_order(
         Equal if known.root != shown.root => {
             let (second, root_in_second) = (note.to_owned(), hex::encode(shown.root.0));
             Fault::Forked { first: known_note, second, root_in_second, consistency: Vec::new() }
-        }
-        Less if shown.keys.serial < known.keys.serial => {
-            Fault::Keys { first: known_note, second: note.to_owned() }
         }
         // A relay that has not heard of the newest statement yet; at one size that is no fault.
         Equal if shown.keys.serial < known.keys.serial => return Ok(()),
@@ -256,7 +278,7 @@ pub(crate) async fn hold_note(
     note: &str,
 ) -> Result<bool, LogError> {
     let claimed = Checkpoint::open(note, key).map_err(EvidenceError::from)?;
-    check_names(wallet, key, claimed.keys, note).await?;
+    check_names(wallet, key, &claimed, note).await?;
     let Some(log) = wallet.checked_log(key).await?.filter(|log| claimed.size <= log.size) else {
         return Ok(false);
     };

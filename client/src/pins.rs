@@ -11,7 +11,7 @@ use tocyn_protocol::statement::{Signed, StatementHash};
 use crate::evidence::Fault;
 use crate::keys::{EpochKey, KeysError, Shown, check_clock, check_origin};
 use crate::log::growth::check_growth;
-use crate::log::{LogError, check_names, follow};
+use crate::log::{LogError, check_chain, check_names, follow};
 use crate::relay::RelayClient;
 use crate::session::{News, Renewal, Session};
 use crate::transport::{HttpError, ServiceUrl};
@@ -106,6 +106,20 @@ pub enum TrustError {
         /// Who.
         url: String,
     },
+    /// A log that names another statement than the newest one that is shown.
+    #[error(
+        "{url} shows statement of keys number {shown} as its newest, and its log names number \
+         {named}. If it has just been renewed, try again; if this stays, it wants to mark its users: \
+         tell the operator"
+    )]
+    NamesOther {
+        /// Who.
+        url: String,
+        /// Serial of the newest one that it shows.
+        shown: u64,
+        /// Serial that its checkpoint names.
+        named: u64,
+    },
     /// An older statement than the pinned one.
     #[error(
         "{url} shows statement of keys number {shown} as its newest, and this wallet has seen number \
@@ -171,6 +185,8 @@ pub struct Met {
     pub shown: Shown,
     /// Its newest statement.
     pub newest: Signed,
+    /// Its log's newest checkpoint, a signed note. It names that statement.
+    pub checkpoint: String,
 }
 
 impl Met {
@@ -203,19 +219,48 @@ pub fn renewal(pin: &Pin, offer: &Offer) -> Renewal {
 struct Look {
     info: RelayInfo,
     chain: Chain,
+    checkpoint: String,
 }
 
-async fn look(session: &Session<'_>, relay: &RelayClient) -> Result<Look, TrustError> {
-    let url = relay.url().to_string();
-    let info = relay.info().await?;
-    check_clock(&url, info.now, session.now())?;
-    let chain = Chain::open(&info.statements, &info.log_key);
-    let chain = chain.map_err(|error| TrustError::Chain { url, error })?;
-    for statement in chain.statements() {
-        check_names(session.wallet, &info.log_key, statement.commitment(), statement.note())
-            .await?;
+impl Look {
+    /// Whether the statement with this hash is among those that are shown.
+    fn has(&self, hash: StatementHash) -> bool {
+        self.chain.statements().iter().any(|one| one.commitment().hash == hash)
     }
-    Ok(Look { info, chain })
+}
+
+/// Asks for the statements and, over another connection, for the log's newest checkpoint, which must
+/// name the newest of them: so whatever is shown is signed together with the size of the log, and a
+/// relay that shows another one later contradicts itself as soon as its log is longer.
+async fn look(
+    session: &Session<'_>,
+    relay: &RelayClient,
+    known: Option<&str>,
+) -> Result<Look, TrustError> {
+    let (wallet, url) = (session.wallet, relay.url().to_string());
+    // A statement may come between the two answers, once.
+    let mut is_second = false;
+    loop {
+        let info = relay.info().await?;
+        check_clock(&url, info.now, session.now())?;
+        let key = &info.log_key;
+        if let Some(known) = known.filter(|known| *known != key.to_string()) {
+            let (known, shown) = (known.to_owned(), key.to_string());
+            return Err(TrustError::OtherKey { url, known, shown });
+        }
+        let chain = Chain::open(&info.statements, key);
+        let chain = chain.map_err(|error| TrustError::Chain { url: url.clone(), error })?;
+        check_chain(wallet, key, &chain).await?;
+        let (shown, checkpoint) = follow::newest(&relay.log_files()?, key).await?;
+        check_names(wallet, key, &shown, &checkpoint).await?;
+        if shown.keys == chain.newest().commitment() {
+            return Ok(Look { info, chain, checkpoint });
+        }
+        if std::mem::replace(&mut is_second, true) {
+            let (shown, named) = (chain.newest().serial, shown.keys.serial);
+            return Err(TrustError::NamesOther { url, shown, named });
+        }
+    }
 }
 
 /// Looks at an origin over a fresh connection, and compares with what is pinned; at first sight pins
@@ -226,17 +271,22 @@ pub async fn meet(
     expected: Option<Expected<'_>>,
 ) -> Result<Met, TrustError> {
     let (wallet, url) = (session.wallet, relay.url().to_string());
-    let shown = look(session, relay).await?;
-    let key = shown.info.log_key.clone();
     let known = match expected {
         Some(expected) => Some(expected.key.to_string()),
-        None => wallet.origin_at(&url).await?,
+        None => known_at(session, relay).await?,
     };
-    if let Some(known) = known.filter(|known| *known != key.to_string()) {
-        return Err(TrustError::OtherKey { url, known, shown: key.to_string() });
-    }
+    let shown = look(session, relay, known.as_deref()).await?;
+    let key = shown.info.log_key.clone();
     let pin = match wallet.pin(&key).await? {
-        Some(pin) => go_on(session, relay, pin, &shown).await?,
+        Some(pin) => {
+            if let Some(Expected { statement, .. }) = expected
+                && !shown.has(statement)
+                && !wallet.is_named(&key, statement).await?
+            {
+                return Err(TrustError::NoWay { url, pinned: "of the invite".to_owned() });
+            }
+            go_on(session, relay, pin, &shown).await?
+        }
         None => first_sight(session, relay, &shown, expected).await?,
     };
     check_address(&pin, relay.url())?;
@@ -250,7 +300,20 @@ pub async fn meet(
         }
     };
     wallet.add_address(&key, &url).await?;
-    Ok(Met { pin, info: shown.info, shown: keys, newest: newest.clone() })
+    let newest = newest.clone();
+    Ok(Met { pin, info: shown.info, shown: keys, newest, checkpoint: shown.checkpoint })
+}
+
+/// The key of the origin that was met at this address, or whose pinned statement lists it.
+async fn known_at(
+    session: &Session<'_>,
+    relay: &RelayClient,
+) -> Result<Option<String>, TrustError> {
+    let met = session.wallet.origin_at(&relay.url().to_string()).await?;
+    let (Some(address), None) = (relay.url().address(), &met) else { return Ok(met) };
+    let pins = session.wallet.pins().await?;
+    let lists = pins.iter().find(|pin| pin.statement.lists(&address));
+    Ok(lists.map(|pin| pin.key.to_string()))
 }
 
 /// Keeps a document with a key that is refused, as evidence: the relay's, or the issuer's together
@@ -316,11 +379,10 @@ async fn first_sight(
 ) -> Result<Pin, TrustError> {
     let (url, key) = (relay.url().to_string(), &shown.info.log_key);
     let newest = shown.chain.newest();
-    if let Some(Expected { statement, .. }) = expected {
-        let mut hashes = shown.chain.statements().iter().map(|one| one.commitment().hash);
-        if !hashes.any(|hash| hash == statement) {
-            return Err(TrustError::NoWay { url, pinned: "of the invite".to_owned() });
-        }
+    if let Some(Expected { statement, .. }) = expected
+        && !shown.has(statement)
+    {
+        return Err(TrustError::NoWay { url, pinned: "of the invite".to_owned() });
     }
     let pin =
         Pin { key: key.clone(), statement: newest.clone(), pinned_at: session.now(), offer: None };
@@ -329,7 +391,7 @@ async fn first_sight(
         for number in 2..=FIRST_LOOKS {
             (session.tell)(News::Look { number, of: FIRST_LOOKS });
             relay.gap().await;
-            let again = look(session, relay).await?;
+            let again = look(session, relay, None).await?;
             if (&again.info.log_key, again.chain.newest()) != (key, newest) {
                 return Err(TrustError::LooksDiffer { url });
             }
@@ -357,7 +419,10 @@ async fn go_on(
             }
             return Ok(pin);
         }
-        Standing::GoesOn => {}
+        Standing::GoesOn => {
+            let error = shown.chain.check_start(&pin.statement);
+            error.map_err(|error| TrustError::Chain { url: url.clone(), error })?;
+        }
         Standing::Contradicts(other) => {
             let (first, second) = (pin.statement.note().to_owned(), other.note().to_owned());
             let fault = Fault::Keys { first, second };

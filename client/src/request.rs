@@ -81,12 +81,11 @@ pub enum Pays<'a> {
 }
 
 impl Pays<'_> {
-    /// Whether this voucher has paid for that batch. What others have paid for is not asked for in the
-    /// same run: the issuer would know both for one buyer's.
+    /// Whether this voucher has paid for that batch. What else was paid for is not asked for in the
+    /// same run: the issuer would know both for one buyer's, which it knows of a voucher anyway.
     fn has_paid(&self, batch: &SavedBatch) -> bool {
         match (self, &batch.paid) {
             (Self::Voucher(mine), Paid::Voucher(theirs)) => *mine == theirs.as_str(),
-            (Self::Work(_), Paid::Work(_)) | (Self::Nothing, Paid::Nothing) => true,
             _ => false,
         }
     }
@@ -111,7 +110,8 @@ pub struct Bought {
     pub received: u64,
     /// Batches of earlier runs that are still pending: their tokens, and why.
     pub stuck: Vec<(u64, String)>,
-    /// Tokens that earlier runs asked for with other vouchers; they were not asked for now.
+    /// Tokens that earlier runs asked for and did not get, not with this voucher; they were not asked
+    /// for now.
     pub others: u64,
 }
 

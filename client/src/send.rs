@@ -3,13 +3,11 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use tocyn_protocol::relay::RelayInfo;
 
 use crate::group::cell::CellKeys;
 use crate::group::message::{Content, Message};
 use crate::group::parts::{self, TooLong};
-use crate::log::follow::newest;
-use crate::log::{LogError, check_names};
+use crate::log::LogError;
 use crate::pins::Met;
 use crate::post::{PostError, deliver};
 use crate::relay::RelayClient;
@@ -70,33 +68,30 @@ pub struct Composed {
     pub cells: Vec<Vec<u8>>,
 }
 
-/// Signs a message that answers to all that this member has seen. It passes on the relay's newest
-/// checkpoint, which names the statement of keys that the relay shows; asked for over a connection of
-/// its own, so that it tells the relay nothing about who posts.
+/// Signs a message that answers to all that this member has seen. It passes on the checkpoint that
+/// was shown with the relay's statement of keys, over a connection of its own, so that it tells the
+/// relay nothing about who posts.
 pub async fn compose(
     session: &Session<'_>,
     group: &Group,
-    relay: &RelayClient,
-    info: &RelayInfo,
+    met: &Met,
     body: Vec<u8>,
 ) -> Result<Composed, SendError> {
     let wallet = session.wallet;
     let cell_bytes = group.invite.cell_bytes;
-    if info.cell_bytes != u64::from(cell_bytes) {
-        return Err(SendError::OtherCells { shown: info.cell_bytes, known: cell_bytes });
+    if met.info.cell_bytes != u64::from(cell_bytes) {
+        return Err(SendError::OtherCells { shown: met.info.cell_bytes, known: cell_bytes });
     }
     if parts::capacity(cell_bytes.into()) == 0 {
         return Err(SendError::SmallCells(cell_bytes));
     }
-    let (shown, note) = newest(&relay.log_files()?, group.log_key()).await?;
-    check_names(wallet, group.log_key(), shown.keys, &note).await?;
-    wallet.add_claim(group.log_key(), &note).await?;
+    wallet.add_claim(group.log_key(), &met.checkpoint).await?;
     let content = Content {
         counter: group.counter + 1,
         time: session.now(),
         name: group.own_name.clone(),
         parents: wallet.heads(group).await?,
-        checkpoint: Some(note),
+        checkpoint: Some(met.checkpoint.clone()),
         body,
     };
     let bytes = content.encode(group.author.author());

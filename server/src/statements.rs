@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_protocol::relay::ProvenKey;
-use tocyn_protocol::statement::chain::MAX_STATEMENTS;
+use tocyn_protocol::statement::chain::{MAX_STATEMENTS, follows};
 use tocyn_protocol::statement::tree::EpochTree;
 use tocyn_protocol::statement::{Commitment, Signed, Statement};
 
@@ -53,6 +53,7 @@ impl Statements {
             schedule: pairing.schedule(),
             root: tree.root(),
         };
+        let mut tried = None;
         let stored = loop {
             let stored = store.statements().await?;
             let signed = open_all(&stored, &verifier)?;
@@ -76,10 +77,24 @@ impl Statements {
                 wanted.previous = Some(newest.commitment().hash);
             }
             let statement = wanted.sign(key);
-            // What nobody could open must not be stored.
+            // What nobody could open, or take for the next one, must not be stored.
             Signed::open(statement.note(), &verifier).map_err(|error| {
                 refusal(format!("its statement of keys cannot be signed: {error}"))
             })?;
+            if let Some(newest) = signed.last() {
+                follows(newest, &statement).map_err(|error| {
+                    refusal(format!(
+                        "clients would not take this pairing after statement {} of keys in it \
+                         ({error}): install a pairing that `tocyn-issuer pairing renew` made from \
+                         the one before; other names need a new data folder",
+                        newest.serial
+                    ))
+                })?;
+            }
+            // Refused without another relay's statement: the database has another pairing by now.
+            if tried.replace(wanted.serial) == Some(wanted.serial) {
+                return Err(StoreError::PairingReplaced);
+            }
             if store.add_statement(wanted.serial, statement.note(), &tree.leaves()).await? {
                 tracing::info!(serial = wanted.serial, "signed a statement of keys and addresses");
             }

@@ -162,7 +162,7 @@ impl Member {
         let clock = move || Duration::from_secs(now);
         let session = Session { wallet: &wallet, clock: &clock, tell: &|_| {} };
         let body = text.as_bytes().to_vec();
-        let composed = compose(&session, &group, &relay, &met.info, body).await?;
+        let composed = compose(&session, &group, &met, body).await?;
         queue(&wallet, &group, &composed).await?;
         let sent = send_waiting(&session, &relay, &met, &group).await;
         wallet.close().await;

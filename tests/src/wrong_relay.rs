@@ -22,6 +22,7 @@ use tocyn_protocol::log::tree::{Edge, Nodes, Tree};
 use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, RelayInfo};
 use tocyn_protocol::statement::Commitment;
+use tocyn_protocol::statement::chain::Chain;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
@@ -68,8 +69,12 @@ pub struct View {
     pub other_key: bool,
     /// Messages before this one are said to be gone.
     pub oldest: Option<u64>,
-    /// What checkpoints name instead of the real relay's newest statement of keys.
+    /// What checkpoints name instead of the newest statement of keys that was shown last.
     pub keys: Option<Commitment>,
+    /// What receipts name instead of what checkpoints do.
+    pub receipt_keys: Option<Commitment>,
+    /// The newest statement of keys that was shown last.
+    shown: Option<Commitment>,
 }
 
 struct Shared {
@@ -178,7 +183,7 @@ impl View {
         let key = &shared.key;
         let tree = self.tree();
         let edge = Edge::new(tree.size(), &tree).expect("it has all nodes");
-        let keys = self.keys.unwrap_or(shared.keys);
+        let keys = self.keys.or(self.shown).unwrap_or(shared.keys);
         let checkpoint = Checkpoint { size: edge.size(), root: edge.root(), keys };
         let note = match self.other_key {
             false => checkpoint.sign(key),
@@ -216,6 +221,8 @@ async fn info(State(at): State<At>) -> Response {
     if let Some(change) = view.info {
         change(view.looks - 1, &mut info);
     }
+    let chain = Chain::open(&info.statements, &info.log_key);
+    at.shared.views()[at.view].shown = chain.ok().map(|chain| chain.newest().commitment());
     axum::Json(info).into_response()
 }
 
@@ -319,6 +326,7 @@ async fn post(
         return StatusCode::NOT_FOUND.into_response();
     }
     let mut view = views[at.view].clone();
+    view.keys = view.receipt_keys.or(view.keys);
     if !into.contains(&at.view) {
         view.cells.push(cell.to_vec());
     }

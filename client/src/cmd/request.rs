@@ -165,9 +165,9 @@ fn end(globals: &Globals, agreed: &Agreed, bought: &Bought, unspent: u64) -> Cli
     }
     if bought.others > 0 {
         eprintln!(
-            "tocyn: {} tokens that were asked for with another voucher are still pending; `tocyn \
-             request --resume` asks for them, at a time of its own: with this voucher the issuer would \
-             know both for one buyer's",
+            "tocyn: {} tokens that were asked for before, not with this voucher, are still pending; `tocyn \
+             request --resume` asks for them, at a time of its own: now the issuer would know both \
+             for one buyer's",
             bought.others
         );
     }

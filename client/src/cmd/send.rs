@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tocyn_client::pins::{Met, meet};
+use tocyn_client::pins::{Met, TrustError, meet};
 use tocyn_client::relay::RelayClient;
 use tocyn_client::send::{compose, queue, send_waiting};
 use tocyn_client::session::Session;
@@ -52,7 +52,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let waiting = wallet.waiting(&group).await?.len();
     let composed = match body {
         None => None,
-        Some(body) => Some(compose(&session, &group, &relay, &met.info, body).await?),
+        Some(body) => Some(compose(&session, &group, &met, body).await?),
     };
     let cells = composed.as_ref().map_or(0, |composed| composed.cells.len());
     let tokens = wallet.spendable(&met.pin.key, met.keys(), now()).await?;
@@ -106,7 +106,8 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     Ok(())
 }
 
-/// The group's relay at the first of its addresses that answers and shows what is pinned.
+/// The group's relay at the first of its addresses that answers. What answers must show what is
+/// pinned: another address would be another guess for a relay that marks its users.
 pub(crate) async fn relay_of(
     globals: &Globals,
     session: &Session<'_>,
@@ -117,8 +118,8 @@ pub(crate) async fn relay_of(
         let relay = globals.relay(url)?;
         match meet(session, &relay, Some(group.expected())).await {
             Ok(met) => return Ok((relay, met)),
-            // What the first one says is worth more than that others do not answer.
-            Err(error) => drop(failure.get_or_insert(error)),
+            Err(error @ TrustError::Http(_)) => drop(failure.get_or_insert(error)),
+            Err(error) => return Err(error.into()),
         }
     }
     Err(failure.expect("a group has an address").into())

@@ -41,7 +41,7 @@ pub async fn follow(
     now: u64,
 ) -> Result<Followed, LogError> {
     let (shown, note) = newest(files, key).await?;
-    check_names(wallet, key, shown.keys, &note).await?;
+    check_names(wallet, key, &shown, &note).await?;
     // Whatever comes of this, it was signed, and must fit to what is signed later.
     wallet.add_claim(key, &note).await?;
     let before = wallet.checked_log(key).await?;

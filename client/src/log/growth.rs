@@ -69,7 +69,7 @@ pub async fn check_growth(
     shown: &Checkpoint,
     note: &str,
 ) -> Result<(), LogError> {
-    check_names(wallet, key, shown.keys, note).await?;
+    check_names(wallet, key, shown, note).await?;
     check_order(wallet, key, shown, note).await?;
     check_length(0, shown.size, files)?;
     let nodes = Bundles::fetch(files, shown.size).await?;

@@ -198,30 +198,71 @@ impl Wallet {
         Ok(urls)
     }
 
-    /// Notes that a signed note names a statement. Returns the note that named another one under this
-    /// serial, if one did.
+    /// Notes that a signed note names a statement: a checkpoint of a log of this size, or, without a
+    /// size, the statement itself. Returns an earlier note that contradicts it: one that names another
+    /// statement under this serial, or a checkpoint, where the longer log names the earlier serial.
+    /// Then only the earlier one is kept.
     pub async fn name(
         &self,
         key: &VerifierKey,
         commitment: Commitment,
+        size: Option<u64>,
         note: &str,
     ) -> Result<Option<String>, WalletError> {
-        sqlx::query(
-            "INSERT OR IGNORE INTO named (origin_key, serial, hash, note) VALUES (?1, ?2, ?3, ?4)",
+        let (key, serial) = (key.to_string(), commitment.serial as i64);
+        let size = size.map(|size| size as i64);
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let contradicts: Option<String> = sqlx::query_scalar(
+            "SELECT CASE WHEN serial = ?2 THEN note WHEN serial > ?2 THEN shortest ELSE longest END
+             FROM named WHERE origin_key = ?1 AND (
+                 serial = ?2 AND hash <> ?3
+                 OR serial > ?2 AND shortest_size < ?4
+                 OR serial < ?2 AND longest_size > ?4)
+             ORDER BY serial <> ?2 LIMIT 1",
         )
-        .bind(key.to_string())
-        .bind(commitment.serial as i64)
+        .bind(&key)
+        .bind(serial)
+        .bind(&commitment.hash.0[..])
+        .bind(size)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if contradicts.is_some() {
+            return Ok(contradicts);
+        }
+        sqlx::query(
+            "INSERT INTO named (origin_key, serial, hash, note) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(&key)
+        .bind(serial)
         .bind(&commitment.hash.0[..])
         .bind(note)
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        let row = sqlx::query("SELECT hash, note FROM named WHERE origin_key = ?1 AND serial = ?2");
-        let row = row.bind(key.to_string()).bind(commitment.serial as i64);
-        let row = row.fetch_one(&self.pool).await?;
-        match StatementHash(bytes32(&row, "hash")?) == commitment.hash {
-            true => Ok(None),
-            false => Ok(Some(row.try_get("note")?)),
+        if let Some(size) = size {
+            for (column, is_further) in [("shortest", ">"), ("longest", "<")] {
+                let keep = format!(
+                    "UPDATE named SET {column} = ?3, {column}_size = ?4
+                     WHERE origin_key = ?1 AND serial = ?2
+                         AND ({column} IS NULL OR {column}_size {is_further} ?4)"
+                );
+                let keep = sqlx::query(sqlx::AssertSqlSafe(keep)).bind(&key).bind(serial);
+                keep.bind(note).bind(size).execute(&mut *tx).await?;
+            }
         }
+        tx.commit().await?;
+        Ok(None)
+    }
+
+    /// Whether a signed note was seen that names this statement.
+    pub async fn is_named(
+        &self,
+        key: &VerifierKey,
+        hash: StatementHash,
+    ) -> Result<bool, WalletError> {
+        let named = "SELECT EXISTS (SELECT 1 FROM named WHERE origin_key = ?1 AND hash = ?2)";
+        let named = sqlx::query_scalar(named).bind(key.to_string()).bind(&hash.0[..]);
+        Ok(named.fetch_one(&self.pool).await?)
     }
 
     /// The newest checkpoint of the origin's log that this wallet was shown.

@@ -75,6 +75,14 @@ impl Chain {
         self.0.get(usize::try_from(serial.checked_sub(self.0[0].serial)?).ok()?)
     }
 
+    /// Checks that its first statement may follow this one.
+    pub fn check_start(&self, pinned: &Signed) -> Result<(), ChainError> {
+        match self.0[0].serial > pinned.serial {
+            true => follows(pinned, &self.0[0]),
+            false => Ok(()),
+        }
+    }
+
     /// How it stands to a pinned statement.
     pub fn standing(&self, pinned: Commitment) -> Standing {
         match self.get(pinned.serial) {
@@ -95,7 +103,8 @@ impl Chain {
     }
 }
 
-fn follows(earlier: &Signed, later: &Signed) -> Result<(), ChainError> {
+/// Checks that one statement may follow the other: what clients ask of each pair.
+pub fn follows(earlier: &Signed, later: &Signed) -> Result<(), ChainError> {
     let (old, new) = (earlier.schedule, later.schedule);
     let broken = |why| Err(ChainError::Broken(why));
     match () {

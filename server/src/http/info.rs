@@ -12,12 +12,14 @@ const PROTOCOL_VERSION: u32 = 1;
 
 pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>, ApiError> {
     let relay = &state.relay;
+    let range = relay.store.range().await?;
+    // Another relay may have signed a statement: the log's row has told its number.
+    relay.log.statements().refresh().await?;
     let now = (relay.clock)();
     let published = relay.epochs.published(now)?;
     let statements = relay.log.statements();
     let proven =
         |key: &TokenKey| ProvenKey { key: key.clone(), proofs: statements.proofs(key.epoch) };
-    let range = relay.store.range().await?;
     let (pairing, config) = (relay.epochs.pairing(), &relay.config);
     Ok(Json(RelayInfo {
         origin_name: pairing.origin_name().to_owned(),

@@ -382,7 +382,8 @@ async fn a_second_statement_through_a_proxy_is_proven_at_first_sight() {
     let mut circuits: Vec<_> = connections.iter().map(|one| one.credentials.clone()).collect();
     circuits.sort();
     circuits.dedup();
-    assert_eq!((connections.len(), circuits.len()), (3, 3));
+    // Two looks with the log's checkpoint, and one that is refused before that.
+    assert_eq!((connections.len(), circuits.len()), (5, 5));
 }
 
 /// A renewal for each buyer, which marks all tokens that are bought after it.
@@ -416,7 +417,7 @@ async fn re_tagging_by_renewals() {
     assert_eq!(pair.relay.posts().len(), 0);
 }
 
-/// The log names another statement than this buyer was shown: each receipt carries it.
+/// The log names another statement than this buyer was shown: each checkpoint and each receipt has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_names_another_statement() {
     let pair = pair().await;
@@ -425,19 +426,66 @@ async fn a_log_that_names_another_statement() {
     pair.relay.views()[0].keys = Some(other);
     let (code, said) = pair.post("hello");
     assert_eq!(code, Some(1));
+    assert!(said.contains("two statements of keys with the number 0"), "{said}");
+    assert!(matches!(pair.evidence().1, Verdict::Proven(_)));
+    assert_eq!(pair.relay.posts().len(), 0);
+    // One that names a later statement than it shows is refused, and its note is kept.
+    std::fs::remove_dir_all(pair.world.wallet()).unwrap();
+    pair.relay.views()[0].keys = Some(Commitment { serial: 5, ..other });
+    pair.refuses_to_buy("its log names number 5");
+    pair.relay.views()[0].keys = None;
+    // Only its receipts name another one.
+    std::fs::remove_dir_all(pair.world.wallet()).unwrap();
+    assert_eq!(pair.buy().0, Some(0));
+    pair.relay.views()[0].receipt_keys = Some(other);
+    let (code, said) = pair.post("hello");
+    assert_eq!(code, Some(1));
     assert!(said.contains("posted as number 1, but the relay is at fault"), "{said}");
     assert!(said.contains("two statements of keys with the number 0"), "{said}");
     assert!(matches!(pair.evidence().1, Verdict::Proven(_)));
-    // A longer log that names an earlier one than was named before.
-    std::fs::remove_dir_all(pair.world.wallet()).unwrap();
-    pair.relay.views()[0].keys = Some(Commitment { serial: 5, ..other });
+}
+
+/// A statement for one buyer with a number that no other one has contradicts none of the others'. But
+/// the log names it, and a longer one never names an earlier number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_its_own_for_a_buyer() {
+    let pair = pair().await;
+    let own = pair.other(|other| {
+        other.serial = 1005;
+        other.previous = Some(pair.stated.commitment().hash);
+    });
+    let show_own = || {
+        let note = own.note().to_owned();
+        pair.show(move |_, info| info.statements = vec![note.clone()]);
+    };
+    // The honest receipt is of a longer log.
+    show_own();
     assert_eq!(pair.buy().0, Some(0));
-    assert_eq!(pair.post("five").0, Some(0));
-    pair.relay.views()[0].keys = Some(Commitment { serial: 4, ..other });
-    let (code, said) = pair.post("four");
+    pair.relay.views()[0].receipt_keys = Some(pair.stated.commitment());
+    let (code, said) = pair.post("hello");
     assert_eq!(code, Some(1));
     assert!(said.contains("names an earlier statement of keys"), "{said}");
     assert!(matches!(pair.evidence().1, Verdict::Proven(_)));
+    pair.relay.views()[0].receipt_keys = None;
+    // A wrong guess is refused, and proven once the log that others see has grown.
+    std::fs::remove_dir_all(pair.world.wallet()).unwrap();
+    assert_eq!(pair.buy().0, Some(0));
+    pair.show_the_truth();
+    pair.refuses_to_buy("shows statement of keys number 0 as its newest");
+    pair.relay.views()[0].cells.push(vec![7; 2048]);
+    pair.refuses_to_buy("names an earlier statement of keys");
+    assert!(matches!(pair.evidence().1, Verdict::Proven(_)));
+    // So is what a check is shown.
+    std::fs::remove_dir_all(pair.world.wallet()).unwrap();
+    show_own();
+    assert_eq!(pair.buy().0, Some(0));
+    let (code, said) = pair.tocyn(&["check", "--relay", pair.relay.url(0)], "");
+    assert_eq!(code, Some(0), "{said}");
+    pair.show_the_truth();
+    pair.relay.views()[0].cells.push(vec![8; 2048]);
+    let (code, said) = pair.tocyn(&["check", "--relay", pair.relay.url(0)], "");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("names an earlier statement of keys"), "{said}");
 }
 
 /// An issuer that serves one buyer in an epoch knows whose every token of that epoch is. It cannot be

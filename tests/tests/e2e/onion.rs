@@ -34,26 +34,26 @@ fn purposes_have_circuits_of_their_own(scene: &Scene) {
     let message = scene.file("through three relays and three more");
     let request = ["request", "--issuer", issuer_url, "--relay", relay_url, "--voucher"];
     let (bought, asked) =
-        scene.tocyn(&client.isolating, 5, &[&request[..], &[&voucher, "--count", "16"]].concat());
+        scene.tocyn(&client.isolating, 8, &[&request[..], &[&voucher, "--count", "16"]].concat());
     assert_eq!(bought, "received 16 tokens; 16 unspent for relay.example\n");
     let (posted, post) =
-        scene.tocyn(&client.isolating, 3, &["post", "--relay", relay_url, &message]);
+        scene.tocyn(&client.isolating, 4, &["post", "--relay", relay_url, &message]);
     assert!(posted.starts_with("posted as number 1, id "), "{posted}");
     let (text, read) = scene.tocyn(&client.isolating, 2, &["read", "--relay", relay_url]);
     assert_eq!(text, "1\tthrough three relays and three more\n");
     assert_eq!((world.balance()["unspent"].as_u64(), world.vouchers_left()), (Some(15), 0));
 
-    // Keys of the issuer, the request, three looks at the relay's statement; a look, the post, the
-    // log's hashes; and a look, and reading.
-    assert_eq!((scene.count(&asked, issuer_url), scene.count(&asked, relay_url)), (2, 3));
-    assert_eq!((scene.count(&post, relay_url), scene.count(&read, relay_url)), (3, 2));
+    // Keys of the issuer, the request, three looks at the relay's statement and its log's checkpoint;
+    // such a look, the post, the log's hashes; what the relay says about itself, and reading.
+    assert_eq!((scene.count(&asked, issuer_url), scene.count(&asked, relay_url)), (2, 6));
+    assert_eq!((scene.count(&post, relay_url), scene.count(&read, relay_url)), (4, 2));
     let mut all = Seen::default();
     for seen in [asked, post, read] {
         all.streams.extend(seen.streams);
         all.circuits.extend(seen.circuits);
     }
     // What a member's Tor says,
-    assert_eq!((all.streams.len(), all.credentials()), (10, 10), "{all:#?}");
+    assert_eq!((all.streams.len(), all.credentials()), (14, 14), "{all:#?}");
     assert_eq!(all.shared_circuits().len(), 0, "{all:#?}");
     for circuit in all.streams.values().flat_map(|stream| &stream.circuits) {
         let circuit = &all.circuits[circuit];
@@ -61,18 +61,18 @@ fn purposes_have_circuits_of_their_own(scene: &Scene) {
         assert!(circuit.hops >= 3, "{circuit:?}");
     }
     // and what the services' Tor says.
-    assert_eq!(scene.take_counts(), (10, 10));
+    assert_eq!(scene.take_counts(), (14, 14));
 }
 
 /// The same command through a SOCKS port that does not heed credentials.
 fn sharing_would_be_noticed(scene: &Scene) {
     let message = scene.file("by one circuit");
     let post = ["post", "--relay", &scene.relay_url, &message];
-    let (_, seen) = scene.tocyn(&scene.client.sharing, 3, &post);
-    assert_eq!(seen.credentials(), 3, "the client asks for three circuits all the same");
+    let (_, seen) = scene.tocyn(&scene.client.sharing, 4, &post);
+    assert_eq!(seen.credentials(), 4, "the client asks for four circuits all the same");
     let shared = seen.shared_circuits();
-    assert_eq!(shared.values().map(Vec::len).collect::<Vec<_>>(), [3], "{seen:#?}");
-    assert_eq!(scene.take_counts(), (3, 1));
+    assert_eq!(shared.values().map(Vec::len).collect::<Vec<_>>(), [4], "{seen:#?}");
+    assert_eq!(scene.take_counts(), (4, 1));
 }
 
 async fn a_token_is_spent_once(scene: &Scene) {
