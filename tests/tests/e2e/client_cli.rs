@@ -208,17 +208,18 @@ async fn through_a_proxy_each_purpose_has_its_own_credentials_and_names_stay_unr
         tokio::task::block_in_place(|| run(&["post", "--relay", "http://relay.onion"], b"x"));
     let read = tokio::task::block_in_place(|| run(&["read", "--relay", "http://relay.onion"], b""));
 
-    // Directory and token request, three looks at first sight; then a look, the post, and the log's
-    // hashes; a look and the read: each with its own credentials.
+    // Directory and token request, three looks at first sight, which ask for the log's checkpoint too;
+    // then such a look, the post, and the log's hashes; what the relay says about itself, and the read:
+    // each with its own credentials.
     let count = |list: &[tocyn_e2e::socks::Connection], host: &str| {
         list.iter().filter(|connection| connection.host == host).count()
     };
-    assert_eq!((count(&bought, "issuer.onion"), count(&bought, "relay.onion")), (2, 3));
-    assert_eq!((posted.len(), read.len()), (3, 2));
+    assert_eq!((count(&bought, "issuer.onion"), count(&bought, "relay.onion")), (2, 6));
+    assert_eq!((posted.len(), read.len()), (4, 2));
     let mut credentials: Vec<_> =
         [bought, posted, read].concat().into_iter().map(|c| c.credentials).collect();
-    assert_eq!(credentials.len(), 10);
+    assert_eq!(credentials.len(), 14);
     credentials.sort();
     credentials.dedup();
-    assert_eq!(credentials.len(), 10, "no two share a circuit");
+    assert_eq!(credentials.len(), 14, "no two share a circuit");
 }
