@@ -251,7 +251,11 @@ async fn look(
         let chain = Chain::open(&info.statements, key);
         let chain = chain.map_err(|error| TrustError::Chain { url: url.clone(), error })?;
         check_chain(wallet, key, &chain).await?;
-        let (shown, checkpoint) = follow::newest(&relay.log_files()?, key).await?;
+        let named = follow::newest(&relay.log_files()?, key).await;
+        let (shown, checkpoint) = named.map_err(|error| match error {
+            LogError::Http(error) => TrustError::Http(error),
+            error => error.into(),
+        })?;
         check_names(wallet, key, &shown, &checkpoint).await?;
         if shown.keys == chain.newest().commitment() {
             return Ok(Look { info, chain, checkpoint });

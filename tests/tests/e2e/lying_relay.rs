@@ -12,7 +12,7 @@ use tocyn_protocol::problem::{Problem, ProblemType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Shows the info document of a real relay, refuses every post in one way, and remembers the
+/// Shows the info document and the checkpoint of a real relay, refuses every post in one way, and remembers the
 /// `Authorization` of each.
 struct LyingRelay {
     url: String,
@@ -21,8 +21,11 @@ struct LyingRelay {
 
 impl LyingRelay {
     async fn start(real: &Service, problem_type: ProblemType) -> Self {
-        let info = http_client().get(format!("{}/v1/info", real.url())).send().await.unwrap();
-        let info = info.bytes().await.unwrap();
+        let get = async |path: &str| {
+            let answer = http_client().get(format!("{}{path}", real.url())).send().await.unwrap();
+            answer.bytes().await.unwrap()
+        };
+        let (info, checkpoint) = (get("/v1/info").await, get("/checkpoint").await);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::<Mutex<Vec<String>>>::default();
@@ -36,9 +39,10 @@ impl LyingRelay {
                 }
                 let head = String::from_utf8_lossy(&request[..len]).into_owned();
                 let problem = Problem::new(problem_type, "so it says");
-                let (status, media_type, body) = match head.starts_with("GET") {
-                    true => (200, "application/json", info.to_vec()),
-                    false => {
+                let (status, media_type, body) = match head.split(' ').nth(1).unwrap() {
+                    "/v1/info" => (200, "application/json", info.to_vec()),
+                    "/checkpoint" => (200, "text/plain", checkpoint.to_vec()),
+                    _ => {
                         let line = head.lines().find(|line| line.starts_with("authorization"));
                         seen.lock().unwrap().push(line.unwrap().to_owned());
                         let body = serde_json::to_vec(&problem).unwrap();
