@@ -146,7 +146,7 @@ async fn a_wallet_that_slept_through_two_renewals_says_what_to_do_and_goes_on() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_renewal_voids_no_token_and_stops_nobody() {
-    let scene = Scene::new("20s");
+    let scene = Scene::new("40s");
     let start = scene.pairing().schedule();
     let wait_for = |epoch: u64, seconds: u64| {
         let until = Duration::from_secs(start.start(epoch) + seconds);
