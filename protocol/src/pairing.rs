@@ -11,7 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::challenge::TokenChallenge;
 use crate::codec::put_u16_bytes;
-use crate::keys::KeyPair;
+use crate::keys::{KeyPair, TokenKeyId};
 use crate::schedule::{
     MAX_EPOCH_SECONDS, MAX_EPOCHS, MAX_GENESIS, MIN_EPOCH_SECONDS, Schedule, ScheduleError,
 };
@@ -244,6 +244,12 @@ impl Pairing {
         self.previous.as_ref().map(|previous| previous.below)
     }
 
+    /// Tells its newest secret from others, and is no secret: the id of the first key that comes from
+    /// it, 32 bytes. A planned renewal has another one.
+    pub fn keys_id(&self) -> TokenKeyId {
+        self.key_pair(self.renewed_at().unwrap_or(0)).public().token_key_id()
+    }
+
     /// Start, length and number of its epochs.
     pub fn schedule(&self) -> Schedule {
         let first = self.renewed_at().unwrap_or(0);
@@ -254,20 +260,27 @@ impl Pairing {
         }
     }
 
-    /// The key pair of an epoch: HKDF-SHA512 over the secret, both names and the number, then
-    /// `DeriveKeyPair(seed, "PrivacyPass")`.
+    /// The key pair of an epoch: HKDF-SHA512 over the secret, both names, the number and a round,
+    /// then `DeriveKeyPair(seed, "PrivacyPass")`. The round is the first from 0 on whose truncated
+    /// key id is odd for odd epochs and even for even ones: a token request names its key by that
+    /// byte alone (RFC 9578), and the keys of neighbours are in use at the same time.
     pub fn key_pair(&self, epoch: Epoch) -> KeyPair {
         let mut info = Vec::new();
         put_u16_bytes(&mut info, self.issuer_name.as_bytes());
         put_u16_bytes(&mut info, self.origin_name.as_bytes());
         info.extend_from_slice(&epoch.to_be_bytes());
-        let mut seed = Zeroizing::new([0; 32]);
         let secret = match &self.previous {
             Some(previous) if epoch < previous.below => &previous.secret,
             _ => &self.secret,
         };
-        derive(secret, EPOCH_KEY_SALT, &info, seed.as_mut());
-        KeyPair::derive(&seed, KEY_INFO)
+        let mut seed = Zeroizing::new([0; 32]);
+        let of_round = |round: u8| {
+            derive(secret, EPOCH_KEY_SALT, &[&info[..], &[round]].concat(), seed.as_mut());
+            KeyPair::derive(&seed, KEY_INFO)
+        };
+        let fits =
+            |pair: &KeyPair| u64::from(pair.public().token_key_id().truncated()) % 2 == epoch % 2;
+        (0..=u8::MAX).map(of_round).find(fits).expect("one of 256 rounds fits")
     }
 
     /// What makes a challenge of proof of work this issuer's (see `pow`): 16 bytes.

@@ -273,3 +273,16 @@ fn a_planned_renewal_keeps_the_keys_of_the_epochs_before_it() {
     let bad: Pairing = serde_json::from_str(&text.replace("\"below\":8", "\"below\":0")).unwrap();
     assert!(matches!(bad.validate(), Err(PairingError::Below(0))));
 }
+
+/// A token request names its key by one byte, and the keys of two neighbours are in use at once.
+#[test]
+fn neighbouring_epochs_never_share_the_byte_that_names_their_key() {
+    let old = pairing();
+    let renewed = old.renewed(GENESIS + 100 * DAY, &mut UnwrapErr(SysRng)).unwrap();
+    for pairing in [old, renewed] {
+        let byte = |epoch| pairing.key_pair(epoch).public().token_key_id().truncated();
+        for epoch in 0..300 {
+            assert_ne!(byte(epoch), byte(epoch + 1), "epoch {epoch}");
+        }
+    }
+}
