@@ -3,6 +3,7 @@
 mod backup;
 mod db;
 mod doctor;
+mod serve;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,16 +14,13 @@ use tocyn_protocol::statement::address::Address as OriginAddress;
 use tocyn_service::config::{ConfigCommand, Places, Settings as _};
 use tocyn_service::database::Database;
 use tocyn_service::folder::create;
-use tocyn_service::listen::{Address, Addresses, Listeners};
+use tocyn_service::listen::Address;
 use tocyn_service::program::{LogFormat, VERSION};
-use tocyn_service::serve::stop_signal;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, read_pairing};
-use crate::log::Log;
-use crate::messages::Messages;
-use crate::store::Store;
-use crate::{Clock, run, system_clock};
+use crate::statements::late_renewal;
+use crate::{Clock, system_clock};
 
 /// The settings at their defaults, with what they mean.
 const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -129,7 +127,9 @@ impl Cli {
             Command::Init { pairing, addresses, issuer_address } => {
                 init(&data, &pairing, &addresses, issuer_address.as_ref())
             }
-            Command::Serve { listen } => run_to_end(serve(&data, listen, settings()?, clock)),
+            Command::Serve { listen } => {
+                run_to_end(serve::serve(&data, listen, settings()?, clock))
+            }
             Command::Config(command) => command.run(&places, EXAMPLE, |config: &Config| {
                 Database::find(&config.database.url, None, data.database_path())?;
                 Ok(())
@@ -138,6 +138,7 @@ impl Cli {
             Command::Pairing(PairingCommand::Install { nothing_forgotten, file }) => {
                 let _lock = data.lock()?;
                 check_restored(&data, &file, nothing_forgotten)?;
+                check_not_late(&data, &file, clock())?;
                 data.install_pairing(&file)?;
                 println!("installed {}; start the relay again", data.pairing_path().display());
                 Ok(())
@@ -166,6 +167,23 @@ fn check_restored(data: &DataDir, file: &std::path::Path, nothing_forgotten: boo
     match restored.refusal(&pairing) {
         Some(why) => Err(format!("{}: {why}", file.display()).into()),
         None => Ok(()),
+    }
+}
+
+/// Refuses a planned renewal that came too late, while the pairing of before is still here.
+fn check_not_late(data: &DataDir, file: &std::path::Path, now: u64) -> CliResult {
+    // One that cannot be read is replaced.
+    let Some(old) = data.pairing_path().exists().then(|| data.pairing().ok()).flatten() else {
+        return Ok(());
+    };
+    let new = read_pairing(file)?;
+    let (Ok(epoch), true) = (old.schedule().epoch_at(now), old.id() == new.id()) else {
+        return Ok(());
+    };
+    let differs = |epoch| old.key_pair(epoch).public() != new.key_pair(epoch).public();
+    match (epoch.saturating_sub(1)..=epoch).any(differs) {
+        true => Err(format!("{}: {}", file.display(), late_renewal(now)).into()),
+        false => Ok(()),
     }
 }
 
@@ -237,51 +255,4 @@ fn with_addresses(addresses: &[OriginAddress], issuer: Option<&OriginAddress>) -
     EXAMPLE
         .replacen("\naddresses = []", &format!("\naddresses = [{}]", quoted.join(", ")), 1)
         .replacen("\nissuer_address = \"\"", &format!("\nissuer_address = \"{issuer}\""), 1)
-}
-
-async fn serve(
-    data: &DataDir,
-    listen: Option<Address>,
-    settings: Settings,
-    clock: Clock,
-) -> CliResult {
-    let folder = settings.log_folder(data);
-    let Settings { mut config, database } = settings;
-    let pairing = data.pairing()?;
-    if let Some(why) = data.restored()?.and_then(|restored| restored.refusal(&pairing)) {
-        return Err(format!("{}: {why}", data.path().display()).into());
-    }
-    // Several relays may share a folder if they share a server.
-    let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
-    if let Some(address) = listen {
-        config.listen = Addresses(vec![address]);
-    }
-    if database.is_shared() {
-        Store::leave_file(&data.database_path()).await?;
-    }
-    // The key first: a pairing of another relay must not empty this one's spent set.
-    let path = data.log_key_path();
-    let own = path.exists().then(|| data.log_key(pairing.origin_name())).transpose()?;
-    let store = Store::open(&database, &pairing, config.cell_bytes).await?;
-    let key = match (own, store.key().await?) {
-        (Some(key), _) => key,
-        (None, None) => data.log_key(pairing.origin_name())?,
-        (None, Some(signed)) => {
-            let path = path.display();
-            return Err(format!(
-                "{path} is not there, and the log is signed with {signed}; put its key back from a backup"
-            )
-            .into());
-        }
-    };
-    let log = Log::open(store.clone(), key, &pairing, &config).await?;
-    let messages =
-        Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
-    let shutdown = stop_signal()?;
-    let shared = database.is_shared();
-    let listeners =
-        Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
-    listeners.announce()?;
-    run(&config, pairing, messages, log, listeners, clock, shutdown).await;
-    Ok(())
 }

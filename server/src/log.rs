@@ -54,10 +54,11 @@ impl Log {
         key: LogKey,
         pairing: &Pairing,
         config: &Config,
+        now: u64,
     ) -> Result<Self, StoreError> {
         let verifier = key.verifier();
         bind_key(&store, &verifier).await?;
-        let statements = Statements::publish(&store, &key, pairing, config).await?;
+        let statements = Statements::publish(&store, &key, pairing, config, now).await?;
         let cell_bytes = config.cell_bytes;
         let tiled = store.tiled().await? * TILE_WIDTH;
         let tree = load(&store, tiled).await?;

@@ -9,6 +9,7 @@ use tocyn_protocol::relay::ProvenKey;
 use tocyn_protocol::statement::chain::{MAX_STATEMENTS, follows};
 use tocyn_protocol::statement::tree::EpochTree;
 use tocyn_protocol::statement::{Commitment, Signed, Statement};
+use tocyn_service::time_text;
 
 use crate::config::Config;
 use crate::store::{Store, StoreError, StoredStatement};
@@ -19,6 +20,96 @@ pub struct Statements {
     verifier: VerifierKey,
     tree: EpochTree,
     known: RwLock<Arc<Known>>,
+}
+
+/// What pairing and settings say.
+struct Own {
+    /// Without its place in the chain.
+    wanted: Statement,
+    tree: EpochTree,
+}
+
+impl Own {
+    fn of(pairing: &Pairing, config: &Config) -> Self {
+        let tree = EpochTree::of(pairing);
+        let wanted = Statement {
+            serial: 0,
+            previous: None,
+            origin_name: pairing.origin_name().to_owned(),
+            issuer_name: pairing.issuer_name().to_owned(),
+            issuer_address: config.issuer_address.clone(),
+            addresses: config.addresses.clone(),
+            schedule: pairing.schedule(),
+            root: tree.root(),
+        };
+        Self { wanted, tree }
+    }
+
+    /// The statement to sign after those that are stored; None where the newest one says the same.
+    /// Refuses what clients would not take, and what would make tokens worthless unsaid.
+    async fn next(
+        &self,
+        store: &Store,
+        stored: &[StoredStatement],
+        verifier: &VerifierKey,
+        now: u64,
+    ) -> Result<Option<Statement>, StoreError> {
+        let signed = open_all(stored, verifier)?;
+        let Some(newest) = signed.last() else { return Ok(Some(self.wanted.clone())) };
+        if newest.says_the_same(&self.wanted) {
+            return Ok(None);
+        }
+        let was_replaced = signed.iter().any(|old| old.has_keys_of(&self.wanted));
+        if was_replaced && !newest.has_keys_of(&self.wanted) {
+            return Err(StoreError::PairingReplaced);
+        }
+        let (old, new) = (newest.schedule, self.wanted.schedule);
+        if new.genesis < old.genesis {
+            return Err(refusal(format!(
+                "statement {} of keys in it is of a pairing that began at {}, later than this one, \
+                 which began at {}, and clients refuse to go back. If the issuer's clock was wrong \
+                 when it made either, set it right; then make a new pairing with `tocyn-issuer \
+                 pairing renew`",
+                newest.serial,
+                time_text(old.genesis),
+                time_text(new.genesis)
+            )));
+        }
+        let next = Statement {
+            serial: newest.serial + 1,
+            previous: Some(newest.commitment().hash),
+            ..self.wanted.clone()
+        };
+        follows(newest, &next).map_err(|error| {
+            refusal(format!(
+                "clients would not take this pairing after statement {} of keys in it ({error}): \
+                 install a pairing that `tocyn-issuer pairing renew` made from the one before; \
+                 other names need a new data folder",
+                newest.serial
+            ))
+        })?;
+        if new.genesis == old.genesis && !newest.has_keys_of(&next) {
+            let leaves = store.statement_leaves(newest.serial).await?;
+            let before = EpochTree::from_bytes(&leaves).ok_or(StoreError::Tree)?;
+            let end = old.epoch_at(now).map_or(0, |epoch| epoch.saturating_add(1)).min(old.count);
+            if !before.agrees_below(&self.tree, end) {
+                return Err(refusal(late_renewal(now)));
+            }
+        }
+        Ok(Some(next))
+    }
+}
+
+/// Why a planned renewal is refused whose new keys are those of epochs that have begun.
+pub(crate) fn late_renewal(now: u64) -> String {
+    format!(
+        "this pairing is a planned renewal, and has other keys for epochs that have begun by this \
+         machine's clock ({}): tokens that were bought in them would be void, and nobody told. If a \
+         clock is wrong, here or at the issuer, set it right. Put the pairing of before back on the \
+         issuer and plan the renewal again with `tocyn-issuer pairing renew --planned`, or let all \
+         tokens be void with `tocyn-issuer pairing renew`",
+        time_text(now)
+    )
 }
 
 /// What the database has.
@@ -34,74 +125,50 @@ struct Known {
 
 impl Statements {
     /// Signs a statement if the newest one says something else than pairing and settings do, and
-    /// adds it to the database.
+    /// adds it to the database. Nobody uses a database with two relays of different keys: posts are
+    /// refused from then on by those that have other ones.
     pub async fn publish(
         store: &Store,
         key: &LogKey,
         pairing: &Pairing,
         config: &Config,
+        now: u64,
     ) -> Result<Self, StoreError> {
-        let tree = EpochTree::of(pairing);
-        let verifier = key.verifier();
-        let mut wanted = Statement {
-            serial: 0,
-            previous: None,
-            origin_name: pairing.origin_name().to_owned(),
-            issuer_name: pairing.issuer_name().to_owned(),
-            issuer_address: config.issuer_address.clone(),
-            addresses: config.addresses.clone(),
-            schedule: pairing.schedule(),
-            root: tree.root(),
-        };
+        let (verifier, own) = (key.verifier(), Own::of(pairing, config));
         let mut tried = None;
         let stored = loop {
             let stored = store.statements().await?;
-            let signed = open_all(&stored, &verifier)?;
-            if let Some(newest) = signed.last() {
-                if newest.says_the_same(&wanted) {
-                    break stored;
-                }
-                let was_replaced = signed.iter().any(|old| old.has_keys_of(&wanted));
-                if was_replaced && !newest.has_keys_of(&wanted) {
-                    return Err(StoreError::PairingReplaced);
-                }
-                if wanted.schedule.genesis < newest.schedule.genesis {
-                    return Err(refusal(format!(
-                        "statement {} of keys in it is of a pairing that began later than this one, \
-                         and clients refuse to go back; make a new pairing with `tocyn-issuer \
-                         pairing renew`",
-                        newest.serial
-                    )));
-                }
-                wanted.serial = newest.serial + 1;
-                wanted.previous = Some(newest.commitment().hash);
-            }
-            let statement = wanted.sign(key);
-            // What nobody could open, or take for the next one, must not be stored.
+            let Some(next) = own.next(store, &stored, &verifier, now).await? else { break stored };
+            let statement = next.sign(key);
+            // What nobody could open must not be stored.
             Signed::open(statement.note(), &verifier).map_err(|error| {
                 refusal(format!("its statement of keys cannot be signed: {error}"))
             })?;
-            if let Some(newest) = signed.last() {
-                follows(newest, &statement).map_err(|error| {
-                    refusal(format!(
-                        "clients would not take this pairing after statement {} of keys in it \
-                         ({error}): install a pairing that `tocyn-issuer pairing renew` made from \
-                         the one before; other names need a new data folder",
-                        newest.serial
-                    ))
-                })?;
-            }
             // Refused without another relay's statement: the database has another pairing by now.
-            if tried.replace(wanted.serial) == Some(wanted.serial) {
+            if tried.replace(next.serial) == Some(next.serial) {
                 return Err(StoreError::PairingReplaced);
             }
-            if store.add_statement(wanted.serial, statement.note(), &tree.leaves()).await? {
-                tracing::info!(serial = wanted.serial, "signed a statement of keys and addresses");
+            if store.add_statement(next.serial, statement.note(), &own.tree).await? {
+                tracing::info!(serial = next.serial, "signed a statement of keys and addresses");
             }
         };
+        store.sign_for(own.tree.root());
         let known = Known::load(store, &stored, &verifier).await?;
         let known = RwLock::new(Arc::new(known));
-        Ok(Self { store: store.clone(), verifier, tree, known })
+        Ok(Self { store: store.clone(), verifier, tree: own.tree, known })
+    }
+
+    /// Whether this pairing may follow what the database has, before the database is tied to it: if
+    /// not, which of its tokens were spent stays known.
+    pub async fn check(
+        store: &Store,
+        verifier: &VerifierKey,
+        pairing: &Pairing,
+        config: &Config,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let stored = store.statements().await?;
+        Own::of(pairing, config).next(store, &stored, verifier, now).await.map(drop)
     }
 
     fn known(&self) -> Arc<Known> {

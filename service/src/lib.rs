@@ -47,3 +47,13 @@ pub fn system_clock() -> Clock {
         since.map_or(0, |age| age.as_secs())
     })
 }
+
+/// A time as text, UTC.
+pub fn time_text(unix_seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(unix_seconds));
+    // Years beyond 9999 have no text form.
+    match time.filter(|_| unix_seconds < 253_402_300_800) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => "never".to_owned(),
+    }
+}

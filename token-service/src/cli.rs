@@ -28,9 +28,9 @@ use crate::attester::Attester;
 use crate::config::Config;
 use crate::data_dir::{DataDir, pairing_text};
 use crate::http::operator::{Credentials, MIN_CREDENTIAL};
-use crate::sheet::time_text;
 use crate::store::Store;
 use crate::{Clock, run, system_clock};
+use tocyn_service::time_text;
 
 /// The settings at their defaults, with what they mean.
 const EXAMPLE: &str = include_str!("../config.example.toml");

@@ -8,6 +8,7 @@ use qrcode::QrCode;
 use qrcode::render::svg;
 use sha2::{Digest, Sha256};
 use tocyn_service::page;
+use tocyn_service::time_text;
 
 use crate::attester::Attester;
 use crate::voucher::VoucherCode;
@@ -107,16 +108,6 @@ pub fn short_time_text(unix_seconds: u64) -> String {
     match text.split_once('T') {
         Some((day, time)) => format!("{day} {} UTC", &time[..5]),
         None => text,
-    }
-}
-
-/// A time as text, UTC.
-pub fn time_text(unix_seconds: u64) -> String {
-    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(unix_seconds));
-    // Years beyond 9999 have no text form.
-    match time.filter(|_| unix_seconds < 253_402_300_800) {
-        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
-        None => "never".to_owned(),
     }
 }
 

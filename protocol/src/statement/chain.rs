@@ -1,6 +1,6 @@
 //! An origin's statements, each of which names the one before.
 
-use super::{Commitment, Signed};
+use super::{Commitment, Signed, Statement};
 use crate::error::DecodeError;
 use crate::log::note::{NoteError, VerifierKey};
 
@@ -104,7 +104,7 @@ impl Chain {
 }
 
 /// Checks that one statement may follow the other: what clients ask of each pair.
-pub fn follows(earlier: &Signed, later: &Signed) -> Result<(), ChainError> {
+pub fn follows(earlier: &Signed, later: &Statement) -> Result<(), ChainError> {
     let (old, new) = (earlier.schedule, later.schedule);
     let broken = |why| Err(ChainError::Broken(why));
     match () {

@@ -7,9 +7,10 @@ CREATE TABLE log (
     id           smallint PRIMARY KEY CHECK (id = 1),
     head         bigint   NOT NULL,  -- sequence of the newest message ever stored, 0 before the first
     cell_bytes   integer  NOT NULL,  -- size of every cell
-    pairing_id   bytea    NOT NULL,  -- token_key_id of the pairing's epoch 0: tells pairings apart
+    pairing_id   bytea    NOT NULL,  -- the pairing's id; a planned renewal keeps it
     closed_below bigint   NOT NULL,  -- no token of an epoch below this is taken again, whatever the clock shows
     keys_serial  bigint   NOT NULL DEFAULT -1, -- of the newest statement of keys, -1 before the first
+    keys_root    bytea,              -- root of the tree over its keys, NULL before the first
     verifier_key text,               -- whose signature the log has, for good; NULL before the first start
     went_back    boolean  NOT NULL DEFAULT false -- whether a relay missed what it had acknowledged: no post is taken until the pairing is renewed
 ) WITH (fillfactor = 10);            -- room for new versions of the row in the same page
@@ -74,10 +75,11 @@ CREATE TABLE retired_pairings (
 -- Where tokens were spent before, it gives those and appends nothing; where the epoch of one is
 -- closed, it gives closed_below and appends nothing. The caller leaves these out and calls again.
 --
--- Errors: TOC01 the relay has another pairing than the log; TOC02 the log lacks what the relay has
+-- Errors: TOC01 the relay has another pairing than the log, or other keys than its newest statement; TOC02 the log lacks what the relay has
 -- seen of it, or another relay found so; 23514 an epoch has no partition yet.
 CREATE PROCEDURE spend_and_append(
     my_pairing_id  bytea,    -- the caller's
+    my_keys_root   bytea,    -- root of the tree over its keys, NULL if it signs nothing
     seen_head      bigint,   -- the newest sequence that the caller knows to be durable
     seen_epoch     bigint,   -- the last token that the caller has spent, NULL before the first,
     seen_nonce     bytea,    -- its nonce
@@ -126,7 +128,7 @@ BEGIN
         END IF;
 
         SELECT * INTO STRICT head_row FROM log WHERE log.id = 1 FOR NO KEY UPDATE;
-        IF head_row.pairing_id <> my_pairing_id THEN
+        IF head_row.pairing_id <> my_pairing_id OR head_row.keys_root <> my_keys_root THEN
             RAISE EXCEPTION 'this relay has another pairing than its log' USING ERRCODE = 'TOC01';
         END IF;
         -- A log that went back may have grown past its old end since: so not only its length counts.

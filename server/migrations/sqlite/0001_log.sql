@@ -3,7 +3,7 @@ CREATE TABLE log (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
     head         INTEGER NOT NULL,  -- sequence of the newest message ever stored, 0 before the first
     cell_bytes   INTEGER NOT NULL,  -- size of every cell
-    pairing_id   BLOB    NOT NULL,  -- token_key_id of the pairing's epoch 0: tells pairings apart
+    pairing_id   BLOB    NOT NULL,  -- the pairing's id; a planned renewal keeps it
     closed_below INTEGER NOT NULL   -- no token of an epoch below this is taken again, whatever the clock shows
 ) STRICT;
 

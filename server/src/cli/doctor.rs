@@ -6,12 +6,13 @@ use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::relay::RelayInfo;
 use tocyn_protocol::statement::Signed;
 use tocyn_protocol::statement::tree::EpochTree;
-use tocyn_service::doctor::{KeysAt, ListensOn, Report};
+use tocyn_service::doctor::{KeysAt, ListensOn, Report, Standing};
 
 use super::{CliResult, Settings};
 use crate::bundles::Folder;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::statements::Statements;
 use crate::store::{NOTHING_YET, Store, StoreError};
 
 #[derive(clap::Args)]
@@ -123,8 +124,12 @@ async fn check_statement(
     config: &Config,
     pairing: &Pairing,
     key: &LogKey,
+    now: u64,
 ) {
     let check = "statement";
+    if let Err(error) = Statements::check(store, &key.verifier(), pairing, config, now).await {
+        return report.bad(check, format!("`serve` refuses this pairing: {error}"));
+    }
     let newest = match store.statements().await {
         Ok(statements) => statements.into_iter().next_back(),
         Err(error) => return report.bad(check, error.to_string()),
@@ -188,9 +193,13 @@ async fn check_database(
         Err(error) => return report.bad("database", error.to_string()),
     };
     report.good("database", format!("{database}: it can be read, and its tables are up to date"));
+    let mut was_replaced = false;
     if let Some(pairing) = pairing {
         match store.standing(pairing).await {
-            Ok(standing) => report.check_standing(standing),
+            Ok(standing) => {
+                report.check_standing(standing);
+                was_replaced = standing == Standing::Replaced;
+            }
             Err(error) => report.bad("database", error.to_string()),
         }
     }
@@ -199,9 +208,11 @@ async fn check_database(
         report.note("clocks", clock.map(|()| "this machine's and the database's agree"));
     }
     if let Some((pairing, Ok(key))) = pairing.map(|pairing| (pairing, own_key(data, pairing))) {
-        // With another key there is worse to say, below.
-        if matches!(store.key().await, Ok(Some(bound)) if bound == key.verifier().to_string()) {
-            check_statement(report, &store, &settings.config, pairing, &key).await;
+        // With another key there is worse to say, below; and with a pairing of before it was said.
+        if !was_replaced
+            && matches!(store.key().await, Ok(Some(bound)) if bound == key.verifier().to_string())
+        {
+            check_statement(report, &store, &settings.config, pairing, &key, now).await;
         }
         check_key(report, &store, &key).await;
     }

@@ -14,8 +14,8 @@ mod tree;
 mod watch;
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -59,6 +59,8 @@ struct Inner {
     /// those who follow have read, is of a log that is no more.
     went_back: AtomicBool,
     pairing_id: [u8; 32],
+    /// Root of the tree over this relay's keys, once it signs for them.
+    keys_root: OnceLock<[u8; 32]>,
     cell_bytes: usize,
 }
 

@@ -1,5 +1,8 @@
 //! The relay's statements of keys, as the database keeps them.
 
+use tocyn_protocol::log::tree::NodeHash;
+use tocyn_protocol::statement::tree::EpochTree;
+
 use super::{Store, StoreError};
 
 /// A statement of keys in the database.
@@ -39,11 +42,20 @@ impl Store {
         &self,
         serial: u64,
         note: &str,
-        leaves: &[u8],
+        tree: &EpochTree,
     ) -> Result<bool, StoreError> {
         match self {
-            Self::Sqlite(store) => store.add_statement(serial, note, leaves).await,
-            Self::Postgres(store) => store.add_statement(serial, note, leaves).await,
+            Self::Sqlite(store) => store.add_statement(serial, note, tree).await,
+            Self::Postgres(store) => store.add_statement(serial, note, tree).await,
+        }
+    }
+
+    /// From now on posts are refused while the newest statement has other keys than those with this
+    /// root: this relay could not sign a log that names it.
+    pub fn sign_for(&self, root: NodeHash) {
+        match self {
+            Self::Sqlite(_) => {} // one process, whose statements these are
+            Self::Postgres(store) => store.sign_for(root.0),
         }
     }
 

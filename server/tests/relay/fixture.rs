@@ -107,9 +107,14 @@ impl Fixture {
     }
 
     pub(crate) async fn log_of(&self, store: &Store) -> Result<Log, StoreError> {
+        self.log_at(store, self.pairing.schedule().genesis).await
+    }
+
+    /// As a relay opens it that is started at this time.
+    pub(crate) async fn log_at(&self, store: &Store, now: u64) -> Result<Log, StoreError> {
         let key = LogKey::from_secret_text(&self.log_key).unwrap();
         let config = Config { cell_bytes: self.cell_bytes, ..Config::default() };
-        Log::open(store.clone(), key, &self.pairing, &config).await
+        Log::open(store.clone(), key, &self.pairing, &config, now).await
     }
 
     /// Runs a statement on the database, beside the store.

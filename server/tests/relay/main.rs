@@ -4,6 +4,7 @@
 mod blocks;
 mod epochs;
 mod fixture;
+mod keys;
 mod log;
 mod many_relays;
 mod moving;

@@ -28,7 +28,9 @@ async fn main() {
     let database = Database::parse(url, data.database_path()).expect("a URL");
     let store = Store::open(&database, &pairing, config.cell_bytes).await.expect("a database");
     let key = data.log_key(pairing.origin_name()).expect("a key");
-    let log = Log::open(store.clone(), key, &pairing, &config).await.expect("a log");
+    let log = Log::open(store.clone(), key, &pairing, &config, tocyn_service::system_clock()())
+        .await
+        .expect("a log");
     log.put_away().await.expect("tiles are put away");
     let folder = Some(data.log_folder_path());
     let messages = Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes);

@@ -86,7 +86,8 @@ impl Scene {
         });
         let store = relay.clone();
         let key = LogKey::generate(pairing.origin_name(), &mut UnwrapErr(SysRng));
-        let log = tocyn_relay::log::Log::open(store.clone(), key, &pairing, &relay_config);
+        let now = clock();
+        let log = tocyn_relay::log::Log::open(store.clone(), key, &pairing, &relay_config, now);
         let log = log.await.unwrap();
         tokio::spawn(async move {
             let never = std::future::pending();

@@ -83,7 +83,7 @@ async fn a_pairing_that_was_replaced_does_not_come_back() {
     let refused = output(&mut serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0"));
     assert_eq!(refused.status.code(), Some(1));
     let stderr = String::from_utf8(refused.stderr).unwrap();
-    assert!(stderr.contains("this pairing was replaced before"), "{stderr}");
+    assert!(stderr.contains("the pairing was replaced"), "{stderr}");
     world.relay_command(&["pairing", "install", world.pairing_file().to_str().unwrap()]);
     drop(world.start_relay());
 }
@@ -112,6 +112,79 @@ async fn a_pairing_of_another_relay_is_refused_and_empties_nothing() {
     assert!(stderr.contains("of relay relay.example") && stderr.contains("other.example"));
     std::fs::write(&file, own).unwrap();
     assert_eq!(pay(&world.start_relay(), "twice").await, 409, "what was spent is spent");
+}
+
+/// A pairing that is refused at the start has changed nothing: what was spent stays spent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_refused_empties_nothing() {
+    let world = World::default();
+    let (issuer, relay, http) = (world.start_issuer(), world.start_relay(), http_client());
+    let tokens = buy(&http, issuer.url(), &world.voucher(16), 16).await;
+    let pay = async |relay: &Service, text: &str| {
+        let cell = cell(text);
+        let sent = post(&http, relay.url(), &bound(&tokens[0], &cell), &cell).await;
+        sent.unwrap().status().as_u16()
+    };
+    assert_eq!(pay(&relay, "once").await, 201);
+    assert_eq!(relay.stop().code(), Some(0));
+    let (file, key) = (world.relay_data().join("pairing.toml"), world.relay_data().join("log.key"));
+    let (own, own_key) = (std::fs::read(&file).unwrap(), std::fs::read(&key).unwrap());
+    let refused = |says: &[&str]| {
+        let mut serve = serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0");
+        let refused = output(serve.stdin(Stdio::null()));
+        let stderr = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{stderr}");
+        says.iter().for_each(|says| assert!(stderr.contains(says), "{stderr}"));
+    };
+    // An issuer whose clock is set back makes a pairing that begins before the old one.
+    let back = world.path().join("back");
+    let mut init = Command::new("faketime");
+    init.args(["-f", "-2d"]).arg(program("tocyn-issuer")).arg("--data").arg(&back).arg("init");
+    init.args(["--issuer-name", "issuer.example", "--origin-name", "relay.example"]);
+    succeed(&mut init);
+    let install = |file: &std::path::Path| {
+        world.relay_command(&["pairing", "install", file.to_str().unwrap()]);
+    };
+    install(&back.join("pairing.toml"));
+    refused(&["began at", "clients refuse to go back", "clock"]);
+    let mut doctor = Command::new(program("tocyn-relay"));
+    let doctor = output(doctor.arg("--data").arg(world.relay_data()).arg("doctor"));
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(said.contains("`serve` refuses this pairing"), "{said}");
+    // A renewed pairing, and no key to sign it with.
+    issuer.stop();
+    world.issuer_command(&["pairing", "renew"]);
+    install(&world.pairing_file());
+    std::fs::remove_file(&key).unwrap();
+    refused(&["is not there, and the log is signed with"]);
+    std::fs::write(&key, own_key).unwrap();
+    std::fs::write(&file, own).unwrap();
+    assert_eq!(pay(&world.start_relay(), "twice").await, 409, "what was spent is spent");
+}
+
+#[test]
+fn a_planned_renewal_that_comes_too_late_is_not_installed() {
+    let world = World::default();
+    let relay = world.start_relay();
+    relay.stop();
+    world.issuer_command(&["pairing", "renew", "--planned"]);
+    let at = |days: &str| {
+        let mut install = Command::new("faketime");
+        install.args(["-f", days]).arg(program("tocyn-relay")).arg("--data");
+        install.arg(world.relay_data()).args(["pairing", "install"]).arg(world.pairing_file());
+        output(&mut install)
+    };
+    let file = world.relay_data().join("pairing.toml");
+    let before = std::fs::read(&file).unwrap();
+    // The new keys are those of the next epoch, a week from now.
+    let refused = at("+8d");
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("other keys for epochs that have begun"), "{stderr}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert!(at("+6d").status.success());
+    assert_ne!(std::fs::read(&file).unwrap(), before);
+    world.start_relay();
 }
 
 #[test]

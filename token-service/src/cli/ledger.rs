@@ -8,8 +8,8 @@ use tocyn_protocol::pairing::Pairing;
 use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::observed::key_text;
-use crate::sheet::time_text;
 use crate::store::{LedgerRow, Store};
+use tocyn_service::time_text;
 
 /// The relay's metric: spent tokens by epoch and key.
 const METRIC: &str = "tocyn_relay_spent_tokens{";

@@ -12,9 +12,10 @@ use tocyn_service::folder::create;
 use super::{CliResult, Settings};
 use crate::attester::Attester;
 use crate::data_dir::DataDir;
-use crate::sheet::{Sheet, time_text};
+use crate::sheet::Sheet;
 use crate::store::{Store, VOUCHER_ID_BYTES, VoucherRow};
 use crate::voucher::VoucherCode;
+use tocyn_service::time_text;
 
 /// The smallest batch that our client asks for.
 const SMALLEST_BATCH: u64 = 16;

@@ -141,10 +141,11 @@ impl PostgresStore {
         let mut cells = BytesMut::with_capacity(posts.len() * self.0.cell_bytes);
         posts.iter().for_each(|post| cells.put_slice(&post.1.cell));
         sqlx::query(
-            "CALL spend_and_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+            "CALL spend_and_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         )
         .bind(self.0.pairing_id)
+        .bind(self.0.keys_root.get().copied())
         .bind(self.seen_head() as i64)
         .bind(last.map(|last| last.epoch as i64))
         .bind(last.map(|last| last.nonce))

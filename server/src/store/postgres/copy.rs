@@ -4,11 +4,12 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 use tocyn_protocol::log::tile::encode_hashes;
 use tocyn_protocol::pairing::Epoch;
+use tocyn_protocol::statement::tree::EpochTree;
 
 use super::open::{check_server, connect, migrate, refusal};
 use super::{Nonce, StoreError, unsigned};
 use crate::store::bundles::BundleRow;
-use crate::store::copy::{Facts, Source, SpentRow, TimedBlock, cells};
+use crate::store::copy::{Facts, Source, SpentRow, StatementRow, TimedBlock, cells};
 use crate::store::page::Block;
 use crate::store::tree::{FullTile, Leaves, full_tile};
 
@@ -50,9 +51,12 @@ impl Target {
 
     /// A relay that is started there now waits for the commit, and then finds all of it.
     pub(in crate::store) async fn put_facts(&mut self, facts: &Facts) -> Result<(), StoreError> {
+        let tree = |row: &StatementRow| EpochTree::from_bytes(&row.leaves).ok_or(StoreError::Tree);
+        let newest = facts.statements.last().map(tree).transpose()?;
         sqlx::query(
-            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below, verifier_key, keys_serial)
-             VALUES (1, $1, $2, $3, $4, $5, $6)",
+            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below, verifier_key,
+                 keys_serial, keys_root)
+             VALUES (1, $1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(facts.head)
         .bind(facts.cell_bytes as i32)
@@ -60,6 +64,7 @@ impl Target {
         .bind(facts.closed_below)
         .bind(&facts.verifier_key)
         .bind(facts.statements.len() as i64 - 1)
+        .bind(newest.map(|tree| tree.root().0))
         .execute(&mut self.0)
         .await?;
         for row in &facts.statements {

@@ -78,6 +78,7 @@ impl PostgresStore {
             last_spent: Default::default(),
             went_back: false.into(),
             pairing_id,
+            keys_root: Default::default(),
             cell_bytes,
         }));
         store.range().await?; // from now on it must not go back

@@ -44,9 +44,12 @@ impl PostgresStore {
 
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         self.range().await?;
-        let query = sqlx::query_scalar("SELECT pairing_id FROM log");
-        let bound: Vec<u8> = self.ask(async |db| query.fetch_one(db).await).await?;
-        match bound == self.0.pairing_id {
+        let query = sqlx::query_scalar(
+            "SELECT pairing_id = $1 AND coalesce(keys_root = $2, true) FROM log",
+        );
+        let query = query.bind(self.0.pairing_id).bind(self.0.keys_root.get().copied());
+        let is_ours: bool = self.ask(async |db| query.fetch_one(db).await).await?;
+        match is_ours {
             true => Ok(()),
             false => Err(StoreError::PairingReplaced),
         }

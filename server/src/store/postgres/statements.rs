@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 
 use sqlx::Connection;
 
+use tocyn_protocol::statement::tree::EpochTree;
+
 use super::epochs::BEGIN;
 use super::{PostgresStore, StoreError, in_time};
 use crate::store::StoredStatement;
@@ -28,7 +30,7 @@ impl PostgresStore {
         &self,
         serial: u64,
         note: &str,
-        leaves: &[u8],
+        tree: &EpochTree,
     ) -> Result<bool, StoreError> {
         in_time(async {
             let mut connection = self.connect().await?;
@@ -48,16 +50,20 @@ impl PostgresStore {
                 .bind(serial as i64)
                 .bind(note)
                 .bind(head)
-                .bind(leaves)
+                .bind(tree.leaves())
                 .execute(&mut *tx)
                 .await?;
-            let tell = sqlx::query("UPDATE log SET keys_serial = $1").bind(serial as i64);
-            tell.execute(&mut *tx).await?;
+            let tell = sqlx::query("UPDATE log SET keys_serial = $1, keys_root = $2");
+            tell.bind(serial as i64).bind(tree.root().0).execute(&mut *tx).await?;
             tx.commit().await?;
             self.saw_statement(serial as i64);
             Ok(true)
         })
         .await
+    }
+
+    pub(in crate::store) fn sign_for(&self, root: [u8; 32]) {
+        let _ = self.0.keys_root.set(root);
     }
 
     pub(in crate::store) fn statements_heard_of(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! Statements of keys in SQLite.
 
 use sqlx::Connection;
+use tocyn_protocol::statement::tree::EpochTree;
 
 use super::{SqliteStore, StoreError};
 use crate::store::StoredStatement;
@@ -23,7 +24,7 @@ impl SqliteStore {
         &self,
         serial: u64,
         note: &str,
-        leaves: &[u8],
+        tree: &EpochTree,
     ) -> Result<bool, StoreError> {
         let mut writer = self.writer.turn().await?;
         let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -33,7 +34,7 @@ impl SqliteStore {
         )
         .bind(serial as i64)
         .bind(note)
-        .bind(leaves)
+        .bind(tree.leaves())
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
