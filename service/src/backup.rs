@@ -100,7 +100,7 @@ impl Manifest {
     }
 }
 
-/// What tells pairings apart, and is no secret: the key id of epoch 0, as databases have it.
+/// What tells pairings apart, and is no secret: its id, as databases have it.
 pub fn pairing_id(pairing: &Pairing) -> String {
     hex::encode(pairing.id().0)
 }

@@ -1,6 +1,7 @@
 //! Vouchers and what was charged to them. The contract is here; SQLite and PostgreSQL keep it, and
 //! `tests/issuer` holds both to it.
 
+mod bound;
 mod charge;
 mod copy;
 mod error;
@@ -21,6 +22,7 @@ use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_service::database::Database;
 
 use crate::attester::Attester;
+use bound::Bound;
 
 pub use charge::{Charge, Charged, Refusal, Rules};
 pub use copy::{Copied, Copying};
@@ -35,10 +37,6 @@ type Hash = [u8; 32];
 
 /// Vouchers that are remembered to exist: 32 bytes each, and some for the table.
 const MAX_KNOWN: usize = 65_536;
-
-/// Why the pairing of another time is refused.
-const PAIRING_WAS_REPLACED: &str = "this pairing was replaced before, and what was charged under it \
-    is forgotten; use the one that replaced it, or make a new one with `tocyn-issuer pairing renew`";
 
 /// What the log says when another pairing takes the place of one.
 const NEW_PAIRING: &str = "the pairing is new: what was charged under the old one is forgotten, and \
@@ -178,9 +176,10 @@ impl Store {
     /// Ties the database to a pairing, and this store to it: it charges under no other one from
     /// now on. The charges of another one are forgotten: their keys are void, and their epochs
     /// have other numbers. A pairing that was replaced before is refused.
+    /// A planned renewal of the one in use forgets nothing, and is not taken back either.
     pub async fn bind(&self, pairing: &Pairing) -> Result<(), StoreError> {
-        let id = pairing.id().0;
-        on_backend!(self.bind(id))
+        let bound = Bound::of(pairing);
+        on_backend!(self.bind(bound))
     }
 
     /// Charges requests to vouchers, in one transaction, and answers for each in order. A

@@ -49,6 +49,8 @@ pub enum Standing {
     Unused,
     /// It is the one in use.
     InUse,
+    /// A planned renewal of the one in use.
+    Planned,
     /// Another one is in use, and this one was not used before.
     Renewed,
     /// It was replaced by another one.
@@ -148,6 +150,11 @@ impl Report {
         match standing {
             Standing::InUse => self.good(check, "it is the one that the database knows"),
             Standing::Unused => self.good(check, "the database has none yet; `serve` brings it in"),
+            Standing::Planned => self.warn(
+                check,
+                "it is a planned renewal of the one that the database knows, and not used yet. The \
+                 next `serve` brings it in; tokens stay good",
+            ),
             Standing::Renewed => self.warn(
                 check,
                 "it is another one than the database knows: it was renewed, and not used yet. The \

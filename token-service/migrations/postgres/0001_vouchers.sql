@@ -28,7 +28,7 @@ CREATE INDEX charges_by_epoch ON charges (epoch);
 -- Facts about this issuer: one row.
 CREATE TABLE issuer (
     id           smallint PRIMARY KEY CHECK (id = 1),
-    pairing_id   bytea,                      -- token_key_id of the pairing's epoch 0; NULL before the first start
+    pairing_id   bytea,                      -- the pairing's id; NULL before the first start
     closed_below bigint NOT NULL DEFAULT 0   -- charges of epochs below this are forgotten, so none is made, whatever the clock shows
 );
 INSERT INTO issuer (id) VALUES (1);

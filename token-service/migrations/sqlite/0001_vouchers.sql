@@ -24,7 +24,7 @@ CREATE INDEX charges_by_epoch ON charges (epoch);
 -- Facts about this issuer: one row.
 CREATE TABLE issuer (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
-    pairing_id   BLOB,                       -- token_key_id of the pairing's epoch 0; NULL before the first start
+    pairing_id   BLOB,                       -- the pairing's id; NULL before the first start
     closed_below INTEGER NOT NULL DEFAULT 0  -- charges of epochs below this are forgotten, so none is made, whatever the clock shows
 ) STRICT;
 INSERT INTO issuer (id) VALUES (1);

@@ -1,7 +1,7 @@
 -- Pairings that were replaced. Which of their requests were charged is forgotten, so they never
 -- come back.
 CREATE TABLE retired_pairings (
-    pairing_id BLOB PRIMARY KEY      -- token_key_id of the pairing's epoch 0
+    pairing_id BLOB PRIMARY KEY      -- ids of pairings, and of keys that a planned renewal replaced
 ) STRICT, WITHOUT ROWID;
 
 -- That the vouchers are in another database now, since when: one row then, none before. Whoever

@@ -41,6 +41,7 @@ pub enum Copying {
 #[derive(Default, Serialize)]
 pub(super) struct Contents {
     pub(super) pairing_id: Option<Vec<u8>>,
+    pub(super) keys_id: Option<Vec<u8>>,
     pub(super) closed_below: i64,
     /// Sorted.
     pub(super) retired_pairings: Vec<Vec<u8>>,
@@ -68,7 +69,7 @@ pub(super) struct ChargeRecord {
 }
 
 /// The queries for [`Contents`], the same in both databases.
-pub(super) const ISSUER: &str = "SELECT pairing_id, closed_below FROM issuer";
+pub(super) const ISSUER: &str = "SELECT pairing_id, keys_id, closed_below FROM issuer";
 pub(super) const RETIRED: &str = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
 pub(super) const CHARGES: &str = "SELECT code_hash, body_hash, epoch, tokens, replays, window_start
      FROM charges JOIN vouchers ON voucher_id = id ORDER BY id, body_hash";

@@ -4,6 +4,7 @@ use tocyn_protocol::pairing::Pairing;
 use tocyn_service::database::Database;
 use tocyn_service::doctor::Standing;
 
+use super::bound::Bound;
 use super::postgres::{PostgresStore, Tables};
 use super::sqlite::SqliteStore;
 use super::{Backend, Store, StoreError};
@@ -38,10 +39,11 @@ impl Store {
 
     /// How the database stands to a pairing.
     pub async fn standing(&self, pairing: &Pairing) -> Result<Standing, StoreError> {
-        let id = pairing.id().0;
-        match &self.backend {
-            Backend::Sqlite(store) => store.standing(&id).await,
-            Backend::Postgres(store) => store.standing(id).await,
-        }
+        let bound = Bound::of(pairing);
+        let (stored, retired) = match &self.backend {
+            Backend::Sqlite(store) => store.bound(&bound).await?,
+            Backend::Postgres(store) => store.bound(&bound).await?,
+        };
+        Ok(bound.standing(&stored, &retired))
     }
 }

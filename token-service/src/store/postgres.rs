@@ -18,6 +18,7 @@ use tocyn_protocol::pairing::Epoch;
 pub(super) use copy::Target;
 pub(super) use open::Tables;
 
+use super::bound::{self, Bound};
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};
 use super::{Hash, StoreError, VOUCHER, VOUCHERS, VoucherRecord, VoucherRow};
@@ -47,7 +48,7 @@ pub(super) struct PostgresStore(Arc<Inner>);
 struct Inner {
     pool: PgPool,
     /// The pairing that this store charges under, once it is bound to one.
-    pairing_id: OnceLock<Hash>,
+    bound: OnceLock<Bound>,
 }
 
 impl PostgresStore {
@@ -62,10 +63,9 @@ impl PostgresStore {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
-            let bound = sqlx::query_scalar("SELECT pairing_id FROM issuer");
-            let bound = bound.fetch_one(&mut *lent).await?;
+            let bound = sqlx::query_as(bound::STORED).fetch_one(&mut *lent).await?;
             lent.release();
-            self.check_pairing(bound)
+            self.check_pairing(&bound)
         })
         .await
     }
@@ -287,8 +287,8 @@ impl PostgresStore {
         in_time(async {
             let mut lent = self.lend().await?;
             let mut tx = lent.begin_with(BEGIN).await?;
-            let bound = AssertSqlSafe(format!("SELECT pairing_id FROM issuer {lock}"));
-            self.check_pairing(sqlx::query_scalar(bound).fetch_one(&mut *tx).await?)?;
+            let bound = AssertSqlSafe(format!("{} {lock}", bound::STORED));
+            self.check_pairing(&sqlx::query_as(bound).fetch_one(&mut *tx).await?)?;
             let done = step.execute(&mut *tx).await?.rows_affected();
             tx.commit().await?;
             lent.release();
@@ -298,9 +298,9 @@ impl PostgresStore {
     }
 
     /// Refuses if the database has been bound to another pairing since this store was.
-    fn check_pairing(&self, stored: Option<Vec<u8>>) -> Result<(), StoreError> {
-        match self.0.pairing_id.get() {
-            Some(mine) if stored.as_deref() != Some(&mine[..]) => Err(StoreError::PairingReplaced),
+    fn check_pairing(&self, stored: &bound::Stored) -> Result<(), StoreError> {
+        match self.0.bound.get() {
+            Some(mine) if !mine.is(stored) => Err(StoreError::PairingReplaced),
             _ => Ok(()),
         }
     }

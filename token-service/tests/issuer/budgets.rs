@@ -6,6 +6,7 @@ use tocyn_issuer::store::{Charge, Refusal, Rules};
 use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, database, on_both, store};
 use tocyn_issuer::store::Store;
 use tocyn_protocol::pairing::Pairing;
+use tocyn_service::doctor::Standing;
 
 const ALLOWANCE: [u8; 32] = [2; 32];
 
@@ -17,6 +18,7 @@ on_both!(
     issuers_that_share_a_budget_do_not_overdraw_it,
     the_ledger_names_an_excess,
     a_new_pairing_begins_with_nothing,
+    a_planned_renewal_forgets_nothing_and_is_not_taken_back,
 );
 
 fn on(account: [u8; 32], body: u8, tokens: usize, epoch: u64) -> Charge {
@@ -189,6 +191,27 @@ async fn a_new_pairing_begins_with_nothing(db: On) {
     assert_eq!(store.ledger().await.unwrap(), []);
     // Its epochs count from 0 again, and so does the allowance.
     assert_eq!(charge_one(&store, on(ALLOWANCE, 1, 32, 4), RULES, 10).await, Ok(4));
+}
+
+async fn a_planned_renewal_forgets_nothing_and_is_not_taken_back(db: On) {
+    let (_dir, database) = database(db);
+    let store = Store::open(&database).await.unwrap();
+    let old = Pairing::generate("i", "r", 0, 1000, &mut rand()).unwrap();
+    let renewed = old.renewed(5500, &mut rand()).unwrap();
+    store.bind(&old).await.unwrap();
+    assert_eq!(store.standing(&renewed).await.unwrap(), Standing::Planned);
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 9000).await.unwrap();
+    assert_eq!(charge_one(&store, charge(1, 16), RULES, 10).await, Ok(5));
+    store.close().await;
+    let store = Store::open(&database).await.unwrap();
+    store.bind(&renewed).await.unwrap();
+    assert_eq!(store.standing(&renewed).await.unwrap(), Standing::InUse);
+    assert_eq!(store.standing(&old).await.unwrap(), Standing::Replaced);
+    assert_eq!(charge_one(&store, charge(1, 16), RULES, 10).await, Ok(5), "a repeat");
+    assert_eq!(store.list_vouchers().await.unwrap()[0].balance, 84, "charged once");
+    let back = Store::open(&database).await.unwrap().bind(&old).await.unwrap_err().to_string();
+    assert!(back.contains("from before a planned renewal"), "{back}");
+    store.close().await;
 }
 
 fn rand() -> impl rand_core::CryptoRng {

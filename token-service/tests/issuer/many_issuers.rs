@@ -115,6 +115,22 @@ async fn an_issuer_with_the_old_pairing_charges_nothing_and_never_comes_back() {
     new.bind(&new_pairing).await.unwrap();
 }
 
+#[tokio::test]
+async fn an_issuer_with_the_keys_of_before_a_planned_renewal_charges_nothing() {
+    let (_dir, database) = database(On::Postgres);
+    let (old, new) = (Store::open(&database).await.unwrap(), Store::open(&database).await.unwrap());
+    let pairing = pairing();
+    old.bind(&pairing).await.unwrap();
+    old.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
+    let now = pairing.schedule().genesis;
+    new.bind(&pairing.renewed(now, &mut UnwrapErr(SysRng)).unwrap()).await.unwrap();
+    for refused in [old.ping().await, old.charge_batch(&[charge(2, 16)], RULES, 1).await.map(drop)]
+    {
+        assert!(matches!(refused, Err(StoreError::PairingReplaced)), "{refused:?}");
+    }
+    assert_eq!(charge_one(&new, charge(2, 16), RULES, 1).await, Ok(5));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_loses_no_charge_that_was_answered_and_is_found_again() {
     // Its owner has asked for fast commits, which would be lost: the issuer waits all the same.

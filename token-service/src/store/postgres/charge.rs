@@ -37,8 +37,8 @@ impl PostgresStore {
     /// what was charged to them. The second statement sees whatever was committed while the first
     /// one waited.
     async fn read(&self, tx: &mut PgConnection, charges: &[Charge]) -> Result<Ledger, StoreError> {
-        let pairing = sqlx::query_scalar("SELECT pairing_id FROM issuer FOR KEY SHARE");
-        self.check_pairing(pairing.fetch_one(&mut *tx).await?)?;
+        let pairing = sqlx::query_as("SELECT pairing_id, keys_id FROM issuer FOR KEY SHARE");
+        self.check_pairing(&pairing.fetch_one(&mut *tx).await?)?;
         // Also without budgets: another issuer may have them, and locks in this order.
         let issued = lock_issued(tx, charges).await?;
         let mut ledger = Ledger { issued, ..Ledger::default() };

@@ -28,9 +28,11 @@ impl Target {
 
     pub(in crate::store) async fn contents(&mut self) -> Result<Contents, StoreError> {
         let db = &mut self.0;
-        let (pairing_id, closed_below) = sqlx::query_as(ISSUER).fetch_one(&mut *db).await?;
+        let (pairing_id, keys_id, closed_below) =
+            sqlx::query_as(ISSUER).fetch_one(&mut *db).await?;
         Ok(Contents {
             pairing_id,
+            keys_id,
             closed_below,
             retired_pairings: sqlx::query_scalar(RETIRED).fetch_all(&mut *db).await?,
             vouchers: sqlx::query_as(VOUCHERS).fetch_all(&mut *db).await?,
@@ -43,9 +45,10 @@ impl Target {
 
     pub(in crate::store) async fn put(&mut self, contents: &Contents) -> Result<(), StoreError> {
         let db = &mut self.0;
-        sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = $2")
+        sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = $2, keys_id = $3")
             .bind(&contents.pairing_id)
             .bind(contents.closed_below)
+            .bind(&contents.keys_id)
             .execute(&mut *db)
             .await?;
         sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT unnest($1::bytea[])")

@@ -9,9 +9,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::{BEGIN, Inner, PostgresStore, StoreError, in_time};
-use crate::store::{Hash, NEW_PAIRING, PAIRING_WAS_REPLACED};
+use crate::store::NEW_PAIRING;
+use crate::store::bound::{self, Bound};
 use tocyn_service::database::Database;
-use tocyn_service::doctor::Standing;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -33,7 +33,7 @@ impl PostgresStore {
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(server.clone());
-        Ok(Self(Arc::new(Inner { pool, pairing_id: Default::default() })))
+        Ok(Self(Arc::new(Inner { pool, bound: Default::default() })))
     }
 
     /// How the tables are. Nothing is changed.
@@ -44,68 +44,79 @@ impl PostgresStore {
         state(&mut connection).await.map_err(refuse)
     }
 
-    pub(in crate::store) async fn standing(&self, id: Hash) -> Result<Standing, StoreError> {
+    /// What it is bound to, and which ids of `asked` are retired.
+    pub(in crate::store) async fn bound(
+        &self,
+        asked: &Bound,
+    ) -> Result<(bound::Stored, Vec<Vec<u8>>), StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
-            let row = sqlx::query_as(
-                "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = $1)
-                 FROM issuer",
+            let stored = sqlx::query_as(bound::STORED).fetch_one(&mut *lent).await?;
+            let retired = sqlx::query_scalar(
+                "SELECT pairing_id FROM retired_pairings WHERE pairing_id IN ($1, $2)",
             );
-            let row = row.bind(id).fetch_one(&mut *lent).await?;
+            let retired = retired.bind(asked.pairing_id).bind(asked.keys_id);
+            let retired = retired.fetch_all(&mut *lent).await?;
             lent.release();
-            let (in_use, retired): (Option<Vec<u8>>, bool) = row;
-            Ok(Standing::of(in_use.as_deref(), &id, retired))
+            Ok((stored, retired))
         })
         .await
     }
 
-    pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {
+    pub(in crate::store) async fn bind(&self, new: Bound) -> Result<(), StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
-            if pairing_id(&mut lent).await?.as_deref() != Some(&id[..]) {
+            if !new.is(&stored(&mut lent).await?) {
                 let mut tx = lent.begin_with(BEGIN).await?;
-                rebind(&mut tx, id).await?;
+                rebind(&mut tx, &new).await?;
                 tx.commit().await?;
             }
             lent.release();
             Ok::<_, StoreError>(())
         })
         .await?;
-        let _ = self.0.pairing_id.set(id);
+        let _ = self.0.bound.set(new);
         Ok(())
     }
 }
 
-async fn pairing_id(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar("SELECT pairing_id FROM issuer").fetch_one(connection).await
+async fn stored(connection: &mut PgConnection) -> Result<bound::Stored, sqlx::Error> {
+    sqlx::query_as(bound::STORED).fetch_one(connection).await
 }
 
 /// Puts a pairing in place of the one that was there. The locks wait for charges under the old
 /// one, and hold back those to come.
-async fn rebind(tx: &mut PgConnection, id: Hash) -> Result<(), StoreError> {
+async fn rebind(tx: &mut PgConnection, new: &Bound) -> Result<(), StoreError> {
     sqlx::raw_sql("LOCK TABLE issuer, issued, charges IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *tx)
         .await?;
-    let bound = pairing_id(tx).await?;
-    if bound.as_deref() == Some(&id[..]) {
+    let stored = stored(tx).await?;
+    if new.is(&stored) {
         return Ok(()); // another issuer has just done it
     }
+    let (id, refused) = new.new_id(&stored);
     let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = $1").bind(id);
     if retired.fetch_optional(&mut *tx).await?.is_some() {
         let database = "this issuer's database".to_owned();
-        return Err(StoreError::Open { database, reason: PAIRING_WAS_REPLACED.to_owned() });
+        return Err(StoreError::Open { database, reason: refused.to_owned() });
     }
-    if let Some(bound) = bound {
+    if !new.has_pairing(&stored) {
+        if stored.0.is_some() {
+            tracing::warn!("{NEW_PAIRING}");
+        }
+        sqlx::raw_sql("TRUNCATE charges, issued, redeemed").execute(&mut *tx).await?;
+        sqlx::query("UPDATE vouchers SET refilled_epoch = -1 WHERE refilled_epoch >= 0")
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("UPDATE issuer SET closed_below = 0").execute(&mut *tx).await?;
+    }
+    if let Some(old) = new.replaces(stored) {
         let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)");
-        retire.bind(bound).execute(&mut *tx).await?;
-        tracing::warn!("{NEW_PAIRING}");
+        retire.bind(old).execute(&mut *tx).await?;
     }
-    sqlx::raw_sql("TRUNCATE charges, issued, redeemed").execute(&mut *tx).await?;
-    sqlx::query("UPDATE vouchers SET refilled_epoch = -1 WHERE refilled_epoch >= 0")
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = 0")
-        .bind(id)
+    sqlx::query("UPDATE issuer SET pairing_id = $1, keys_id = $2")
+        .bind(new.pairing_id)
+        .bind(new.keys_id)
         .execute(&mut *tx)
         .await?;
     Ok(())

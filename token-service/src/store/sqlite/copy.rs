@@ -31,9 +31,11 @@ impl Moving {
 
     pub(in crate::store) async fn contents(&mut self) -> Result<Contents, StoreError> {
         let tx = &mut *self.0;
-        let (pairing_id, closed_below) = sqlx::query_as(ISSUER).fetch_one(&mut *tx).await?;
+        let (pairing_id, keys_id, closed_below) =
+            sqlx::query_as(ISSUER).fetch_one(&mut *tx).await?;
         Ok(Contents {
             pairing_id,
+            keys_id,
             closed_below,
             retired_pairings: sqlx::query_scalar(RETIRED).fetch_all(&mut *tx).await?,
             vouchers: sqlx::query_as(VOUCHERS).fetch_all(&mut *tx).await?,

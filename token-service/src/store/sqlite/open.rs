@@ -8,10 +8,9 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
-use tocyn_service::doctor::Standing;
-
 use super::{SqliteStore, StoreError};
-use crate::store::{Hash, NEW_PAIRING, PAIRING_WAS_REPLACED};
+use crate::store::NEW_PAIRING;
+use crate::store::bound::{self, Bound};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -112,14 +111,17 @@ impl SqliteStore {
         }
     }
 
-    pub(in crate::store) async fn standing(&self, id: &[u8]) -> Result<Standing, StoreError> {
-        let row = sqlx::query_as(
-            "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = ?1)
-             FROM issuer",
+    /// What it is bound to, and which ids of `asked` are retired.
+    pub(in crate::store) async fn bound(
+        &self,
+        asked: &Bound,
+    ) -> Result<(bound::Stored, Vec<Vec<u8>>), StoreError> {
+        let stored = sqlx::query_as(bound::STORED).fetch_one(&self.readers).await?;
+        let retired = sqlx::query_scalar(
+            "SELECT pairing_id FROM retired_pairings WHERE pairing_id IN (?1, ?2)",
         );
-        let (in_use, retired): (Option<Vec<u8>>, bool) =
-            row.bind(id).fetch_one(&self.readers).await?;
-        Ok(Standing::of(in_use.as_deref(), id, retired))
+        let retired = retired.bind(&asked.pairing_id[..]).bind(&asked.keys_id[..]);
+        Ok((stored, retired.fetch_all(&self.readers).await?))
     }
 
     /// Whether there are vouchers in this file that were not moved elsewhere.
@@ -131,32 +133,37 @@ impl SqliteStore {
         Ok(sqlx::query_scalar(in_use).fetch_one(&mut connection).await.unwrap_or(true))
     }
 
-    pub(in crate::store) async fn bind(&self, id: Hash) -> Result<(), StoreError> {
+    pub(in crate::store) async fn bind(&self, new: Bound) -> Result<(), StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let bound: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT pairing_id FROM issuer").fetch_one(&mut *tx).await?;
-        if bound.as_deref() != Some(&id[..]) {
-            let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1");
-            if retired.bind(&id[..]).fetch_optional(&mut *tx).await?.is_some() {
-                let database = "this issuer's database".to_owned();
-                return Err(StoreError::Open { database, reason: PAIRING_WAS_REPLACED.to_owned() });
-            }
-            if let Some(bound) = bound {
-                sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES (?1)")
-                    .bind(bound)
-                    .execute(&mut *tx)
-                    .await?;
+        let stored: bound::Stored = sqlx::query_as(bound::STORED).fetch_one(&mut *tx).await?;
+        if new.is(&stored) {
+            return Ok(());
+        }
+        let (id, refused) = new.new_id(&stored);
+        let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1");
+        if retired.bind(&id[..]).fetch_optional(&mut *tx).await?.is_some() {
+            let database = "this issuer's database".to_owned();
+            return Err(StoreError::Open { database, reason: refused.to_owned() });
+        }
+        if !new.has_pairing(&stored) {
+            if stored.0.is_some() {
                 tracing::warn!("{NEW_PAIRING}");
             }
             for table in ["DELETE FROM charges", "DELETE FROM issued", "DELETE FROM redeemed"] {
                 sqlx::query(table).execute(&mut *tx).await?;
             }
             sqlx::query("UPDATE vouchers SET refilled_epoch = -1").execute(&mut *tx).await?;
-            sqlx::query("UPDATE issuer SET pairing_id = ?1, closed_below = 0")
-                .bind(&id[..])
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query("UPDATE issuer SET closed_below = 0").execute(&mut *tx).await?;
         }
+        if let Some(old) = new.replaces(stored) {
+            let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES (?1)");
+            retire.bind(old).execute(&mut *tx).await?;
+        }
+        sqlx::query("UPDATE issuer SET pairing_id = ?1, keys_id = ?2")
+            .bind(&new.pairing_id[..])
+            .bind(&new.keys_id[..])
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 }
