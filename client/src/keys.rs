@@ -57,13 +57,19 @@ pub enum KeysError {
     /// A key that is not in the tree of the statement.
     #[error(
         "{who} shows a key of epoch {epoch} that is not in the relay's statement of keys: it could \
-         mark you. Nothing was bought or spent; tell the operators"
+         mark you. Nothing was bought or spent; {}", match is_to_come {
+            true => "that epoch is yet to come, so perhaps a planned renewal is not installed on both \
+                sides: try again later, and if it stays, tell the operators",
+            false => "tell the operators",
+        }
     )]
     Unproven {
         /// Who.
         who: String,
         /// The epoch.
         epoch: Epoch,
+        /// Whether the issuer lists it ahead: nothing is bought under it yet.
+        is_to_come: bool,
     },
 }
 
@@ -142,7 +148,8 @@ pub(crate) fn check_origin(
     let mut shown = Shown::default();
     for proven in &info.token_keys {
         let epoch = proven.key.epoch;
-        let unproven = |_| KeysError::Unproven { who: who.to_owned(), epoch };
+        let who = who.to_owned();
+        let unproven = |_| KeysError::Unproven { who, epoch, is_to_come: false };
         let key = |statement| ProvenKey::verify(proven, epoch, statement);
         shown.newest.push(epoch_key(key(newest).map_err(unproven)?, epoch, &schedule));
         if same_times && let Ok(key) = key(pinned) {
@@ -167,7 +174,8 @@ pub(crate) fn check_issuer(
         // A minute before or after a change the relay may not list the outer one; it is not used.
         let Some(proven) = shown.newest.iter().find(|key| key.epoch == epoch) else { continue };
         if listed.public_key().ok() != Some(proven.key) {
-            return Err(KeysError::Unproven { who: who.to_owned(), epoch });
+            let is_to_come = epoch > expected[0];
+            return Err(KeysError::Unproven { who: who.to_owned(), epoch, is_to_come });
         }
     }
     Ok(expected)

@@ -7,7 +7,8 @@
 //! | what a relay answers | [`relay`] |
 //! | what all steps share: wallet, clock, whom to tell | [`session`] |
 //! | the keys that must be listed now, and no others | [`keys`] |
-//! | a relay's statement of keys is pinned, and every look must show it | [`pins`] |
+//! | a relay's statement of keys is pinned, and every look must show it | [`pins`], [`trust`] |
+//! | what is new in a later statement | [`renewal`] |
 //! | tokens and the state that each is in | [`wallet`] |
 //! | buy tokens | [`request`] |
 //! | or work for them | [`work`] |
@@ -38,10 +39,12 @@ pub mod post;
 pub mod printable;
 pub mod read;
 pub mod relay;
+pub mod renewal;
 pub mod request;
 pub mod send;
 pub mod session;
 pub mod sync;
 pub mod transport;
+pub mod trust;
 pub mod wallet;
 pub mod work;

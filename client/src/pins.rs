@@ -5,7 +5,7 @@
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::relay::RelayInfo;
-use tocyn_protocol::statement::chain::{Chain, ChainError, Standing};
+use tocyn_protocol::statement::chain::{Chain, Standing};
 use tocyn_protocol::statement::{Signed, StatementHash};
 
 use crate::evidence::Fault;
@@ -13,157 +13,17 @@ use crate::keys::{EpochKey, KeysError, Shown, check_clock, check_origin};
 use crate::log::growth::check_growth;
 use crate::log::{LogError, check_chain, check_names, follow};
 use crate::relay::RelayClient;
-use crate::session::{News, Renewal, Session};
-use crate::transport::{HttpError, ServiceUrl};
-use crate::wallet::{Offer, Pin, WalletError};
+use crate::renewal::Renewal;
+use crate::session::{News, Session};
+use crate::transport::ServiceUrl;
+use crate::trust::TrustError;
+use crate::wallet::{Offer, Pin};
 
 /// Looks at first sight, through a proxy.
 const FIRST_LOOKS: u32 = 3;
 /// A later statement is accepted by itself when it was first shown at least this long ago, in
 /// seconds: a day.
 pub const ACCEPT_AFTER_SECONDS: u64 = 86_400;
-
-/// Why an origin is not trusted. Nothing was bought, sent or spent.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrustError {
-    /// No answer.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// Its keys cannot be used.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// Its keys cannot be used, and what it showed is kept.
-    #[error("{error}. What was shown is in {file}")]
-    Kept {
-        /// What is wrong.
-        error: KeysError,
-        /// Where the wallet keeps it.
-        file: String,
-    },
-    /// Its statements are none.
-    #[error("{url}: {error}; tell the operator")]
-    Chain {
-        /// Who.
-        url: String,
-        /// What is wrong.
-        error: ChainError,
-    },
-    /// Another origin key than before.
-    #[error(
-        "{url} has the key {shown} now, and had {known} when this wallet first met it. That is \
-         another relay, or it wants to know you again: ask its operator. `tocyn relay forget {url}` \
-         begins anew, and drops the tokens that were bought for it"
-    )]
-    OtherKey {
-        /// The address.
-        url: String,
-        /// As it was first.
-        known: String,
-        /// As it is now.
-        shown: String,
-    },
-    /// An address that the origin has not signed.
-    #[error(
-        "{origin} does not list the address {url}: an address for one client only would mark that \
-         client. It lists {}. {}", list(.listed),
-        .renewal.as_ref().map_or_else(
-            || "If it has moved, its operator must add the address; until then use one of these"
-                .to_owned(),
-            |renewal| format!("Something is not accepted yet: {renewal}")
-        )
-    )]
-    Unlisted {
-        /// The origin's name.
-        origin: String,
-        /// The address that was used.
-        url: String,
-        /// Those that it lists.
-        listed: Vec<String>,
-        /// A statement that is not accepted yet: it may list the address.
-        renewal: Option<Box<Renewal>>,
-    },
-    /// An issuer's address that the origin has not signed.
-    #[error(
-        "the statement of keys of {origin} does not name {url} as its issuer's address, but {}: an \
-         address for one client only would mark that client. Use the one that it names, or ask the \
-         operators", list(.listed)
-    )]
-    UnlistedIssuer {
-        /// The origin's name.
-        origin: String,
-        /// The address that was used.
-        url: String,
-        /// The one that it names, or none.
-        listed: Vec<String>,
-    },
-    /// Two looks that show different statements.
-    #[error(
-        "{url} shows different statements of keys over different connections. If it has just been \
-         renewed, try again; if this stays, it wants to mark its users: tell the operator"
-    )]
-    LooksDiffer {
-        /// Who.
-        url: String,
-    },
-    /// A log that names another statement than the newest one that is shown.
-    #[error(
-        "{url} shows statement of keys number {shown} as its newest, and its log names number \
-         {named}. If it has just been renewed, try again; if this stays, it wants to mark its users: \
-         tell the operator"
-    )]
-    NamesOther {
-        /// Who.
-        url: String,
-        /// Serial of the newest one that it shows.
-        shown: u64,
-        /// Serial that its checkpoint names.
-        named: u64,
-    },
-    /// An older statement than the pinned one.
-    #[error(
-        "{url} shows statement of keys number {shown} as its newest, and this wallet has seen number \
-         {pinned}: it hides that, was restored from an old backup, or this is an old copy. Try \
-         again later, and tell the operator"
-    )]
-    Older {
-        /// Who.
-        url: String,
-        /// Serial of the newest one that it shows.
-        shown: u64,
-        /// Serial of the pinned one.
-        pinned: u64,
-    },
-    /// Nothing leads from the pinned statement to those that are shown.
-    #[error(
-        "{url} shows statements of keys of which none follows from number {pinned}, which this \
-         wallet has pinned, or the invite has named: it was offline for long, or this is not the \
-         relay that it was. Ask the operator, or another member for a new invite; `tocyn relay forget \
-         {url}` begins anew, and drops the tokens that were bought for it"
-    )]
-    NoWay {
-        /// Who.
-        url: String,
-        /// The pinned serial, or what is known of it.
-        pinned: String,
-    },
-    /// The keys were renewed, and the renewal is not accepted.
-    #[error("{0}")]
-    Renewed(Box<Renewal>),
-    /// The log, or evidence.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The wallet failed.
-    #[error(transparent)]
-    Wallet(#[from] WalletError),
-}
-
-fn list(addresses: &[String]) -> String {
-    match addresses.is_empty() {
-        true => "none".to_owned(),
-        false => addresses.join(", "),
-    }
-}
 
 /// What must be true of an origin beforehand: what an invite says.
 #[derive(Clone, Copy, Debug)]
@@ -197,21 +57,7 @@ impl Met {
 
     /// The statement that is not accepted yet, if there is one.
     pub fn renewal(&self) -> Option<Renewal> {
-        self.pin.offer.as_ref().map(|offer| renewal(&self.pin, offer))
-    }
-}
-
-/// What is new in an offer.
-pub fn renewal(pin: &Pin, offer: &Offer) -> Renewal {
-    let (old, new) = (&pin.statement, &offer.statement);
-    let genesis = new.schedule.genesis;
-    Renewal {
-        origin: pin.key.name().to_owned(),
-        serial: new.serial,
-        shown_at: offer.shown_at,
-        genesis: (genesis != old.schedule.genesis).then_some(genesis),
-        new_keys: !new.has_keys_of(old),
-        addresses: new.addresses.iter().map(ToString::to_string).collect(),
+        self.pin.offer.as_ref().map(|offer| Renewal::of(&self.pin, offer))
     }
 }
 
@@ -357,7 +203,7 @@ fn check_address(pin: &Pin, url: &ServiceUrl) -> Result<(), TrustError> {
         origin: pin.key.name().to_owned(),
         url: url.to_string(),
         listed: pin.statement.addresses.iter().map(ToString::to_string).collect(),
-        renewal: pin.offer.as_ref().map(|offer| Box::new(renewal(pin, offer))),
+        renewal: pin.offer.as_ref().map(|offer| Box::new(Renewal::of(pin, offer))),
     })
 }
 
@@ -416,13 +262,13 @@ async fn go_on(
 ) -> Result<Pin, TrustError> {
     let (wallet, url, key) = (session.wallet, relay.url().to_string(), pin.key.clone());
     let newest = shown.chain.newest();
+    // What was shown once must be shown again: who hides it, shows it to some only.
+    if let Some(offer) = pin.offer.as_ref().filter(|offer| newest.serial < offer.statement.serial) {
+        let (shown, seen) = (newest.serial, offer.statement.serial);
+        return Err(TrustError::Older { url, shown, seen });
+    }
     match shown.chain.standing(pin.statement.commitment()) {
-        Standing::Same => {
-            if pin.offer.take().is_some() {
-                wallet.offer(&key, None, session.now()).await?;
-            }
-            return Ok(pin);
-        }
+        Standing::Same => return Ok(pin),
         Standing::GoesOn => {
             let error = shown.chain.check_start(&pin.statement);
             error.map_err(|error| TrustError::Chain { url: url.clone(), error })?;
@@ -433,14 +279,14 @@ async fn go_on(
             return Err(LogError::fault(wallet, &key, fault).await.into());
         }
         Standing::Older => {
-            let (shown, pinned) = (newest.serial, pin.statement.serial);
-            return Err(TrustError::Older { url, shown, pinned });
+            let (shown, seen) = (newest.serial, pin.statement.serial);
+            return Err(TrustError::Older { url, shown, seen });
         }
         Standing::TooNew => {
             return Err(TrustError::NoWay { url, pinned: pin.statement.serial.to_string() });
         }
     }
-    let shown_at = wallet.offer(&key, Some(newest), session.now()).await?;
+    let shown_at = wallet.offer(&key, newest, session.now()).await?;
     let offer = Offer { statement: newest.clone(), shown_at };
     let is_due = session.now().saturating_sub(shown_at) >= ACCEPT_AFTER_SECONDS;
     pin.offer = Some(offer.clone());
@@ -450,7 +296,7 @@ async fn go_on(
         (session.tell)(News::Accepted { origin, serial });
         return Ok(Pin { statement: newest.clone(), offer: None, pinned_at: session.now(), key });
     }
-    (session.tell)(News::Offered(Box::new(renewal(&pin, &offer))));
+    (session.tell)(News::Offered(Box::new(Renewal::of(&pin, &offer))));
     Ok(pin)
 }
 

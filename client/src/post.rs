@@ -19,7 +19,8 @@ use crate::log::growth::check_growth;
 use crate::log::{LogError, check_receipt};
 use crate::pins::Met;
 use crate::relay::{Poster, RelayClient};
-use crate::session::{News, Renewal, Session};
+use crate::renewal::Renewal;
+use crate::session::{News, Session};
 use crate::transport::HttpError;
 use crate::wallet::{Reserved, Wallet, WalletError};
 

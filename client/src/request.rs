@@ -13,9 +13,10 @@ use tocyn_protocol::schedule::{Purchase, ScheduleError};
 
 use crate::issuer::{Counter, IssuerClient, Paid};
 use crate::keys::{EpochKey, check_clock, check_issuer};
-use crate::pins::{Met, TrustError, check_issuer_address, kept};
+use crate::pins::{Met, check_issuer_address, kept};
 use crate::session::{News, Session};
 use crate::transport::HttpError;
+use crate::trust::TrustError;
 use crate::wallet::{SavedBatch, Wallet, WalletError};
 use crate::work::{self, Progress, WorkError};
 use zeroize::Zeroizing;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::printable::Printable;
+use crate::renewal::Renewal;
 use crate::wallet::Wallet;
 
 /// What happens while a command works, for people to read.
@@ -37,51 +38,10 @@ pub enum News {
     NotChecked(String),
 }
 
-/// A statement that was shown and is not accepted yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renewal {
-    /// The origin's name.
-    pub origin: String,
-    /// The statement's number.
-    pub serial: u64,
-    /// Unix seconds: when it was shown first.
-    pub shown_at: u64,
-    /// Unix seconds: start of its epoch 0, if that is another one than of the pinned statement. Then
-    /// every token that was bought before is void.
-    pub genesis: Option<u64>,
-    /// Whether it has other keys.
-    pub new_keys: bool,
-    /// Its addresses.
-    pub addresses: Vec<String>,
-}
-
 /// A time as people read it, in UTC.
 pub(crate) fn time_text(seconds: u64) -> String {
     let at = UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
     humantime::format_rfc3339_seconds(at).to_string()
-}
-
-impl fmt::Display for Renewal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, serial, shown_at, genesis, new_keys, addresses } = self;
-        let what = match (genesis, new_keys) {
-            (Some(genesis), _) => format!(
-                "a renewal that began at {}: tokens from before are void",
-                time_text(*genesis)
-            ),
-            (None, true) => {
-                "a planned renewal: new keys from a later epoch on, and tokens stay good".to_owned()
-            }
-            (None, false) => format!("other addresses: {}", addresses.join(", ")),
-        };
-        write!(
-            f,
-            "{origin} shows a new statement of keys, number {serial}: {what}. It was first shown \
-             here at {}. If the operator confirms it, `tocyn relay accept {origin}` takes it now; it \
-             is taken by itself once it was shown again a day later",
-            time_text(*shown_at)
-        )
-    }
 }
 
 impl fmt::Display for News {

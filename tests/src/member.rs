@@ -9,13 +9,14 @@ use tocyn_client::group::GroupSecret;
 use tocyn_client::group::invite::Invite;
 use tocyn_client::group::message::AuthorKey;
 use tocyn_client::issuer::IssuerClient;
-use tocyn_client::pins::{Met, TrustError, meet};
+use tocyn_client::pins::{Met, meet};
 use tocyn_client::relay::RelayClient;
 use tocyn_client::request::{Pays, agree, request};
 use tocyn_client::send::{SendError, compose, queue, send_waiting};
 use tocyn_client::session::Session;
 use tocyn_client::sync::{Options, Source, SyncError, Synced, sync};
 use tocyn_client::transport::Transport;
+use tocyn_client::trust::TrustError;
 use tocyn_client::wallet::{
     FaultFound, Group, GroupHealth, NewGroup, StoredMessage, Wallet, WalletError,
 };

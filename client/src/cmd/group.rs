@@ -178,7 +178,8 @@ async fn list(globals: &Globals) -> CliResult {
     for group in &groups {
         let health = wallet.health(group).await?;
         let messages: u64 = health.members.iter().map(|member| member.messages).sum();
-        let (relay, invite) = (&group.invite.relays[0], &group.invite);
+        let invite = &wallet.invite_of(group).await?;
+        let relay = &invite.relays[0];
         match globals.json() {
             true => {
                 let relays: Vec<String> = invite.relays.iter().map(ToString::to_string).collect();
@@ -208,13 +209,10 @@ async fn list(globals: &Globals) -> CliResult {
 
 async fn invite(globals: &Globals, name: &str) -> CliResult {
     let wallet = globals.wallet().await?;
-    let mut group = find(&wallet, name).await?;
-    // The newest one that is accepted here: less is left for the new member to follow.
-    if let Some(pin) = wallet.pin(group.log_key()).await? {
-        group.invite.statement = pin.statement.commitment().hash;
-    }
+    let group = find(&wallet, name).await?;
+    // With what is accepted here by now: less is left for the new member to follow.
+    let text = wallet.invite_of(&group).await?.to_secret_text();
     wallet.close().await;
-    let text = group.invite.to_secret_text();
     eprintln!("tocyn: whoever has this is a member and can read all that was ever said");
     if globals.json() {
         println!("{}", json!({ "invite": text.as_str() }));

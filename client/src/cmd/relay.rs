@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use serde_json::json;
-use tocyn_client::pins::{meet, renewal};
+use tocyn_client::pins::meet;
 use tocyn_client::printable::Printable;
+use tocyn_client::renewal::Renewal;
 use tocyn_client::transport::ServiceUrl;
 use tocyn_client::wallet::{Pin, Wallet};
 
@@ -89,7 +90,7 @@ async fn accept(wallet: &Wallet, pin: &Pin) -> CliResult {
         )
         .into());
     };
-    println!("{}", renewal(pin, offer));
+    println!("{}", Renewal::of(pin, offer));
     let void = wallet.accept_offer(pin, now()).await?;
     println!("statement of keys number {} of {name} is accepted", offer.statement.serial);
     if void > 0 {
@@ -107,10 +108,16 @@ async fn list(globals: &Globals, wallet: &Wallet) -> CliResult {
         let issuer = statement.issuer_address.as_ref().map(|one| one.as_str());
         if globals.json() {
             let row = json!({
-                "origin_key": pin.key, "serial": statement.serial, "issuer": statement.issuer_name,
+                "origin_key": pin.key, "serial": statement.serial,
+                "hash": statement.commitment().hash.to_string(), "issuer": statement.issuer_name,
                 "issuer_address": issuer, "addresses": addresses, "pinned_at": pin.pinned_at,
                 "keys_end": statement.schedule.last_end(),
-                "offered": pin.offer.as_ref().map(|offer| offer.statement.serial),
+                "offered": pin.offer.as_ref().map(|offer| json!({
+                    "serial": offer.statement.serial,
+                    "hash": offer.statement.commitment().hash.to_string(),
+                    "shown_at": offer.shown_at,
+                    "note": offer.statement.note(),
+                })),
             });
             writeln!(out, "{row}")?;
             continue;
@@ -123,6 +130,7 @@ async fn list(globals: &Globals, wallet: &Wallet) -> CliResult {
         );
         writeln!(out, "{}", pin.key)?;
         writeln!(out, "  statement  number {}, with keys until {end}", statement.serial)?;
+        writeln!(out, "  hash       {}", statement.commitment().hash)?;
         writeln!(out, "  addresses  {}", none_or(&addresses.join(", ")))?;
         writeln!(
             out,
@@ -131,7 +139,7 @@ async fn list(globals: &Globals, wallet: &Wallet) -> CliResult {
             none_or(issuer.unwrap_or_default())
         )?;
         if let Some(offer) = &pin.offer {
-            writeln!(out, "  new        {}", renewal(pin, offer))?;
+            writeln!(out, "  new        {}", Renewal::of(pin, offer))?;
         }
     }
     if pins.is_empty() && !globals.json() {

@@ -4,10 +4,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tocyn_client::pins::{Met, TrustError, meet};
+use tocyn_client::pins::{Met, meet};
 use tocyn_client::relay::RelayClient;
 use tocyn_client::send::{compose, queue, send_waiting};
 use tocyn_client::session::Session;
+use tocyn_client::trust::TrustError;
 use tocyn_client::wallet::Group;
 
 use super::group::find;

@@ -81,6 +81,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         }
         let messages = wallet.messages(&group).await?;
         let own = group.author.author();
+        let relays = wallet.relays_of(&group).await?;
         wallet.close().await;
         let mut out = std::io::stdout().lock();
         for Shown(message) in in_order(messages.into_iter().map(Shown).collect()) {
@@ -94,7 +95,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         match args.follow {
             false => return Ok(()),
             true if wait > Duration::ZERO => tokio::time::sleep(wait).await,
-            true => something_new(globals, &group.invite.relays, size).await,
+            true => something_new(globals, &relays, size).await,
         }
     }
 }

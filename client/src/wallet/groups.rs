@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Wallet, WalletError, bytes32};
 use crate::group::GroupSecret;
-use crate::group::invite::Invite;
+use crate::group::invite::{Invite, MAX_RELAYS};
 use crate::group::message::AuthorKey;
 use crate::pins::Expected;
 use crate::transport::ServiceUrl;
@@ -204,5 +204,50 @@ impl Wallet {
             .await?;
         }
         Ok(())
+    }
+
+    /// A group's invite with what is pinned of its relay by now: its statement, and where relay and
+    /// issuer are. Without a pin it is the one that was joined with.
+    pub async fn invite_of(&self, group: &Group) -> Result<Invite, WalletError> {
+        let mut invite = group.invite.clone();
+        let Some(pin) = self.pin(group.log_key()).await? else { return Ok(invite) };
+        invite.statement = pin.statement.commitment().hash;
+        let is_good = |url: &ServiceUrl| {
+            url.is_loopback() || url.address().is_some_and(|address| pin.statement.lists(&address))
+        };
+        let mut relays: Vec<ServiceUrl> =
+            invite.relays.iter().filter(|url| is_good(url)).cloned().collect();
+        for url in
+            pin.statement.addresses.iter().filter_map(|address| address.as_str().parse().ok())
+        {
+            if !relays.contains(&url) {
+                relays.push(url);
+            }
+        }
+        // One that its operator has not told where it is, is where it was.
+        if !relays.is_empty() {
+            relays.truncate(MAX_RELAYS);
+            invite.relays = relays;
+        }
+        let issuer = pin.statement.issuer_address.as_ref();
+        if let Some(Ok(issuer)) = issuer.map(|address| address.as_str().parse())
+            && !invite.issuer.is_loopback()
+        {
+            invite.issuer = issuer;
+        }
+        Ok(invite)
+    }
+
+    /// Where a group's relay may be: the addresses of its invite of now, and those at which it was
+    /// met.
+    pub async fn relays_of(&self, group: &Group) -> Result<Vec<ServiceUrl>, WalletError> {
+        let mut urls = self.invite_of(group).await?.relays;
+        for url in self.addresses(group.log_key()).await?.iter().filter_map(|url| url.parse().ok())
+        {
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+        Ok(urls)
     }
 }

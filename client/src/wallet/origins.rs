@@ -5,8 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::statement::{Commitment, Signed, StatementHash};
 
-use super::{Group, Wallet, WalletError, bytes32, count};
-use crate::transport::ServiceUrl;
+use super::{Wallet, WalletError, bytes32, count};
 
 /// What is pinned of an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,25 +86,24 @@ impl Wallet {
         Ok(Pin { key: key.clone(), statement: statement.clone(), pinned_at: now, offer: None })
     }
 
-    /// Keeps a later statement until it is accepted; returns when it was shown first. None forgets
-    /// the one that was kept.
+    /// Keeps a later statement until it is accepted; returns when it was shown first.
     pub async fn offer(
         &self,
         key: &VerifierKey,
-        offer: Option<&Signed>,
+        offer: &Signed,
         now: u64,
     ) -> Result<u64, WalletError> {
-        let shown_at: Option<i64> = sqlx::query_scalar(
-            "UPDATE origins SET offer = ?2, offered_at = CASE
-                 WHEN ?2 IS NULL THEN NULL WHEN offer IS ?2 THEN offered_at ELSE ?3 END
+        let shown_at: i64 = sqlx::query_scalar(
+            "UPDATE origins SET offer = ?2,
+                 offered_at = CASE WHEN offer IS ?2 THEN offered_at ELSE ?3 END
              WHERE origin_key = ?1 RETURNING offered_at",
         )
         .bind(key.to_string())
-        .bind(offer.map(Signed::note))
+        .bind(offer.note())
         .bind(now as i64)
         .fetch_one(&self.pool)
         .await?;
-        Ok(shown_at.unwrap_or_default() as u64)
+        Ok(shown_at as u64)
     }
 
     /// Pins the statement that was offered. Where its times are others, unspent tokens and pending
@@ -180,22 +178,6 @@ impl Wallet {
         let urls =
             sqlx::query_scalar("SELECT url FROM addresses WHERE origin_key = ?1 ORDER BY url");
         Ok(urls.bind(key.to_string()).fetch_all(&self.pool).await?)
-    }
-
-    /// Where a group's relay may be: the addresses of the invite, those of the pinned statement, and
-    /// those at which it was met.
-    pub async fn relays_of(&self, group: &Group) -> Result<Vec<ServiceUrl>, WalletError> {
-        let mut urls = group.invite.relays.clone();
-        let mut more = self.addresses(group.log_key()).await?;
-        if let Some(pin) = self.pin(group.log_key()).await? {
-            more.splice(0..0, pin.statement.addresses.iter().map(ToString::to_string));
-        }
-        for url in more.iter().filter_map(|url| url.parse().ok()) {
-            if !urls.contains(&url) {
-                urls.push(url);
-            }
-        }
-        Ok(urls)
     }
 
     /// Notes that a signed note names a statement: a checkpoint of a log of this size, or, without a

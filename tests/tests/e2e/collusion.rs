@@ -417,6 +417,38 @@ async fn re_tagging_by_renewals() {
     assert_eq!(pair.relay.posts().len(), 0);
 }
 
+/// A later statement that is shown to one look, and hidden from the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_is_shown_once_and_hidden_then() {
+    let pair = pair().await;
+    assert_eq!(pair.buy().0, Some(0));
+    let later = pair.other(|other| {
+        other.serial = 1;
+        other.previous = Some(pair.stated.commitment().hash);
+        other.issuer_address = Some("https://elsewhere.example".parse().unwrap());
+    });
+    let notes = vec![pair.stated.note().to_owned(), later.note().to_owned()];
+    pair.show(move |_, info| info.statements = notes.clone());
+    let (code, said) = pair.tocyn(&["relay", "look", pair.relay.url(0)], "");
+    assert_eq!(code, Some(0), "{said}");
+    let change =
+        "another address of the issuer: https://elsewhere.example; before: http://issuer.example";
+    assert!(said.contains(change), "{said}");
+    let hash = later.commitment().hash.to_string();
+    assert!(said.contains(&hash), "what two people can compare: {said}");
+    let (_, list) = pair.tocyn(&["relay", "list"], "");
+    assert!(list.contains(&hash) && list.contains(&pair.stated.commitment().hash.to_string()));
+    pair.show_the_truth();
+    let (code, said) = pair.post("hello");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("number 0 as its newest, and this wallet has seen number 1"), "{said}");
+    assert_eq!(pair.relay.posts().len(), 0, "nothing was spent");
+    // Once the log is longer it is proven.
+    pair.relay.views()[0].cells.push(vec![7; 2048]);
+    assert!(pair.post("hello").1.contains("names an earlier statement of keys"));
+    assert!(matches!(pair.evidence().1, Verdict::Proven(_)));
+}
+
 /// The log names another statement than this buyer was shown: each checkpoint and each receipt has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_names_another_statement() {

@@ -262,6 +262,7 @@ async fn a_relay_that_moves_is_followed_to_addresses_that_it_has_signed() {
         ("relay.example", &*real),
         ("new.example", &*real),
         ("elsewhere.example", &*real),
+        ("issuer.example", scene.issuer.address()),
     ])
     .await;
     let at = |scene: &Scene, url: &str| {
@@ -281,7 +282,8 @@ async fn a_relay_that_moves_is_followed_to_addresses_that_it_has_signed() {
     let scene = scene.restate(&[RELAY_ADDRESS, "http://new.example"]);
     let (code, said) = at(&scene, "http://new.example");
     assert_eq!(code, Some(1));
-    assert!(said.contains("number 1: other addresses: http://relay.example, http://new.example"));
+    let change = "http://relay.example, http://new.example; before: http://relay.example";
+    assert!(said.contains(&format!("number 1: other addresses: {change}. Its hash is")), "{said}");
     assert!(said.contains("`tocyn relay accept relay.example`"), "{said}");
     // The known address works all the while, since the keys are the same.
     assert_eq!(at(&scene, RELAY_ADDRESS).0, Some(0));
@@ -289,6 +291,44 @@ async fn a_relay_that_moves_is_followed_to_addresses_that_it_has_signed() {
     assert_eq!(at(&scene, "http://new.example").0, Some(0));
     assert_eq!(at(&scene, "http://elsewhere.example").0, Some(1));
     assert_eq!(scene.world.balance()["unspent"], 13);
+    // A group is where its relay is now, and so is who is invited.
+    let create = ["--proxy", proxy.url(), "group", "create", "friends", "--relay", RELAY_ADDRESS];
+    assert_eq!(
+        scene.tocyn(&[&create[..], &["--issuer", "http://issuer.example"]].concat()).0,
+        Some(0)
+    );
+    let scene = scene.restate(&["http://new.example"]);
+    assert_eq!(at(&scene, "http://new.example").0, Some(0));
+    assert_eq!(scene.tocyn(&["relay", "accept", "relay.example"]).0, Some(0));
+    assert!(scene.tocyn(&["group", "list"]).1.contains("at http://new.example"));
+    let invite = scene.world.tocyn(&["group", "invite", "friends"]).output().unwrap().stdout;
+    let invite: Invite = String::from_utf8(invite).unwrap().trim().parse().unwrap();
+    let relays: Vec<String> = invite.relays.iter().map(ToString::to_string).collect();
+    assert_eq!(relays, ["http://new.example"]);
+}
+
+/// While a planned renewal is installed at the issuer alone nobody buys, and what is said blames nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_renewal_on_one_side_stops_purchases_until_the_other_has_it() {
+    let scene = Scene::new("7d");
+    assert_eq!(scene.buy().0, Some(0));
+    let Scene { world, issuer, relay } = scene;
+    let at = issuer.address().to_owned();
+    assert_eq!(issuer.stop().code(), Some(0));
+    world.issuer_command(&["pairing", "renew", "--planned"]);
+    let issuer = Service::start_at("tocyn-issuer", &world.issuer_data(), &at);
+    let scene = Scene { world, issuer, relay };
+    let (code, said) = scene.buy();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("perhaps a planned renewal is not installed on both sides"), "{said}");
+    assert_eq!(scene.post("tokens from before are good").0, Some(0));
+    let Scene { world, issuer, relay } = scene;
+    let at = relay.address().to_owned();
+    assert_eq!(relay.stop().code(), Some(0));
+    world.relay_command(&["pairing", "install", world.pairing_file().to_str().unwrap()]);
+    let relay = Service::start_at("tocyn-relay", &world.relay_data(), &at);
+    let (code, said) = Scene { world, issuer, relay }.buy();
+    assert_eq!(code, Some(0), "{said}");
 }
 
 /// A relay that was started again with the same pairing and settings signs nothing new; one that has
