@@ -4,6 +4,7 @@ CREATE TABLE origins (
     origin_key TEXT    PRIMARY KEY, -- NAME+ID+KEY: signs statements and the log
     statement  TEXT    NOT NULL,    -- the pinned statement of keys, a signed note
     pinned_at  INTEGER NOT NULL,    -- unix seconds
+    cell_bytes INTEGER NOT NULL,    -- size of its cells: another one for one reader would mark it
     offer      TEXT,                -- the newest statement that goes on from it and is not accepted yet
     offered_at INTEGER,             -- unix seconds: when it was shown first
     checkpoint TEXT,                -- the newest checkpoint of its log that was shown, a signed note

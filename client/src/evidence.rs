@@ -22,8 +22,9 @@ use tocyn_protocol::statement::{Commitment, Signed};
 
 use crate::printable::Printable;
 
-/// The longest file that is looked at, in bytes.
-pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+/// The longest file that is looked at, in bytes: a document of 512 KiB, whose every byte may take
+/// four in JSON within JSON, and a good deal more.
+pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a relay did, with what shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -344,7 +344,10 @@ mod tests {
             schedule,
             root: NodeHash([1; 32]),
         };
-        wallet.pin_first(&key.verifier(), &statement.sign(&key), 1).await.unwrap();
+        let (verifier, statement) = (key.verifier(), statement.sign(&key));
+        let (pinned_at, cell_bytes, offer) = (1, 2048, None);
+        let pin = crate::wallet::Pin { key: verifier, statement, pinned_at, cell_bytes, offer };
+        wallet.pin_first(&pin).await.unwrap();
 
         let check =
             async |proven: &ProvenReceipt| check_receipt(&wallet, &key.verifier(), proven).await;

@@ -140,6 +140,10 @@ pub async fn meet(
         None => first_sight(session, relay, &shown, expected).await?,
     };
     check_address(&pin, relay.url())?;
+    if shown.info.cell_bytes != pin.cell_bytes {
+        let (shown, known) = (shown.info.cell_bytes, pin.cell_bytes);
+        return Err(TrustError::CellSize { url, shown, known });
+    }
     let newest = shown.chain.newest();
     let keys = check_origin(&url, &shown.info, newest, &pin.statement);
     let keys = match keys {
@@ -234,22 +238,29 @@ async fn first_sight(
     {
         return Err(TrustError::NoWay { url, pinned: "of the invite".to_owned() });
     }
-    let pin =
-        Pin { key: key.clone(), statement: newest.clone(), pinned_at: session.now(), offer: None };
+    let pin = Pin {
+        key: key.clone(),
+        statement: newest.clone(),
+        pinned_at: session.now(),
+        cell_bytes: shown.info.cell_bytes,
+        offer: None,
+    };
     check_address(&pin, relay.url())?;
     if relay.transport().is_proxied() {
         for number in 2..=FIRST_LOOKS {
             (session.tell)(News::Look { number, of: FIRST_LOOKS });
             relay.gap().await;
             let again = look(session, relay, None).await?;
-            if (&again.info.log_key, again.chain.newest()) != (key, newest) {
+            let agrees = (&again.info.log_key, again.chain.newest(), again.info.cell_bytes);
+            if agrees != (key, newest, pin.cell_bytes) {
                 return Err(TrustError::LooksDiffer { url });
             }
         }
     } else {
         (session.tell)(News::DirectLook { origin: key.name().to_owned() });
     }
-    Ok(session.wallet.pin_first(key, newest, session.now()).await?)
+    session.wallet.pin_first(&pin).await?;
+    Ok(pin)
 }
 
 /// Compares with the pin. A later statement is offered; one that was offered a day ago is accepted if
@@ -294,7 +305,7 @@ async fn go_on(
         wallet.accept_offer(&pin, session.now()).await?;
         let (origin, serial) = (key.name().to_owned(), newest.serial);
         (session.tell)(News::Accepted { origin, serial });
-        return Ok(Pin { statement: newest.clone(), offer: None, pinned_at: session.now(), key });
+        return Ok(Pin { statement: newest.clone(), offer: None, pinned_at: session.now(), ..pin });
     }
     (session.tell)(News::Offered(Box::new(Renewal::of(&pin, &offer))));
     Ok(pin)

@@ -15,7 +15,7 @@ use crate::issuer::{Counter, IssuerClient, Paid};
 use crate::keys::{EpochKey, check_clock, check_issuer};
 use crate::pins::{Met, check_issuer_address, kept};
 use crate::session::{News, Session};
-use crate::transport::HttpError;
+use crate::transport::{HttpError, random_up_to};
 use crate::trust::TrustError;
 use crate::wallet::{SavedBatch, Wallet, WalletError};
 use crate::work::{self, Progress, WorkError};
@@ -278,6 +278,8 @@ pub async fn current_key<'a>(
                 });
             }
             Purchase::After(wait) => {
+                // All who wait would come at once, each as late as its clock is off.
+                let wait = wait + random_up_to(schedule.quiet_time());
                 (session.tell)(News::Waiting(wait));
                 tokio::time::sleep(wait).await;
             }

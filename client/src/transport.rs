@@ -228,8 +228,12 @@ impl Transport {
 
 /// From 2 to 20 seconds.
 fn random_gap() -> Duration {
-    let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
-    Duration::from_secs_f64(2.0 + 18.0 * share)
+    Duration::from_secs(2) + random_up_to(Duration::from_secs(18))
+}
+
+/// A time from 0 to `longest`, each as likely as the others.
+pub(crate) fn random_up_to(longest: Duration) -> Duration {
+    longest.mul_f64(f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX))
 }
 
 fn random_text() -> String {

@@ -119,6 +119,19 @@ pub enum TrustError {
         /// The highest serial that this wallet has seen.
         seen: u64,
     },
+    /// Cells of another size than before.
+    #[error(
+        "{url} says that its cells have {shown} bytes, and said {known} before, which no relay can \
+         change: cells of another size would mark whose they are. Tell the operator"
+    )]
+    CellSize {
+        /// Who.
+        url: String,
+        /// Bytes, now.
+        shown: u64,
+        /// Bytes, at first sight.
+        known: u64,
+    },
     /// Nothing leads from the pinned statement to those that are shown.
     #[error(
         "{url} shows statements of keys of which none follows from number {pinned}, which this \

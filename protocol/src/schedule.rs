@@ -110,12 +110,22 @@ impl Schedule {
         self.start(self.count)
     }
 
-    /// Seconds until the last key ends, and whether it is time to renew the pairing: less than 90
-    /// days, or less than a tenth of the whole.
-    pub fn left(&self, now: u64) -> (u64, bool) {
-        let left = self.last_end().saturating_sub(now);
+    /// Seconds until the last key ends.
+    pub fn left(&self, now: u64) -> u64 {
+        self.last_end().saturating_sub(now)
+    }
+
+    /// From when on it is time to renew the pairing, in unix seconds: 90 days before the last key
+    /// ends, or a tenth of the whole time where that is shorter.
+    pub fn renew_from(&self) -> u64 {
         let tenth = self.count.saturating_mul(self.epoch_seconds) / 10;
-        (left, left < KEYS_END_SOON_SECONDS.min(tenth))
+        self.last_end().saturating_sub(KEYS_END_SOON_SECONDS.min(tenth))
+    }
+
+    /// Whether a planned renewal brings keys for later epochs. Not where there are as many as there
+    /// may be, with epochs shorter than 81 minutes.
+    pub fn can_grow(&self) -> bool {
+        self.count < MAX_EPOCHS
     }
 
     /// The epochs that the issuer answers under: the current one first, and for the first 60 seconds
@@ -203,6 +213,16 @@ mod tests {
         assert_eq!(Schedule::count_for(MAX_EPOCH_SECONDS, 0), MIN_EPOCHS);
         assert_eq!(Schedule::count_for(1, 0), MAX_EPOCHS);
         assert_eq!(Schedule::count_for(7 * 86_400, 100), 623);
+    }
+
+    #[test]
+    fn a_pairing_is_renewed_in_time() {
+        let day = 86_400;
+        let weeks = Schedule { genesis: 0, epoch_seconds: 7 * day, count: 523 };
+        assert_eq!(weeks.renew_from(), weeks.last_end() - 90 * day);
+        let minutes = Schedule { genesis: 0, epoch_seconds: 60, count: MAX_EPOCHS };
+        assert_eq!(minutes.renew_from(), 60 * MAX_EPOCHS - 393_216);
+        assert!(weeks.can_grow() && !minutes.can_grow());
     }
 
     #[test]

@@ -192,6 +192,29 @@ fn a_chain_has_no_gap_and_no_second_key_for_an_epoch() {
     assert_eq!(standing(&[&one, &two], &other), Standing::Contradicts(Box::new(two.clone())));
 }
 
+/// A chain may begin right after the pinned statement, and must keep to the same rules there.
+#[test]
+fn the_first_statement_after_a_pinned_one_follows_it() {
+    let key = key("relay.example");
+    let pinned = first().sign(&key);
+    let chain = |change: &dyn Fn(&mut Statement)| {
+        let later = next(&pinned, change).sign(&key);
+        Chain::open(&[later.note().to_owned()], &key.verifier()).unwrap()
+    };
+    let good = chain(&|_| {});
+    assert_eq!(good.standing(pinned.commitment()), Standing::GoesOn);
+    good.check_start(&pinned).unwrap();
+    let changes: [&dyn Fn(&mut Statement); 4] = [
+        &|s| s.issuer_name = "other.example".to_owned(),
+        &|s| s.schedule.genesis -= 1,
+        &|s| s.schedule.epoch_seconds *= 2,
+        &|s| s.schedule.count -= 1,
+    ];
+    for change in changes {
+        chain(change).check_start(&pinned).unwrap_err();
+    }
+}
+
 #[test]
 fn a_tree_has_one_key_for_each_epoch() {
     let (pairing, other) = (pairing(), pairing());

@@ -133,8 +133,8 @@ impl Observed for ObservedRelay {
             Row::new("posts in work", shown(&now.posts_in_work)),
         ];
         let left = (now.epoch_end.get() as u64).saturating_sub((self.relay.clock)());
-        let (keys_left, ends_soon) =
-            self.relay.epochs.pairing().schedule().left((self.relay.clock)());
+        let (schedule, clock) = (self.relay.epochs.pairing().schedule(), (self.relay.clock)());
+        let (keys_left, ends_soon) = (schedule.left(clock), clock >= schedule.renew_from());
         let mut epochs = vec![
             Row::new("current epoch", shown(&now.epoch)),
             Row::new("ends in", page::duration(left)),

@@ -227,6 +227,10 @@ fn init(
     create(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
     create(&data.config_path(), EXAMPLE.as_bytes())?;
     println!("wrote {} and {}", data.config_path().display(), data.pairing_path().display());
+    println!(
+        "its keys last until {}; `doctor` says in time when to renew them",
+        time_text(pairing.schedule().last_end())
+    );
     println!("now copy the pairing file to the relay: tocyn-relay --data DIR init --pairing FILE");
     Ok(())
 }

@@ -29,6 +29,7 @@ pub(crate) struct Gauges {
     pub(crate) epoch: Gauge,
     pub(crate) epoch_end: Gauge,
     pub(crate) keys_end: Gauge,
+    pub(crate) renew_from: Gauge,
     pub(crate) free_bytes: Gauge,
     pub(crate) database_up: Gauge,
     /// By attester.
@@ -102,6 +103,11 @@ impl Metrics {
             "keys_end_timestamp_seconds",
             "When the pairing's last key ends, unix time; renew it before",
             now.keys_end.clone(),
+        );
+        r.register(
+            "renew_pairing_timestamp_seconds",
+            "From when on the pairing should be renewed, unix time",
+            now.renew_from.clone(),
         );
         r.register_with_unit(
             "storage_free",

@@ -156,6 +156,7 @@ impl Observed for ObservedIssuer {
             now.epoch.set(epoch as i64);
             now.epoch_end.set(pairing.schedule().end(epoch) as i64);
             now.keys_end.set(pairing.schedule().last_end() as i64);
+            now.renew_from.set(pairing.schedule().renew_from() as i64);
         }
         now.database_up.set(state.store.ping().await.is_ok().into());
         if let Some(free) = self.database.as_ref().and_then(|path| free_bytes(path).ok()) {
@@ -189,7 +190,8 @@ impl Observed for ObservedIssuer {
         let up = now.database_up.get() == 1;
         let database = if up { "answers" } else { "does not answer" };
         let left = (now.epoch_end.get() as u64).saturating_sub(self.state.now());
-        let (keys_left, ends_soon) = self.state.keyring.pairing().schedule().left(self.state.now());
+        let (schedule, clock) = (self.state.keyring.pairing().schedule(), self.state.now());
+        let (keys_left, ends_soon) = (schedule.left(clock), clock >= schedule.renew_from());
         let mut state = vec![
             Row::new("database", database).alarm_if(!up),
             Row::new("connections", shown(&now.connections)),

@@ -16,6 +16,8 @@ pub struct Pin {
     pub statement: Signed,
     /// Unix seconds.
     pub pinned_at: u64,
+    /// Size of its cells in bytes.
+    pub cell_bytes: u64,
     /// A later statement that is not accepted yet.
     pub offer: Option<Offer>,
 }
@@ -52,6 +54,7 @@ fn pin(row: &SqliteRow) -> Result<Pin, WalletError> {
     Ok(Pin {
         statement: open(row.try_get("statement")?)?,
         pinned_at: row.try_get::<i64, _>("pinned_at")? as u64,
+        cell_bytes: row.try_get::<i64, _>("cell_bytes")? as u64,
         offer,
         key,
     })
@@ -70,20 +73,18 @@ impl Wallet {
         row.fetch_optional(&self.pool).await?.as_ref().map(pin).transpose()
     }
 
-    /// Pins an origin's statement at first sight.
-    pub async fn pin_first(
-        &self,
-        key: &VerifierKey,
-        statement: &Signed,
-        now: u64,
-    ) -> Result<Pin, WalletError> {
-        sqlx::query("INSERT INTO origins (origin_key, statement, pinned_at) VALUES (?1, ?2, ?3)")
-            .bind(key.to_string())
-            .bind(statement.note())
-            .bind(now as i64)
+    /// Keeps what is pinned of an origin at first sight.
+    pub async fn pin_first(&self, pin: &Pin) -> Result<(), WalletError> {
+        let insert = "INSERT INTO origins (origin_key, statement, pinned_at, cell_bytes)
+             VALUES (?1, ?2, ?3, ?4)";
+        sqlx::query(insert)
+            .bind(pin.key.to_string())
+            .bind(pin.statement.note())
+            .bind(pin.pinned_at as i64)
+            .bind(pin.cell_bytes as i64)
             .execute(&self.pool)
             .await?;
-        Ok(Pin { key: key.clone(), statement: statement.clone(), pinned_at: now, offer: None })
+        Ok(())
     }
 
     /// Keeps a later statement until it is accepted; returns when it was shown first.

@@ -2,6 +2,10 @@
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use tocyn_protocol::log::note::LogKey;
+use tocyn_protocol::pairing::Pairing;
+use tocyn_relay::config::Config;
+use tocyn_relay::log::Log;
 use tocyn_relay::store::StoreError;
 
 use crate::fixture::{Fixture, On, on_both, seq};
@@ -9,6 +13,7 @@ use crate::fixture::{Fixture, On, on_both, seq};
 on_both! {
     a_planned_renewal_whose_keys_are_due_already_is_refused,
     a_planned_renewal_in_time_goes_on,
+    a_pairing_that_clients_would_not_take_is_refused,
 }
 
 impl Fixture {
@@ -41,6 +46,41 @@ async fn a_planned_renewal_in_time_goes_on(on: On) {
     // Once it is signed, its epochs may begin.
     drop(f.log_at(&f.store, 250).await.unwrap());
     assert_eq!(f.store.statements().await.unwrap().len(), 2);
+}
+
+async fn a_pairing_that_clients_would_not_take_is_refused(on: On) {
+    let mut f = Fixture::new(on).await;
+    drop(f.log().await);
+    f.store.close().await;
+    let rng = &mut UnwrapErr(SysRng);
+    for pairing in [
+        Pairing::generate("other", "relay", 1, 100, rng).unwrap(),
+        // As if two issuers had begun at the same second.
+        Pairing::generate("issuer", "relay", 0, 200, rng).unwrap(),
+    ] {
+        f.pairing = pairing;
+        f.store = f.second_store().await;
+        let refused = f.log_at(&f.store, 1).await.err().expect("it is refused").to_string();
+        assert!(refused.contains("clients would not take this pairing"), "{refused}");
+        assert_eq!(f.store.statements().await.unwrap().len(), 1, "nothing is signed");
+        f.store.close().await;
+    }
+}
+
+/// An idle relay hears of what another one has signed when it is asked.
+#[tokio::test]
+async fn a_relay_shows_the_statements_of_others() {
+    let f = Fixture::new(On::Postgres).await;
+    let log = f.log().await;
+    let other = f.second_store().await;
+    let key = LogKey::from_secret_text(&f.log_key).unwrap();
+    let addresses = vec!["https://relay.example".parse().unwrap()];
+    let config = Config { cell_bytes: 64, addresses, ..Config::default() };
+    drop(Log::open(other, key, &f.pairing, &config, 0).await.unwrap());
+    assert_eq!(log.statements().notes().len(), 1);
+    f.range().await; // as `/v1/info` does
+    log.statements().refresh().await.unwrap();
+    assert_eq!(log.statements().notes().len(), 2);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::probe::{self, Answer, ProbeError};
 
 /// How far the clocks of a pair may be apart.
 const CLOCK_TOLERANCE_SECONDS: u64 = 60;
+const KEYS_ENDED: &str = "its last key has ended, and no token is issued or taken";
 /// No service publishes more keys than this.
 const MAX_KEYS: usize = 8;
 
@@ -32,8 +33,9 @@ impl KeysAt {
     /// What this document says about a pairing.
     fn hold_against(&self, pairing: &Pairing, answer: &Answer) -> Published {
         let keys = (self.read)(&answer.body).filter(|_| answer.status == StatusCode::OK);
-        match keys.filter(|keys| (1..=MAX_KEYS).contains(&keys.len())) {
+        match keys.filter(|keys| keys.len() <= MAX_KEYS) {
             None => Published::Nothing,
+            Some(keys) if keys.is_empty() => Published::NoKeys,
             Some(keys) => {
                 let is_ours = |key: &TokenKey| *key == TokenKey::for_epoch(pairing, key.epoch);
                 if keys.iter().all(is_ours) { Published::Ours } else { Published::Others }
@@ -72,6 +74,8 @@ impl Standing {
 
 enum Published {
     Ours,
+    /// A service whose last key has ended.
+    NoKeys,
     Others,
     Nothing,
 }
@@ -107,12 +111,14 @@ impl Report {
         let for_people = |seconds: u64| {
             humantime::format_duration(Duration::from_secs(seconds.next_multiple_of(60)))
         };
-        let (left, ends_soon) = schedule.left(now);
+        let left = schedule.left(now);
         if left == 0 {
             return self.bad(
                 check,
-                "its last key has ended: no token is issued or taken. Run `tocyn-issuer pairing \
-                 renew`, and bring the new pairing.toml to the relay",
+                format!(
+                    "{KEYS_ENDED}. Run `tocyn-issuer pairing renew`, and bring the new pairing.toml \
+                     to the relay"
+                ),
             );
         }
         self.good(
@@ -124,15 +130,17 @@ impl Report {
                 for_people(schedule.end(epoch) - now),
             ),
         );
-        if ends_soon {
-            self.warn(
-                check,
-                format!(
-                    "its last key ends in {}: run `tocyn-issuer pairing renew --planned` now, and \
-                     bring the new pairing.toml to the relay",
-                    for_people(left)
-                ),
+        if now >= schedule.renew_from() {
+            let how = match schedule.can_grow() {
+                true => "run `tocyn-issuer pairing renew --planned` now",
+                // A planned renewal has no more epochs either.
+                false => "run `tocyn-issuer pairing renew` before, which voids all tokens",
+            };
+            let left = for_people(left);
+            let text = format!(
+                "its last key ends in {left}: {how}, and bring the new pairing.toml to the relay"
             );
+            self.warn(check, text);
         }
         if let Some(below) = pairing.renewed_at().filter(|below| *below > epoch) {
             let starts = for_people(schedule.start(below) - now);
@@ -208,6 +216,9 @@ impl Report {
             };
             match published {
                 Published::Ours => self.good(check, format!("{url}: it answers and is ready")),
+                Published::NoKeys => {
+                    self.bad(check, format!("{url}: it answers, and lists no key: {KEYS_ENDED}"));
+                }
                 Published::Others => self.bad(
                     check,
                     format!(
@@ -282,6 +293,9 @@ impl Report {
         match peer.hold_against(pairing, &answer) {
             Published::Ours => {
                 self.good(check, format!("{service} {url}: it has the same pairing"));
+            }
+            Published::NoKeys => {
+                self.bad(check, format!("{service} {url}: it lists no key: {KEYS_ENDED}"));
             }
             Published::Others => self.bad(
                 check,

@@ -417,6 +417,27 @@ async fn re_tagging_by_renewals() {
     assert_eq!(pair.relay.posts().len(), 0);
 }
 
+/// Cells of another size would be this buyer's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_of_cells_for_one_reader() {
+    let pair = pair().await;
+    assert_eq!(pair.buy().0, Some(0));
+    pair.show(|_, info| info.cell_bytes = 1024);
+    let (code, said) = pair.post("hello");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("its cells have 1024 bytes, and said 2048 before"), "{said}");
+    assert_eq!(pair.relay.posts().len(), 0);
+}
+
+/// A document as long as any that is read, full of what JSON writes longest.
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_of_the_longest_document_can_be_read() {
+    let pair = pair().await;
+    pair.issuer.change(|_, directory| directory.token_keys[0].token_key = "\"".repeat(250_000));
+    pair.refuses_to_buy("not in the relay's statement of keys");
+    assert!(matches!(pair.evidence().1, Verdict::Witnessed(_)));
+}
+
 /// A later statement that is shown to one look, and hidden from the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_is_shown_once_and_hidden_then() {

@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use tocyn_client::group::GroupSecret;
 use tocyn_client::group::invite::Invite;
 use tocyn_e2e::bearer::{clock, http_client};
 use tocyn_e2e::programs::program;
@@ -251,6 +252,14 @@ async fn an_invite_from_before_a_renewal_leads_to_the_newest_statement() {
     assert_eq!(code, Some(1));
     assert!(said.contains("which this wallet has pinned, or the invite has named"), "{said}");
     assert_eq!(scene.world.vouchers_left(), 0, "Bob's, and no other");
+    // Nor where the relay is known already.
+    let mut third: Invite = other.parse().unwrap();
+    third.secret = GroupSecret::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
+    third.name = "strangers".to_owned();
+    assert_eq!(of("bob", &["group", "join", &third.to_secret_text()]).0, Some(0));
+    let (code, said) = of("bob", &["send", "strangers", "hello"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("which this wallet has pinned, or the invite has named"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,11 +267,14 @@ async fn a_relay_that_moves_is_followed_to_addresses_that_it_has_signed() {
     let scene = Scene::new("7d");
     assert_eq!(scene.buy().0, Some(0));
     let real = scene.relay.address().to_owned();
+    let other = World::default();
+    let stranger = other.start_relay();
     let proxy = SocksProxy::start([
         ("relay.example", &*real),
         ("new.example", &*real),
         ("elsewhere.example", &*real),
         ("issuer.example", scene.issuer.address()),
+        ("stolen.example", stranger.address()),
     ])
     .await;
     let at = |scene: &Scene, url: &str| {
@@ -297,14 +309,18 @@ async fn a_relay_that_moves_is_followed_to_addresses_that_it_has_signed() {
         scene.tocyn(&[&create[..], &["--issuer", "http://issuer.example"]].concat()).0,
         Some(0)
     );
-    let scene = scene.restate(&["http://new.example"]);
+    let scene = scene.restate(&["http://new.example", "http://stolen.example"]);
     assert_eq!(at(&scene, "http://new.example").0, Some(0));
     assert_eq!(scene.tocyn(&["relay", "accept", "relay.example"]).0, Some(0));
     assert!(scene.tocyn(&["group", "list"]).1.contains("at http://new.example"));
     let invite = scene.world.tocyn(&["group", "invite", "friends"]).output().unwrap().stdout;
     let invite: Invite = String::from_utf8(invite).unwrap().trim().parse().unwrap();
     let relays: Vec<String> = invite.relays.iter().map(ToString::to_string).collect();
-    assert_eq!(relays, ["http://new.example"]);
+    assert_eq!(relays, ["http://new.example", "http://stolen.example"]);
+    // Where the statement says that it is, nobody else is taken for it.
+    let (code, said) = at(&scene, "http://stolen.example");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("and had relay.example+"), "{said}");
 }
 
 /// While a planned renewal is installed at the issuer alone nobody buys, and what is said blames nobody.
