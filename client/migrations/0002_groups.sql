@@ -57,6 +57,7 @@ CREATE TABLE groups (
     issuer_url TEXT    NOT NULL,
     relay_urls TEXT    NOT NULL,         -- one a line
     cell_bytes INTEGER NOT NULL,         -- the relay's
+    proxy      TEXT,                     -- through which it was made or joined, and is reached
     counter    INTEGER NOT NULL DEFAULT 0, -- of this member's last message
     read_to    INTEGER NOT NULL DEFAULT 0, -- messages of the log that were looked at, or skipped
     skipped    INTEGER NOT NULL DEFAULT 0, -- of those, the ones that were no longer kept

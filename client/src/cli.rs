@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use tocyn_client::relay::RelayClient;
 use tocyn_client::session::{News, Session};
 use tocyn_client::transport::{ServiceUrl, Transport};
-use tocyn_client::wallet::Wallet;
+use tocyn_client::wallet::proxy::{keep_proxy, kept_proxy};
+use tocyn_client::wallet::{Group, Wallet};
 
 use crate::cmd;
 
@@ -29,9 +30,13 @@ pub(crate) struct Globals {
     /// Folder of the wallet [default: tocyn in the user's data folder].
     #[arg(long, global = true, value_name = "DIR")]
     wallet: Option<PathBuf>,
-    /// Reach issuer and relay through this SOCKS5 proxy, as Tor: socks5h://127.0.0.1:9050.
-    #[arg(long, global = true, value_name = "URL")]
+    /// Reach issuer and relay through this SOCKS5 proxy, as Tor: socks5h://127.0.0.1:9050. It is kept
+    /// with the wallet, and with groups that are made or joined: later commands go through it too.
+    #[arg(long, global = true, value_name = "URL", env = "TOCYN_PROXY")]
     proxy: Option<Transport>,
+    /// Go through no proxy this time.
+    #[arg(long, global = true)]
+    direct: bool,
     /// Print JSON.
     // `bench` has an option of the same name that takes a file; clap needs one type for both.
     #[arg(long, global = true, num_args = 0, default_missing_value = "-")]
@@ -105,33 +110,61 @@ impl Globals {
         self.json.is_some()
     }
 
-    pub(crate) fn transport(&self) -> Transport {
-        self.proxy.clone().unwrap_or_default()
+    /// How to reach what belongs to no group: as the command line says, else as the wallet has kept it.
+    pub(crate) fn transport(&self) -> CliResult<Transport> {
+        match self.told() {
+            Some(transport) => Ok(transport),
+            None => Ok(kept_proxy(&self.wallet_dir()?)?.unwrap_or_default()),
+        }
+    }
+
+    /// How to reach a group's services: as the command line says, else as the group was joined.
+    pub(crate) fn transport_of(&self, group: &Group) -> CliResult<Transport> {
+        match self.told().or_else(|| group.proxy.clone()) {
+            Some(transport) => Ok(transport),
+            None => self.transport(),
+        }
+    }
+
+    fn told(&self) -> Option<Transport> {
+        match self.direct {
+            true => Some(Transport::default()),
+            false => self.proxy.clone(),
+        }
     }
 
     pub(crate) fn relay(&self, url: &ServiceUrl) -> CliResult<RelayClient> {
+        Ok(self.relay_over(&self.transport()?, url))
+    }
+
+    /// With a warning if whoever is on the way can read along.
+    pub(crate) fn relay_over(&self, transport: &Transport, url: &ServiceUrl) -> RelayClient {
         if url.is_readable_on_the_way() {
             eprintln!(
                 "tocyn: {url} is neither https nor an onion service: whoever is on the way can \
                  see and change what is sent"
             );
         }
-        Ok(self.relay_client(url))
+        RelayClient::new(transport, url.clone())
     }
 
-    /// The same without a warning, for those who ask again and again.
-    pub(crate) fn relay_client(&self, url: &ServiceUrl) -> RelayClient {
-        RelayClient::new(&self.transport(), url.clone())
-    }
-
-    pub(crate) async fn wallet(&self) -> CliResult<Wallet> {
-        let dir = match &self.wallet {
+    fn wallet_dir(&self) -> CliResult<PathBuf> {
+        Ok(match &self.wallet {
             Some(dir) => dir.clone(),
             None => dirs::data_dir()
                 .ok_or("there is no data folder for this user; give --wallet DIR")?
                 .join("tocyn"),
-        };
-        Ok(Wallet::open(&dir).await?)
+        })
+    }
+
+    /// Opens the wallet, and keeps the proxy that this command was told with it.
+    pub(crate) async fn wallet(&self) -> CliResult<Wallet> {
+        let dir = self.wallet_dir()?;
+        let wallet = Wallet::open(&dir).await?;
+        if let Some(proxy) = self.told().filter(Transport::is_proxied) {
+            keep_proxy(&dir, &proxy)?;
+        }
+        Ok(wallet)
     }
 }
 

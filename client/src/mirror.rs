@@ -282,7 +282,7 @@ impl Mirror {
     fn lock(&self) -> Result<File, MirrorError> {
         let path = self.dir.join("lock");
         let open = || {
-            std::fs::create_dir_all(&self.dir)?;
+            make_dir(&self.dir)?;
             let mut options = OpenOptions::new();
             options.create(true).truncate(false).write(true).open(&path)
         };
@@ -325,7 +325,7 @@ impl Mirror {
         let path = self.dir.join(path.trim_start_matches('/'));
         let write = || {
             let dir = path.parent().unwrap_or(&self.dir);
-            std::fs::create_dir_all(dir)?;
+            make_dir(dir)?;
             let mut file = tempfile::NamedTempFile::new_in(dir)?;
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
@@ -336,6 +336,23 @@ impl Mirror {
             std::fs::File::open(dir)?.sync_all()
         };
         write().map_err(|source| MirrorError::Io { path: path.clone(), source })
+    }
+}
+
+/// Makes a folder, and those above it, which the file server may enter whatever the umask is.
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = dir.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_dir(above)?;
+    }
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(dir, mode)
+        }),
     }
 }
 

@@ -62,11 +62,14 @@ pub enum HttpError {
         /// From the `Retry-After` header, in seconds.
         retry_after: Option<u64>,
     },
-    /// A status without a problem document, a redirect for example.
+    /// An onion service, and no proxy.
     #[error(
-        "{url} answers with HTTP status {status}: is this the right address, or are issuer and \
-         relay swapped?"
+        "{0} is an onion service, which only Tor reaches: give Tor's SOCKS port, with --proxy \
+         socks5h://127.0.0.1:9050 or in TOCYN_PROXY. Its name was looked up nowhere"
     )]
+    OnionWithoutProxy(String),
+    /// A status without a problem document, a redirect for example.
+    #[error("{url} answers with HTTP status {status}: {}", advice(*status))]
     Status {
         /// Who.
         url: String,
@@ -92,6 +95,22 @@ impl HttpError {
             Self::Status { status, .. } => is_transient_status(*status),
             _ => false,
         }
+    }
+}
+
+/// What a status without a problem document mostly means.
+fn advice(status: u16) -> &'static str {
+    match status {
+        413 => {
+            "a proxy in front of it takes no body of this size: its operator must let it (nginx: \
+             client_max_body_size)"
+        }
+        502..=504 => {
+            "a proxy in front of it gets no answer from it: try again later, and if this stays, tell \
+             its operator"
+        }
+        401 | 403 => "a server in front of it lets nobody in there: is this the right address?",
+        _ => "is this the right address, or are issuer and relay swapped?",
     }
 }
 
@@ -157,9 +176,19 @@ impl ServiceUrl {
     /// Whether what is sent can be read on the way: not TLS, not an onion service, and not
     /// this machine.
     pub fn is_readable_on_the_way(&self) -> bool {
-        let host = self.0.host_str().unwrap_or_default();
-        self.0.scheme() == "http" && !self.is_loopback() && !host.ends_with(".onion")
+        self.0.scheme() == "http" && !self.is_loopback() && !self.is_onion()
     }
+
+    /// Whether it is an onion service, whose name no resolver may be asked for (RFC 7686 section 2).
+    pub fn is_onion(&self) -> bool {
+        is_onion(self.0.host_str().unwrap_or_default())
+    }
+}
+
+/// Whether the last label of a name is `onion`, in whatever case, and with a dot at the end or not.
+fn is_onion(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("onion"))
 }
 
 /// How to reach services: directly, or through a SOCKS5 proxy. Environment variables such as
@@ -184,6 +213,13 @@ impl FromStr for Transport {
     }
 }
 
+/// The proxy's URL; nothing without one.
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.proxy.as_ref().map_or(Ok(()), |proxy| proxy.fmt(f))
+    }
+}
+
 impl Transport {
     /// Whether a proxy hides who asks, so that looks on fresh connections mean something.
     pub fn is_proxied(&self) -> bool {
@@ -205,6 +241,9 @@ impl Transport {
         service: &ServiceUrl,
         silence: Duration,
     ) -> Result<Client, HttpError> {
+        if self.proxy.is_none() && service.is_onion() {
+            return Err(HttpError::OnionWithoutProxy(service.to_string()));
+        }
         // Fails only if one is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -271,7 +310,7 @@ pub(crate) async fn success(response: Response) -> Result<Response, HttpError> {
         return Ok(response);
     }
     let (url, retry_after) = (response.url().clone(), retry_after(response.headers()));
-    let is_problem = content_type(response.headers()) == media_type::PROBLEM;
+    let is_problem = content_type(response.headers()).eq_ignore_ascii_case(media_type::PROBLEM);
     let body = read_bounded(response, MAX_DOCUMENT_BYTES).await?;
     match serde_json::from_slice::<Problem>(&body) {
         // The status on the wire decides; the one in the body is only a copy.

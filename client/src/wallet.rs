@@ -12,6 +12,7 @@ mod origins;
 mod outbox;
 mod parts;
 mod pending;
+pub mod proxy;
 mod reserved;
 mod trees;
 
@@ -62,6 +63,12 @@ pub enum WalletError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file that names the proxy does not.
+    #[error(
+        "{0} names no proxy that can be used; correct it (socks5h://HOST:PORT), or remove it to go \
+         without"
+    )]
+    Proxy(PathBuf),
     /// Another command holds the wallet.
     #[error("wallet {0} is in use by another tocyn command; try again when that has ended")]
     InUse(PathBuf),

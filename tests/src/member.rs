@@ -107,7 +107,12 @@ impl Member {
         let dir = world.join(format!("{}-{name}", invite.name));
         let member = Self { dir, name: name.to_owned(), relay_url: relay_url.to_owned(), invite };
         let wallet = member.wallet().await;
-        let new = NewGroup { invite: &member.invite, author: &author, own_name: name };
+        let new = NewGroup {
+            invite: &member.invite,
+            author: &author,
+            own_name: name,
+            transport: &Transport::default(),
+        };
         assert!(wallet.add_group(&new).await.expect("a wallet"));
         wallet.close().await;
         member

@@ -82,7 +82,7 @@ async fn ask_mirrors(
     urls.dedup();
     let mut found = Vec::new();
     for url in urls {
-        let files = LogFiles::of_mirror(&globals.transport(), url.clone())?;
+        let files = LogFiles::of_mirror(&globals.transport()?, url.clone())?;
         let compared = match files.info().await {
             Ok(info) if !keys.contains(&info.log_key) => {
                 eprintln!("tocyn: the copy at {url} is of a relay that this wallet does not know");

@@ -13,7 +13,7 @@ use tocyn_client::issuer::IssuerClient;
 use tocyn_client::pins::meet;
 use tocyn_client::printable::Printable;
 use tocyn_client::request::agree;
-use tocyn_client::transport::ServiceUrl;
+use tocyn_client::transport::{ServiceUrl, Transport};
 use tocyn_client::wallet::{Group, NewGroup, Wallet};
 use zeroize::Zeroizing;
 
@@ -96,7 +96,8 @@ async fn create(globals: &Globals, args: Create) -> CliResult {
         return Err(format!("give at most {MAX_RELAYS} addresses of the relay").into());
     }
     let wallet = globals.wallet().await?;
-    let issuer = IssuerClient::new(&globals.transport(), args.issuer.clone());
+    let transport = globals.transport()?;
+    let issuer = IssuerClient::new(&transport, args.issuer.clone());
     let session = session(&wallet);
     let met = meet(&session, &globals.relay(&args.relay[0])?, None).await?;
     let met = agree(&session, &issuer, met).await?.met;
@@ -114,7 +115,7 @@ async fn create(globals: &Globals, args: Create) -> CliResult {
         cell_bytes: met.info.cell_bytes as u16, // the client believes in no larger ones
         relays: args.relay,
     };
-    add(&wallet, &invite, &args.own_name).await?;
+    add(&wallet, &invite, &args.own_name, &transport).await?;
     wallet.close().await;
     println!(
         "you are the first member of {}; `tocyn group invite` shows what makes others members",
@@ -133,8 +134,8 @@ async fn join(globals: &Globals, args: Join) -> CliResult {
         check_name(&name)?;
         invite.name = name;
     }
-    let wallet = globals.wallet().await?;
-    add(&wallet, &invite, &args.own_name).await?;
+    let (wallet, transport) = (globals.wallet().await?, globals.transport()?);
+    add(&wallet, &invite, &args.own_name, &transport).await?;
     wallet.close().await;
     println!(
         "you are a member of {}. Its relay is {}, its tokens come from {}: whoever made the invite \
@@ -146,7 +147,7 @@ async fn join(globals: &Globals, args: Join) -> CliResult {
     Ok(())
 }
 
-async fn add(wallet: &Wallet, invite: &Invite, own_name: &str) -> CliResult {
+async fn add(wallet: &Wallet, invite: &Invite, own_name: &str, transport: &Transport) -> CliResult {
     if own_name.len() > MAX_NAME_BYTES || own_name.chars().any(char::is_control) {
         return Err(format!(
             "your name has at most {MAX_NAME_BYTES} bytes and no control characters"
@@ -160,7 +161,8 @@ async fn add(wallet: &Wallet, invite: &Invite, own_name: &str) -> CliResult {
             format!("you are in this group already; it is called {}", known.invite.name).into()
         );
     }
-    let added = wallet.add_group(&NewGroup { invite, author: &author, own_name }).await?;
+    let added =
+        wallet.add_group(&NewGroup { invite, author: &author, own_name, transport }).await?;
     match added {
         true => Ok(()),
         false => Err(format!(

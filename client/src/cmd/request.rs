@@ -82,6 +82,10 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         Some(name) => Some(find(&wallet, name).await?),
         None => None,
     };
+    let transport = match &group {
+        Some(group) => globals.transport_of(group)?,
+        None => globals.transport()?,
+    };
     let session = session(&wallet);
     let met = match (&args.relay, &group) {
         (Some(url), _) => meet(&session, &globals.relay(url)?, None).await?,
@@ -103,7 +107,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
              read your voucher"
         );
     }
-    let issuer = IssuerClient::new(&globals.transport(), issuer_url);
+    let issuer = IssuerClient::new(&transport, issuer_url);
     let agreed = agree(&session, &issuer, met).await?;
     let (origin, keys) = (&agreed.met.pin.key, agreed.met.keys());
     wallet.drop_expired(origin, keys, now()).await?;

@@ -114,9 +114,10 @@ pub(crate) async fn relay_of(
     session: &Session<'_>,
     group: &Group,
 ) -> CliResult<(RelayClient, Met)> {
+    let transport = globals.transport_of(group)?;
     let mut failure = None;
     for url in &session.wallet.relays_of(group).await? {
-        let relay = globals.relay(url)?;
+        let relay = globals.relay_over(&transport, url);
         match meet(session, &relay, Some(group.expected())).await {
             Ok(met) => return Ok((relay, met)),
             Err(error @ TrustError::Http(_)) => drop(failure.get_or_insert(error)),

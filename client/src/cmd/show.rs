@@ -11,8 +11,9 @@ use tocyn_client::group::message::{Author, Id};
 use tocyn_client::group::order::{InTree, in_order};
 use tocyn_client::printable::Printable;
 use tocyn_client::read::{Range, Reader};
+use tocyn_client::relay::RelayClient;
 use tocyn_client::sync::Options;
-use tocyn_client::transport::ServiceUrl;
+use tocyn_client::transport::{ServiceUrl, Transport};
 use tocyn_client::wallet::StoredMessage;
 
 use super::group::find;
@@ -64,7 +65,9 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         if args.follow {
             let groups = wallet.groups().await?;
             let key = group.log_key();
-            match sync_log(globals, &wallet, &groups, key, &args.mirror, Options::default()).await {
+            let transport = globals.transport_of(&group)?;
+            let options = Options::default();
+            match sync_log(&transport, &wallet, &groups, key, &args.mirror, options).await {
                 Ok(synced) => {
                     size = synced.size;
                     // It said that there was more.
@@ -95,15 +98,15 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         match args.follow {
             false => return Ok(()),
             true if wait > Duration::ZERO => tokio::time::sleep(wait).await,
-            true => something_new(globals, &relays, size).await,
+            true => something_new(&globals.transport_of(&group)?, &relays, size).await,
         }
     }
 }
 
 /// Waits until the relay has more messages, or does not answer.
-async fn something_new(globals: &Globals, relays: &[ServiceUrl], size: u64) {
+async fn something_new(transport: &Transport, relays: &[ServiceUrl], size: u64) {
     for url in relays {
-        let relay = globals.relay_client(url);
+        let relay = RelayClient::new(transport, url.clone());
         let Ok(info) = relay.info().await else { continue };
         let range = Range { after: Some(size), limit: Some(1), follow: true };
         if let Ok(Some(_)) = Reader::new(&relay, &info, range).next().await {

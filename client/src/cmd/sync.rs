@@ -3,8 +3,9 @@
 use serde_json::json;
 use tocyn_client::log::LogError;
 use tocyn_client::log::files::LogFiles;
+use tocyn_client::relay::RelayClient;
 use tocyn_client::sync::{Options, Source, SyncError, Synced, sync};
-use tocyn_client::transport::ServiceUrl;
+use tocyn_client::transport::{ServiceUrl, Transport};
 use tocyn_client::wallet::{Group, Wallet};
 use tocyn_protocol::log::note::VerifierKey;
 
@@ -44,7 +45,9 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let mut failed = false;
     for key in keys {
         let options = Options { resync: args.resync, accept_gone: args.accept_gone };
-        let synced = sync_log(globals, &wallet, &groups, key, &args.mirror, options).await;
+        let group = groups.iter().find(|group| group.log_key() == key);
+        let transport = globals.transport_of(group.expect("it is a group's key"))?;
+        let synced = sync_log(&transport, &wallet, &groups, key, &args.mirror, options).await;
         failed |= report(globals, key, &synced)?;
     }
     let troubled = check::report(globals, &wallet, None).await?;
@@ -57,7 +60,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
 
 /// Reads from the mirror, or from the first of the relay's addresses that answers.
 pub(crate) async fn sync_log(
-    globals: &Globals,
+    transport: &Transport,
     wallet: &Wallet,
     groups: &[Group],
     key: &VerifierKey,
@@ -65,7 +68,7 @@ pub(crate) async fn sync_log(
     options: Options,
 ) -> Result<Synced, SyncError> {
     if let Some(url) = mirror {
-        let files = LogFiles::of_mirror(&globals.transport(), url.clone())?;
+        let files = LogFiles::of_mirror(transport, url.clone())?;
         wallet.add_mirror(key, &url.to_string()).await?;
         return sync(wallet, &Source::Mirror(&files), key, options, now()).await;
     }
@@ -79,7 +82,7 @@ pub(crate) async fn sync_log(
         }
     }
     for url in &urls {
-        let relay = globals.relay_client(url);
+        let relay = RelayClient::new(transport, url.clone());
         match sync(wallet, &Source::Relay(&relay), key, options, now()).await {
             Err(error) if is_better_elsewhere(&error) => drop(failure.get_or_insert(error)),
             synced => return synced,

@@ -1,23 +1,27 @@
 //! Cells on their way from the relay or from a mirror.
 
 use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
+use tocyn_protocol::problem::ProblemType;
 use tocyn_protocol::relay::RelayInfo;
 
 use super::{Source, SyncError};
 use crate::read::{Range, ReadError, Reader};
+use crate::transport::HttpError;
 
 /// The cells after a place in the log, in pieces that do not cross the border of a bundle.
 pub(super) struct Cells<'a> {
     source: &'a Source<'a>,
     info: &'a RelayInfo,
     reader: Option<Reader<'a>>,
+    /// The first message that the source still has.
+    oldest: u64,
     /// What came after cells that were given out first.
     failed: Option<ReadError>,
 }
 
 impl<'a> Cells<'a> {
     pub(super) fn new(source: &'a Source<'a>, info: &'a RelayInfo) -> Self {
-        Self { source, info, reader: None, failed: None }
+        Self { source, info, reader: None, oldest: info.oldest, failed: None }
     }
 
     /// What the source says about itself.
@@ -48,23 +52,44 @@ impl<'a> Cells<'a> {
                 if let Some(error) = self.failed.take() {
                     return Err(error.into());
                 }
-                let range = Range { after: Some(from), limit: Some(size - from), follow: false };
-                let reader =
-                    self.reader.get_or_insert_with(|| Reader::new(relay, self.info, range));
                 let mut cells = Vec::new();
                 while from + (cells.len() as u64) < end {
+                    // From the start of the bundle on, if it is there: whoever asks for what comes
+                    // after the exact place of its last visit is known by it.
+                    let after = (from / TILE_WIDTH * TILE_WIDTH).max(self.oldest - 1).min(from);
+                    let range =
+                        Range { after: Some(after), limit: Some(size - after), follow: false };
+                    let reader =
+                        self.reader.get_or_insert_with(|| Reader::new(relay, self.info, range));
                     match reader.next().await {
+                        Ok(Some((seq, _))) if seq <= from => {}
                         Ok(Some((_, cell))) => cells.push(cell),
                         Ok(None) => break,
-                        Err(error) if cells.is_empty() => return Err(error.into()),
-                        Err(error) => {
-                            self.failed = Some(error);
-                            break;
-                        }
+                        // The bundle's start has gone since; what is asked for has not.
+                        Err(error) => match gone_before(&error, from + 1) {
+                            // The bundle's start has gone since; what is asked for has not.
+                            Some(oldest) if after < from => {
+                                self.oldest = oldest;
+                                self.reader = None;
+                            }
+                            _ if cells.is_empty() => return Err(error.into()),
+                            _ => {
+                                self.failed = Some(error);
+                                break;
+                            }
+                        },
                     }
                 }
                 Ok(cells)
             }
         }
     }
+}
+
+/// The first message that is left, where a relay refuses because earlier ones are gone and this is not
+/// later than `next`.
+fn gone_before(error: &ReadError, next: u64) -> Option<u64> {
+    let ReadError::Http(HttpError::Refused { problem, .. }) = error else { return None };
+    let is_gone = problem.problem_type() == Some(ProblemType::CursorGone);
+    problem.oldest.filter(|oldest| is_gone && (1..=next).contains(oldest))
 }

@@ -12,7 +12,7 @@ use crate::group::GroupSecret;
 use crate::group::invite::{Invite, MAX_RELAYS};
 use crate::group::message::AuthorKey;
 use crate::pins::Expected;
-use crate::transport::ServiceUrl;
+use crate::transport::{ServiceUrl, Transport};
 
 /// A group to be a member of.
 pub struct NewGroup<'a> {
@@ -22,6 +22,8 @@ pub struct NewGroup<'a> {
     pub author: &'a AuthorKey,
     /// What this member wants to be called.
     pub own_name: &'a str,
+    /// How its services are reached; a proxy is kept.
+    pub transport: &'a Transport,
 }
 
 /// A group.
@@ -33,6 +35,8 @@ pub struct Group {
     pub author: AuthorKey,
     /// What this member wants to be called.
     pub own_name: String,
+    /// The proxy through which it is reached.
+    pub proxy: Option<Transport>,
     /// Of this member's last message.
     pub counter: u64,
     /// Messages of the log that were looked at, or skipped.
@@ -85,6 +89,13 @@ fn group(row: &SqliteRow) -> Result<Group, WalletError> {
         },
         author: AuthorKey::from_bytes(&*secret("author")?),
         own_name: text("own_name")?,
+        proxy: match row.try_get::<Option<String>, _>("proxy")? {
+            Some(proxy) => Some(proxy.parse().map_err(|_| {
+                let damaged = DecodeError::Text { what: "group", why: "its proxy cannot be used" };
+                WalletError::Damaged(damaged)
+            })?),
+            None => None,
+        },
         counter: number("counter")?,
         read_to: number("read_to")?,
         skipped: number("skipped")?,
@@ -105,8 +116,8 @@ impl Wallet {
         let done = sqlx::query(
             "INSERT OR IGNORE INTO groups
                  (name, secret, author, own_name, log_key, statement, issuer_url, relay_urls,
-                  cell_bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                  cell_bytes, proxy)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )
         .bind(&new.invite.name)
         .bind(&new.invite.secret.as_bytes()[..])
@@ -117,6 +128,7 @@ impl Wallet {
         .bind(new.invite.issuer.to_string())
         .bind(relays.join("\n"))
         .bind(new.invite.cell_bytes)
+        .bind(new.transport.is_proxied().then(|| new.transport.to_string()))
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() > 0)
