@@ -171,7 +171,8 @@ async fn known_at(
 }
 
 /// Keeps a document with a key that is refused, as evidence: the relay's, or the issuer's together
-/// with what the relay has `proven`.
+/// with what the relay has `proven`. Not of a key that is not in use yet: an honest issuer shows one
+/// while a planned renewal is installed.
 pub(crate) async fn kept(
     session: &Session<'_>,
     statement: &Signed,
@@ -181,7 +182,7 @@ pub(crate) async fn kept(
     proven: Option<&RelayInfo>,
     error: KeysError,
 ) -> TrustError {
-    let KeysError::Unproven { epoch, .. } = error else { return error.into() };
+    let KeysError::Unproven { epoch, is_to_come: false, .. } = error else { return error.into() };
     let of_epoch = |info: &RelayInfo| {
         info.token_keys.iter().find(|proven| proven.key.epoch == epoch).cloned().map(Box::new)
     };

@@ -109,7 +109,8 @@ pub enum TrustError {
     #[error(
         "{url} shows statement of keys number {shown} as its newest, and this wallet has seen number \
          {seen}: it hides that, was restored from an old backup, or this is an old copy. Try \
-         again later, and tell the operator"
+         again later, and tell the operator: a relay that lost it signs the same one again once it has \
+         the same pairing and addresses"
     )]
     Older {
         /// Who.

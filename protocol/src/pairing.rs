@@ -15,9 +15,7 @@ use crate::keys::{KeyPair, TokenKeyId};
 use crate::schedule::{
     MAX_EPOCH_SECONDS, MAX_EPOCHS, MAX_GENESIS, MIN_EPOCH_SECONDS, Schedule, ScheduleError,
 };
-#[cfg(feature = "pow")]
-use crate::suite::POW_SALT;
-use crate::suite::{EPOCH_KEY_SALT, GRANT_SALT, KEY_INFO, PAIRING_SECRET_BYTES};
+use crate::suite::{EPOCH_KEY_SALT, KEY_INFO, PAIRING_SECRET_BYTES};
 
 pub use crate::schedule::Epoch;
 
@@ -244,10 +242,16 @@ impl Pairing {
         self.previous.as_ref().map(|previous| previous.below)
     }
 
-    /// Tells its newest secret from others, and is no secret: the id of the first key that comes from
-    /// it, 32 bytes. A planned renewal has another one.
+    /// Tells its newest secret from others, and is no secret: the id of the key of epoch 0 that would
+    /// come from it, 32 bytes. A planned renewal has another one.
     pub fn keys_id(&self) -> TokenKeyId {
-        self.key_pair(self.renewed_at().unwrap_or(0)).public().token_key_id()
+        self.derive_key_pair(&self.secret, 0).public().token_key_id()
+    }
+
+    /// The same of the secret that a planned renewal has replaced.
+    pub fn previous_keys_id(&self) -> Option<TokenKeyId> {
+        let previous = self.previous.as_ref()?;
+        Some(self.derive_key_pair(&previous.secret, 0).public().token_key_id())
     }
 
     /// Start, length and number of its epochs.
@@ -265,14 +269,19 @@ impl Pairing {
     /// key id is odd for odd epochs and even for even ones: a token request names its key by that
     /// byte alone (RFC 9578), and the keys of neighbours are in use at the same time.
     pub fn key_pair(&self, epoch: Epoch) -> KeyPair {
+        match &self.previous {
+            Some(previous) if epoch < previous.below => {
+                self.derive_key_pair(&previous.secret, epoch)
+            }
+            _ => self.derive_key_pair(&self.secret, epoch),
+        }
+    }
+
+    fn derive_key_pair(&self, secret: &Secret, epoch: Epoch) -> KeyPair {
         let mut info = Vec::new();
         put_u16_bytes(&mut info, self.issuer_name.as_bytes());
         put_u16_bytes(&mut info, self.origin_name.as_bytes());
         info.extend_from_slice(&epoch.to_be_bytes());
-        let secret = match &self.previous {
-            Some(previous) if epoch < previous.below => &previous.secret,
-            _ => &self.secret,
-        };
         let mut seed = Zeroizing::new([0; 32]);
         let of_round = |round: u8| {
             derive(secret, EPOCH_KEY_SALT, &[&info[..], &[round]].concat(), seed.as_mut());
@@ -281,24 +290,6 @@ impl Pairing {
         let fits =
             |pair: &KeyPair| u64::from(pair.public().token_key_id().truncated()) % 2 == epoch % 2;
         (0..=u8::MAX).map(of_round).find(fits).expect("one of 256 rounds fits")
-    }
-
-    /// What makes a challenge of proof of work this issuer's (see `pow`): 16 bytes.
-    #[cfg(feature = "pow")]
-    pub(crate) fn pow_mac(&self, issued_at: u64, effort: u32) -> [u8; 16] {
-        let info = [&issued_at.to_be_bytes()[..], &effort.to_be_bytes()].concat();
-        let mut mac = [0; 16];
-        derive(&self.secret, POW_SALT, &info, &mut mac);
-        mac
-    }
-
-    /// The 16 bytes of the voucher code that a service is given which asks for one under `id`; the
-    /// same ones each time, so that a lost answer can be asked for again. `round` counts from 0
-    /// while bytes that are no code come out.
-    pub fn grant_code(&self, id: &[u8], round: u8) -> Zeroizing<[u8; 16]> {
-        let mut code = Zeroizing::new([0; 16]);
-        derive(&self.secret, GRANT_SALT, &[&[round], id].concat(), code.as_mut());
-        code
     }
 
     /// The one challenge that all tokens of this pair share.

@@ -6,7 +6,7 @@
 //! struct {                                  28 bytes
 //!     uint64 issued_at;                     unix seconds
 //!     uint32 effort;                        puzzles to try for 16 tokens, on average
-//!     uint8 mac[16];                        HKDF-SHA512(pairing secret, "tocyn/v1 pow", the two above)
+//!     uint8 mac[16];                        HKDF-SHA512(key, "tocyn/v1 pow", the two above)
 //! } PowChallenge;
 //!
 //! struct {                                  60 bytes
@@ -20,18 +20,20 @@
 //!         effort * ceil(tokens / 16) is at most 2^32 - 1
 //! ```
 //!
-//! The issuer keeps nothing: its challenges are authenticated by the secret that it has anyway, and
-//! all issuers of a pairing take each other's. A solution is for one request body, so it cannot be
+//! The issuer keeps nothing of a challenge: a key that only it has authenticates them, and all issuers
+//! that share it take each other's. The origin has no part in it. A solution is for one request body, so it cannot be
 //! used again, and whoever steals it gets tokens that only the one who made the body can unblind. A
 //! challenge cannot be known before it is given, and is taken for [`WINDOW_SECONDS`] only.
 
 use equix::{EquiXBuilder, RuntimeOption, Solution, SolverMemory};
-use sha2::{Digest, Sha256};
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256, Sha512};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::codec::Reader;
 use crate::error::DecodeError;
-use crate::pairing::Pairing;
 use crate::schedule::CLOCK_TOLERANCE_SECONDS;
+use crate::suite::POW_SALT;
 
 /// How long a challenge is taken, in seconds.
 pub const WINDOW_SECONDS: u64 = 600;
@@ -46,11 +48,31 @@ const SOLUTION_BYTES: usize = 16;
 const MAC_BYTES: usize = 16;
 const INPUT_PREFIX: &[u8] = b"tocyn/v1 pow";
 
+/// What an issuer's challenges are authenticated with: 32 random bytes that only it knows. Wiped on
+/// drop, never shown.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct PowKey([u8; 32]);
+
+impl PowKey {
+    /// Of random bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    fn mac(&self, issued_at: u64, effort: u32) -> [u8; MAC_BYTES] {
+        let info = [&issued_at.to_be_bytes()[..], &effort.to_be_bytes()].concat();
+        let mut mac = [0; MAC_BYTES];
+        let hkdf = Hkdf::<Sha512>::new(Some(POW_SALT), &self.0);
+        hkdf.expand(&info, &mut mac).expect("it is short enough for HKDF");
+        mac
+    }
+}
+
 /// Why a proof is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PowError {
-    /// The challenge is not of this issuer, or of an older pairing.
+    /// The challenge is not of this issuer.
     #[error("the challenge is not of this issuer; ask for a new one")]
     Forged,
     /// It is too old, or from the future.
@@ -70,9 +92,14 @@ pub struct PowChallenge {
 }
 
 impl PowChallenge {
-    /// A challenge of the issuer with this pairing, at `now` in unix seconds.
-    pub fn issue(pairing: &Pairing, now: u64, effort: u32) -> Self {
-        Self { issued_at: now, effort, mac: pairing.pow_mac(now, effort) }
+    /// A challenge of the issuer with this key, at `now` in unix seconds.
+    pub fn issue(key: &PowKey, now: u64, effort: u32) -> Self {
+        Self { issued_at: now, effort, mac: key.mac(now, effort) }
+    }
+
+    /// When it was given, in unix seconds, as it says itself.
+    pub fn issued_at(&self) -> u64 {
+        self.issued_at
     }
 
     /// Puzzles to try for 16 tokens, on average.
@@ -80,10 +107,10 @@ impl PowChallenge {
         self.effort
     }
 
-    /// Whether it is of the issuer with this pairing, compared in constant time, and not too old.
-    pub fn check(&self, pairing: &Pairing, now: u64) -> Result<(), PowError> {
+    /// Whether it is of the issuer with this key, compared in constant time, and not too old.
+    pub fn check(&self, key: &PowKey, now: u64) -> Result<(), PowError> {
         use subtle::ConstantTimeEq;
-        let mac = pairing.pow_mac(self.issued_at, self.effort);
+        let mac = key.mac(self.issued_at, self.effort);
         if !bool::from(mac.ct_eq(&self.mac)) {
             return Err(PowError::Forged);
         }
@@ -130,13 +157,21 @@ impl PowProof {
         &self.challenge
     }
 
-    /// Whether it is a solution for this request body, of so many tokens. Whose the challenge is,
-    /// and how old, is for [`PowChallenge::check`]. What was not worked for is found by one hash.
-    pub fn check(&self, body: &[u8], tokens: u64) -> Result<(), PowError> {
+    /// Whether the hash of this request body, of so many tokens, is low enough: one hash, before
+    /// [`Self::check_solution`], which both have to be. Whose the challenge is, and how old, is for
+    /// [`PowChallenge::check`].
+    pub fn check_hash(&self, body: &[u8], tokens: u64) -> Result<(), PowError> {
         let input = input(&self.challenge, body, &self.nonce);
-        if !is_enough(&input, &self.solution, work(self.challenge.effort, tokens)) {
-            return Err(PowError::Unsolved);
+        match is_enough(&input, &self.solution, work(self.challenge.effort, tokens)) {
+            true => Ok(()),
+            false => Err(PowError::Unsolved),
         }
+    }
+
+    /// Whether it solves the puzzle of this request body: up to 100 us, not for threads that others
+    /// wait for.
+    pub fn check_solution(&self, body: &[u8]) -> Result<(), PowError> {
+        let input = input(&self.challenge, body, &self.nonce);
         let solution = Solution::try_from_bytes(&self.solution).map_err(|_| PowError::Unsolved)?;
         // No program of a stranger's choice becomes machine code here.
         let mut equix = EquiXBuilder::new();

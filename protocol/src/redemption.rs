@@ -150,6 +150,11 @@ impl Authorization {
         Ok(Self::Bound(BoundToken { input, binding }))
     }
 
+    /// The token's 32 random bytes. Nobody else knows them.
+    pub fn nonce(&self) -> &[u8; NONCE_BYTES] {
+        self.input().nonce()
+    }
+
     fn input(&self) -> &AuthenticatorInput {
         match self {
             Self::Bound(bound) => &bound.input,

@@ -46,8 +46,6 @@ pub(crate) const KEY_INFO: &[u8] = b"PrivacyPass";
 pub(crate) const EPOCH_KEY_SALT: &[u8] = b"tocyn/v1 epoch key";
 /// What the leaves of the tree over a pairing's keys begin with, after their first byte.
 pub(crate) const EPOCH_LEAF_LABEL: &[u8] = EPOCH_KEY_SALT;
-/// HKDF salt of a code that another service asks for.
-pub(crate) const GRANT_SALT: &[u8] = b"tocyn/v1 grant";
 /// HKDF salt of what authenticates a challenge of proof of work.
 #[cfg(feature = "pow")]
 pub(crate) const POW_SALT: &[u8] = b"tocyn/v1 pow";

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::statement::address::Address as OriginAddress;
 use tocyn_service::config::{ConfigCommand, Places, Settings as _};
 use tocyn_service::database::Database;
@@ -19,13 +20,15 @@ use tocyn_service::program::{LogFormat, VERSION};
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, read_pairing};
-use crate::statements::late_renewal;
+use crate::restored::Restored;
+use crate::statements::Statements;
+use crate::store::{Store, StoreError};
 use crate::{Clock, system_clock};
 
 /// The settings at their defaults, with what they mean.
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
-type CliResult = Result<(), Box<dyn std::error::Error>>;
+type CliResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Redeems one token for each posted message, and serves every message to everyone.
 #[derive(Parser)]
@@ -136,12 +139,7 @@ impl Cli {
             }),
             Command::Db(command) => run_to_end(command.run(&data, settings()?, clock())),
             Command::Pairing(PairingCommand::Install { nothing_forgotten, file }) => {
-                let _lock = data.lock()?;
-                check_restored(&data, &file, nothing_forgotten)?;
-                check_not_late(&data, &file, clock())?;
-                data.install_pairing(&file)?;
-                println!("installed {}; start the relay again", data.pairing_path().display());
-                Ok(())
+                run_to_end(install(&data, settings()?, nothing_forgotten, &file, clock()))
             }
             Command::Doctor(doctor) => run_to_end(doctor.run(&data, settings(), clock())),
             Command::Backup { dir } => {
@@ -155,35 +153,57 @@ impl Cli {
     }
 }
 
-/// Refuses a pairing with which tokens could be spent twice after a restore, unless the operator
-/// knows better.
-fn check_restored(data: &DataDir, file: &std::path::Path, nothing_forgotten: bool) -> CliResult {
-    let Some(mut restored) = data.restored()? else { return Ok(()) };
+/// Puts a pairing in place, unless `serve` would refuse it then.
+async fn install(
+    data: &DataDir,
+    settings: Settings,
+    nothing_forgotten: bool,
+    file: &std::path::Path,
+    now: u64,
+) -> CliResult {
+    let _lock = data.lock()?;
     let pairing = read_pairing(file)?;
-    if nothing_forgotten && restored.complete {
-        restored.allowed = Some(tocyn_service::backup::pairing_id(&pairing));
+    let restored = check_restored(data, file, &pairing, nothing_forgotten)?;
+    // Where the database cannot be asked now, `serve` asks it.
+    if let (Ok(store), true) =
+        (Store::look_at(&settings.database).await, data.log_key_path().exists())
+    {
+        let key = data.log_key(pairing.origin_name())?.verifier();
+        let config = &settings.config;
+        let checked = Statements::check(&store, &key, &pairing, config, now).await;
+        store.close().await;
+        checked.map_err(|error| match error {
+            StoreError::PairingReplaced => format!(
+                "{}: this pairing was replaced before; install the issuer's newest pairing.toml",
+                file.display()
+            ),
+            error => format!("{}: {error}", file.display()),
+        })?;
+    }
+    if let Some(restored) = restored {
         restored.write(&data.restored_path())?;
     }
-    match restored.refusal(&pairing) {
-        Some(why) => Err(format!("{}: {why}", file.display()).into()),
-        None => Ok(()),
-    }
+    data.install_pairing(file)?;
+    println!("installed {}; start the relay again", data.pairing_path().display());
+    Ok(())
 }
 
-/// Refuses a planned renewal that came too late, while the pairing of before is still here.
-fn check_not_late(data: &DataDir, file: &std::path::Path, now: u64) -> CliResult {
-    // One that cannot be read is replaced.
-    let Some(old) = data.pairing_path().exists().then(|| data.pairing().ok()).flatten() else {
-        return Ok(());
-    };
-    let new = read_pairing(file)?;
-    let (Ok(epoch), true) = (old.schedule().epoch_at(now), old.id() == new.id()) else {
-        return Ok(());
-    };
-    let differs = |epoch| old.key_pair(epoch).public() != new.key_pair(epoch).public();
-    match (epoch.saturating_sub(1)..=epoch).any(differs) {
-        true => Err(format!("{}: {}", file.display(), late_renewal(now)).into()),
-        false => Ok(()),
+/// Refuses a pairing with which tokens could be spent twice after a restore, unless the operator
+/// knows better: then returns what to write down.
+fn check_restored(
+    data: &DataDir,
+    file: &std::path::Path,
+    pairing: &Pairing,
+    nothing_forgotten: bool,
+) -> CliResult<Option<Restored>> {
+    let Some(mut restored) = data.restored()? else { return Ok(None) };
+    let allows = nothing_forgotten && restored.complete;
+    if allows {
+        restored.allowed = Some(tocyn_service::backup::pairing_id(pairing));
+    }
+    match restored.refusal(pairing) {
+        Some(why) => Err(format!("{}: {why}", file.display()).into()),
+        None => Ok(allows.then_some(restored)),
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Config {
 pub struct AdminListener {
     /// As `listen` above; a relative path is in the data folder. An empty list turns it off.
     pub listen: Addresses,
+    /// Names by which browsers and other programs reach it, beside 127.0.0.1 and localhost.
+    pub hosts: Vec<String>,
 }
 
 /// Where messages and spent tokens are kept.
@@ -91,7 +93,9 @@ pub struct Retention {
 pub struct Limits {
     /// Posts in work at once; more are answered 503. Each holds one cell in memory.
     pub max_posts: usize,
-    /// Readers that follow at once; more are answered 503.
+    /// How often one token may come again in a minute after it was spent.
+    pub max_repeats: u32,
+    /// Readers that follow at once; beyond that the oldest one's stream ends.
     pub max_followers: usize,
     /// Open connections. Beyond that the one whose client has kept us waiting longest is closed.
     pub max_connections: usize,
@@ -142,7 +146,7 @@ impl Default for Retention {
 
 impl Default for AdminListener {
     fn default() -> Self {
-        Self { listen: Addresses(vec![Address::Unix("admin.sock".into())]) }
+        Self { listen: Addresses(vec![Address::Unix("admin.sock".into())]), hosts: Vec::new() }
     }
 }
 
@@ -150,6 +154,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_posts: 1024,
+            max_repeats: 16,
             max_followers: 512,
             max_connections: 1024,
             max_connections_per_client: 16,
@@ -236,9 +241,12 @@ impl Settings for Config {
                     .into(),
             );
         }
-        if [limits.max_posts, limits.max_followers, limits.max_connections].contains(&0) {
+        let counts = [limits.max_posts, limits.max_followers, limits.max_connections];
+        if counts.contains(&0) || limits.max_repeats == 0 {
             return Err(
-                "limits.max_posts, .max_followers and .max_connections must be above 0".into()
+                "limits.max_posts, .max_repeats, .max_followers and .max_connections must be \
+                        above 0"
+                    .into(),
             );
         }
         if limits.max_followers >= limits.max_connections {

@@ -81,11 +81,20 @@ pub fn router(state: AppState) -> Router {
 pub(crate) struct ApiError {
     problem: Box<Problem>,
     www_authenticate: Option<HeaderValue>,
+    retry_after_seconds: Option<u64>,
 }
 
 impl ApiError {
     pub(crate) fn new(problem_type: ProblemType, detail: impl Into<String>) -> Self {
-        Self { problem: Box::new(Problem::new(problem_type, detail)), www_authenticate: None }
+        let problem = Box::new(Problem::new(problem_type, detail));
+        let is_busy = problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16();
+        let retry_after_seconds = is_busy.then_some(RETRY_AFTER_SECONDS);
+        Self { problem, www_authenticate: None, retry_after_seconds }
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
     }
 
     fn limit(mut self, limit: usize) -> Self {
@@ -124,8 +133,8 @@ impl IntoResponse for ApiError {
         if let Some(value) = self.www_authenticate {
             headers.insert(header::WWW_AUTHENTICATE, value);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -170,6 +179,10 @@ impl From<PostError> for ApiError {
             PostError::BearerOff => ProblemType::NoToken,
             PostError::Redeem(error) => error.problem_type(),
             PostError::Spent => ProblemType::TokenSpent,
+            PostError::TooManyRepeats(wait) => {
+                let problem = Self::new(ProblemType::TooManyReplays, error.to_string());
+                return problem.retry_after(wait.as_secs() + 1);
+            }
             PostError::Busy => ProblemType::Busy,
             PostError::Internal => ProblemType::Internal,
             PostError::Schedule(error) => return error.into(),

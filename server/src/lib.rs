@@ -118,7 +118,7 @@ fn serve_operator(
 ) -> impl Future<Output = ()> + use<> {
     let server = Server::new(config.admin_bounds(), Default::default());
     let router = admin::routes(admin.clone()).merge(admin::plain_status(admin));
-    server.serve(listeners, admin::guarded(router), std::future::pending())
+    admin::serve(server, listeners, router, config.admin.hosts.clone())
 }
 
 /// Every second, tiles that are full leave memory. Not with the bundles: a folder may hang.

@@ -1,12 +1,14 @@
 //! What the relay does with a post, on one screen.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError};
 use tocyn_protocol::relay::{PostReceipt, ProvenReceipt};
 use tocyn_protocol::schedule::ScheduleError;
+use tocyn_service::tally::Tally;
 
 use crate::Clock;
 use crate::config::Config;
@@ -34,6 +36,9 @@ pub enum PostError {
     /// The token was spent on another message.
     #[error("this token was spent on another message; post with a fresh one")]
     Spent,
+    /// The same token came again too often; wait this long.
+    #[error("this post came again too often; wait {} s", .0.as_secs() + 1)]
+    TooManyRepeats(Duration),
     /// Too many posts at once.
     #[error("the relay is busy; send the same post again")]
     Busy,
@@ -79,6 +84,8 @@ pub struct Relay {
     /// What is counted.
     pub metrics: Metrics,
     pipeline: Pipeline,
+    /// Spent tokens that came again: each costs as much as a post, and pays for nothing.
+    repeats: Tally,
 }
 
 impl Relay {
@@ -104,7 +111,8 @@ impl Relay {
             head.clone(),
             metrics.clone(),
         );
-        Self { epochs, store, messages, log, clock, config, head, metrics, pipeline }
+        let repeats = Tally::new(config.limits.max_repeats);
+        Self { epochs, store, messages, log, clock, config, head, metrics, pipeline, repeats }
     }
 
     /// The checks that cost nothing, before the body is read: form, lengths, challenge, key id.
@@ -114,13 +122,21 @@ impl Relay {
             return Err(PostError::BearerOff);
         }
         self.epochs.redeemer((self.clock)())?.check(&authorization)?;
-        Ok(Admitted(authorization))
+        match self.repeats.must_wait(authorization.nonce()) {
+            Some(wait) => Err(PostError::TooManyRepeats(wait)),
+            None => Ok(Admitted(authorization)),
+        }
     }
 
     /// Redeems the token for the cell, then spends it and stores the message in one
     /// transaction, both in batches with others. What this returns is durable.
     pub async fn post(&self, admitted: Admitted, cell: Bytes) -> Result<Posted, PostError> {
-        let posted = self.pipeline.post(admitted.0, Message::new(cell)).await?;
+        let nonce = *admitted.0.nonce();
+        let posted = self.pipeline.post(admitted.0, Message::new(cell)).await;
+        if let Ok(Posted::Before(_)) | Err(PostError::Spent) = &posted {
+            self.repeats.count(&nonce);
+        }
+        let posted = posted?;
         let outcome = match posted {
             Posted::New(_) => "new",
             Posted::Before(_) => "repeat",

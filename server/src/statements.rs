@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_protocol::relay::ProvenKey;
+use tocyn_protocol::schedule::CLOCK_TOLERANCE_SECONDS;
 use tocyn_protocol::statement::chain::{MAX_STATEMENTS, follows};
 use tocyn_protocol::statement::tree::EpochTree;
 use tocyn_protocol::statement::{Commitment, Signed, Statement};
@@ -55,9 +56,18 @@ impl Own {
         now: u64,
     ) -> Result<Option<Statement>, StoreError> {
         let signed = open_all(stored, verifier)?;
-        let Some(newest) = signed.last() else { return Ok(Some(self.wanted.clone())) };
-        if newest.says_the_same(&self.wanted) {
+        if signed.last().is_some_and(|newest| newest.says_the_same(&self.wanted)) {
             return Ok(None);
+        }
+        let Some(newest) = signed.last() else { return Ok(Some(self.wanted.clone())) };
+        if self.wanted.schedule.genesis > now.saturating_add(CLOCK_TOLERANCE_SECONDS) {
+            return Err(refusal(format!(
+                "this pairing begins at {}, and this machine's clock shows {}: one of the clocks, here \
+                 or where the issuer made it, is wrong. Set it right, and make a new pairing with \
+                 `tocyn-issuer pairing renew` if it was the issuer's",
+                time_text(self.wanted.schedule.genesis),
+                time_text(now)
+            )));
         }
         let was_replaced = signed.iter().any(|old| old.has_keys_of(&self.wanted));
         if was_replaced && !newest.has_keys_of(&self.wanted) {
@@ -66,13 +76,12 @@ impl Own {
         let (old, new) = (newest.schedule, self.wanted.schedule);
         if new.genesis < old.genesis {
             return Err(refusal(format!(
-                "statement {} of keys in it is of a pairing that began at {}, later than this one, \
-                 which began at {}, and clients refuse to go back. If the issuer's clock was wrong \
-                 when it made either, set it right; then make a new pairing with `tocyn-issuer \
-                 pairing renew`",
+                "statement {} of keys in it is of a pairing that began at {old}, later than this one, \
+                 which began at {}: clients refuse to go back. Set the issuer's clock right, and \
+                 renew once it is past {old}; or begin a new data folder, with another relay name",
                 newest.serial,
-                time_text(old.genesis),
-                time_text(new.genesis)
+                time_text(new.genesis),
+                old = time_text(old.genesis),
             )));
         }
         let next = Statement {
@@ -93,23 +102,21 @@ impl Own {
             let before = EpochTree::from_bytes(&leaves).ok_or(StoreError::Tree)?;
             let end = old.epoch_at(now).map_or(0, |epoch| epoch.saturating_add(1)).min(old.count);
             if !before.agrees_below(&self.tree, end) {
-                return Err(refusal(late_renewal(now)));
+                return Err(refusal(format!(
+                    "this pairing has other keys than statement {} of keys, which clients have, for \
+                     epochs that have begun by this machine's clock ({}): tokens that were bought in \
+                     them would be void, and nobody told. If a clock is wrong, here or at the issuer, \
+                     set it right. Else bring the pairing.toml that this relay served last back to \
+                     both sides (each keeps the ones before as pairing.toml.old-*), and plan the \
+                     renewal again from it with `tocyn-issuer pairing renew --planned`; or let all \
+                     tokens be void with `tocyn-issuer pairing renew`",
+                    newest.serial,
+                    time_text(now)
+                )));
             }
         }
         Ok(Some(next))
     }
-}
-
-/// Why a planned renewal is refused whose new keys are those of epochs that have begun.
-pub(crate) fn late_renewal(now: u64) -> String {
-    format!(
-        "this pairing is a planned renewal, and has other keys for epochs that have begun by this \
-         machine's clock ({}): tokens that were bought in them would be void, and nobody told. If a \
-         clock is wrong, here or at the issuer, set it right. Put the pairing of before back on the \
-         issuer and plan the renewal again with `tocyn-issuer pairing renew --planned`, or let all \
-         tokens be void with `tocyn-issuer pairing renew`",
-        time_text(now)
-    )
 }
 
 /// What the database has.

@@ -1,6 +1,7 @@
 //! What the operator sees, on a listener of its own: `/metrics`, and a status page at `/`.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,8 +13,10 @@ use axum::routing::get;
 use maud::{Markup, html};
 use prometheus_client::registry::Registry;
 
+use crate::listen::Listener;
 use crate::metrics::{self, History, SAMPLE_INTERVAL};
 use crate::page::{self, Section};
+use crate::serve::Server;
 
 /// A service as its operator sees it.
 pub trait Observed: Send + Sync + 'static {
@@ -106,13 +109,86 @@ pub fn plain_status<O: Observed>(admin: Arc<Admin<O>>) -> Router {
     Router::new().route("/", get(page)).with_state(admin)
 }
 
-/// Adds what keeps a browser from doing with these pages what others want.
-pub fn guarded(router: Router) -> Router {
-    router.layer(middleware::from_fn(guard))
+/// Serves the operator for ever. `hosts` are names by which the listeners are reached, beside those of
+/// this machine.
+pub async fn serve(server: Server, listeners: Vec<Listener>, router: Router, hosts: Vec<String>) {
+    let (unix, tcp) = listeners.into_iter().partition(Listener::is_unix);
+    let serve = |listeners, names| {
+        server.clone().serve(listeners, guarded(router.clone(), names), std::future::pending())
+    };
+    let tcp = serve(tcp, Names { hosts: hosts.clone(), any_plain: false });
+    tokio::join!(tcp, serve(unix, Names { hosts, any_plain: true }));
 }
 
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+/// The names that a listener answers to.
+struct Names {
+    hosts: Vec<String>,
+    /// Whether any name without a dot is one of them: programs that use a unix socket make one up,
+    /// and no stranger can have one that a browser finds here.
+    any_plain: bool,
+}
+
+/// Adds what keeps a browser from doing with these pages what others want.
+fn guarded(router: Router, names: Names) -> Router {
+    let names = Arc::new(names);
+    router.layer(middleware::from_fn(move |request, next| guard(names.clone(), request, next)))
+}
+
+/// A page of somebody else's may have its own name point to this machine (DNS rebinding): then the
+/// browser shows it what is here, but says the page's name.
+fn refusal(names: &Names, request: &Request) -> Option<(StatusCode, String)> {
+    let mut said = request.headers().get_all(header::HOST).iter();
+    let authority = match (request.uri().authority(), said.next(), said.next()) {
+        (_, _, Some(_)) => None,
+        (Some(authority), _, _) => Some(authority.as_str()),
+        (None, host, None) => host.and_then(|host| host.to_str().ok()),
+    };
+    let Some(host) = authority.and_then(host_of).filter(|host| names.has(host)) else {
+        let text = format!(
+            "this listener answers to the names of this machine only, not to {:?}: use 127.0.0.1 or \
+             localhost, or add the name to admin.hosts in the settings\n",
+            authority.unwrap_or_default()
+        );
+        return Some((StatusCode::MISDIRECTED_REQUEST, text));
+    };
+    let mut origins = request.headers().get_all(header::ORIGIN).iter();
+    let is_same = |origin: &header::HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        rest.and_then(host_of).is_some_and(|of| of == host) && rest == authority
+    };
+    match origins.all(is_same) {
+        true => None,
+        false => {
+            Some((StatusCode::FORBIDDEN, "another site's page may not ask for this\n".to_owned()))
+        }
+    }
+}
+
+/// The host in `HOST` or `HOST:PORT`, in lower case; None if it is none.
+fn host_of(authority: &str) -> Option<String> {
+    let authority: axum::http::uri::Authority = authority.parse().ok()?;
+    // A user in it is no part of any that a browser sends.
+    let is_plain = !authority.as_str().contains('@');
+    is_plain.then(|| authority.host().to_ascii_lowercase())
+}
+
+impl Names {
+    fn has(&self, host: &str) -> bool {
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let is_loopback = address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        is_loopback
+            || host == "localhost"
+            || self.any_plain && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            || self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+    }
+}
+
+async fn guard(names: Arc<Names>, request: Request, next: Next) -> Response {
+    let mut response = match refusal(&names, &request) {
+        Some(refusal) => refusal.into_response(),
+        None => next.run(request).await,
+    };
     let headers = response.headers_mut();
     let policy = "default-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     for (name, value) in [
@@ -134,4 +210,80 @@ async fn metrics_text<O: Observed>(State(admin): State<Arc<Admin<O>>>) -> impl I
 
 async fn status_json<O: Observed>(State(admin): State<Arc<Admin<O>>>) -> impl IntoResponse {
     axum::Json(page::live(&admin.sections().await))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use tower_service::Service;
+
+    async fn status(headers: &[(&'static str, &str)], uri: &str) -> u16 {
+        status_at(false, headers, uri).await
+    }
+
+    async fn status_at(unix: bool, headers: &[(&'static str, &str)], uri: &str) -> u16 {
+        let router = Router::new().route("/metrics", get(|| async { "all of it" }));
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let hosts = vec!["Metrics.example".to_owned()];
+        let mut guarded = guarded(router, Names { hosts, any_plain: unix });
+        let answer = guarded.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        answer.status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn only_names_of_this_machine_and_of_the_settings_are_answered() {
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:7812",
+            "127.9.9.9:1",
+            "[::1]:7812",
+            "LocalHost",
+            "localhost:7812",
+            "metrics.example:80",
+        ] {
+            assert_eq!(status(&[("host", host)], "/metrics").await, 200, "{host}");
+        }
+        for host in [
+            "rebind.attacker.example",
+            "rebind.attacker.example:7812",
+            "localhost.attacker.example",
+            "127.0.0.1.attacker.example",
+            "user@localhost",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "",
+            "localhost:7812, attacker.example",
+        ] {
+            assert_eq!(status(&[("host", host)], "/metrics").await, 421, "{host}");
+        }
+        assert_eq!(status(&[], "/metrics").await, 421, "no name at all");
+        let both = [("host", "localhost"), ("host", "attacker.example")];
+        assert_eq!(status(&both, "/metrics").await, 421);
+        let absolute = "http://attacker.example/metrics";
+        assert_eq!(status(&[("host", "localhost")], absolute).await, 421);
+    }
+
+    #[tokio::test]
+    async fn over_a_unix_socket_any_name_will_do_that_is_no_strangers() {
+        for (host, status) in [("issuer", 200), ("metrics.example", 200), ("rebind.example", 421)] {
+            assert_eq!(status_at(true, &[("host", host)], "/metrics").await, status, "{host}");
+        }
+        assert_eq!(status(&[("host", "issuer")], "/metrics").await, 421);
+    }
+
+    #[tokio::test]
+    async fn pages_of_other_sites_are_refused() {
+        let from = async |origin| {
+            status(&[("host", "localhost:7812"), ("origin", origin)], "/metrics").await
+        };
+        assert_eq!(from("http://localhost:7812").await, 200);
+        for origin in ["null", "http://attacker.example", "http://localhost:8080", "localhost:7812"]
+        {
+            assert_eq!(from(origin).await, 403, "{origin}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, header};
 use bytes::BytesMut;
 
 /// Why there is no body.
@@ -20,6 +21,17 @@ pub enum BodyError {
     /// It took too long.
     #[error("the body did not arrive in time")]
     Late,
+}
+
+/// The media type of a body in lower case, without parameters (RFC 9110 section 8.3.1); "" if there
+/// is none, or several.
+pub fn media_type(headers: &HeaderMap) -> String {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().unwrap_or_default(),
+        _ => "",
+    };
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// Reads a body of at most `limit` bytes within `time`.
@@ -50,6 +62,27 @@ mod tests {
         let pieces: Vec<_> =
             pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece))).collect();
         Body::from_stream(stream::iter(pieces))
+    }
+
+    #[test]
+    fn a_media_type_is_written_in_many_ways() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_TYPE, value.parse().unwrap());
+            }
+            media_type(&headers)
+        };
+        for written in [
+            "application/octet-stream",
+            "Application/Octet-Stream",
+            "application/octet-stream; charset=binary",
+            " application/octet-stream ;a=\"b;c\"",
+        ] {
+            assert_eq!(of(&[written]), "application/octet-stream", "{written}");
+        }
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&["text/plain", "text/plain"]), "");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 
 mod environment;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -69,34 +70,68 @@ impl Places {
         &self,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Loaded<T>, FolderError> {
-        let mut table = Table::new();
-        let mut sources = Vec::new();
-        let mut lay_file = |path: PathBuf, table: &mut Table| {
+        // The one that decides comes later.
+        let mut layers: Vec<(String, Table)> = Vec::new();
+        let read_file = |path: &Path| {
             // Read as settings first: the error then has the line and the key.
-            folder::read_toml::<T>(&path)?;
-            lay_over(table, folder::read_toml(&path)?);
-            sources.push(path.display().to_string());
-            Ok::<_, FolderError>(())
+            folder::read_toml::<T>(path)?;
+            Ok::<_, FolderError>((path.display().to_string(), folder::read_toml(path)?))
         };
         for path in self.files() {
-            lay_file(path, &mut table)?;
+            layers.push(read_file(&path)?);
         }
         let prefix = format!("TOCYN_{}__", self.name.to_uppercase());
-        let (layer, names) = environment::layer::<T>(&prefix, variables)
+        let named = environment::layers::<T>(&prefix, variables)
             .map_err(|(name, reason)| FolderError::invalid(Path::new(&name), reason))?;
-        lay_over(&mut table, layer);
+        layers.extend(named);
         if let Some(path) = &self.explicit {
-            lay_file(path.clone(), &mut table)?;
+            layers.push(read_file(path)?);
         }
-        sources.extend(names);
+        let mut table = Table::new();
+        for (_, layer) in &layers {
+            lay_over(&mut table, layer.clone());
+        }
         let invalid = |reason: String| {
-            let path = self.explicit.as_ref().unwrap_or(&self.in_data);
-            FolderError::invalid(path, reason)
+            let places = places_of(&reason, &layers).unwrap_or(self.in_data.display().to_string());
+            FolderError::invalid(Path::new(&places), reason)
         };
         let settings: T = table.try_into().map_err(|error| invalid(error.to_string()))?;
         settings.validate().map_err(invalid)?;
-        Ok(Loaded { settings, sources })
+        Ok(Loaded { settings, sources: layers.into_iter().map(|(source, _)| source).collect() })
     }
+}
+
+/// The files and variables that set the keys which a reason names; None if none does.
+fn places_of(reason: &str, layers: &[(String, Table)]) -> Option<String> {
+    let mut deciding: HashMap<String, &str> = HashMap::new();
+    for (source, layer) in layers {
+        for key in keys(layer) {
+            deciding.insert(key, source);
+        }
+    }
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
+    let named: Vec<&str> = reason.split(word).map(|word| word.trim_end_matches('.')).collect();
+    // A reason says `limits.max_posts, .max_followers`.
+    let is_named = |key: &str| {
+        let last = key.rsplit_once('.').map(|(_, last)| format!(".{last}"));
+        named.iter().any(|word| *word == key || last.as_deref() == Some(*word))
+    };
+    let mut sources: Vec<&str> =
+        deciding.iter().filter(|(key, _)| is_named(key)).map(|(_, source)| *source).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    (!sources.is_empty()).then(|| sources.join(", "))
+}
+
+/// The keys of a table, with dots.
+fn keys(table: &Table) -> Vec<String> {
+    let below = |(key, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(table) => {
+            keys(table).into_iter().map(|below| format!("{key}.{below}")).collect()
+        }
+        _ => vec![key.clone()],
+    };
+    table.iter().flat_map(below).collect()
 }
 
 /// Settings, and where they came from.
@@ -183,6 +218,7 @@ impl<T> Loaded<T> {
 mod tests {
     use super::*;
     use serde::Deserialize;
+    use std::time::Duration;
 
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
@@ -191,13 +227,23 @@ mod tests {
         limits: Limits,
     }
 
-    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     struct Limits {
         most: u32,
         least: u32,
         on: bool,
         listen: Vec<String>,
+        places: Vec<String>,
+        #[serde(with = "humantime_serde")]
+        wait: Duration,
+    }
+
+    impl Default for Limits {
+        fn default() -> Self {
+            let (places, wait) = (vec!["here".to_owned()], Duration::from_secs(1));
+            Self { most: 0, least: 0, on: false, listen: Vec::new(), places, wait }
+        }
     }
 
     impl Settings for Some2 {
@@ -255,6 +301,23 @@ mod tests {
         assert!(error.contains("section"), "{error}");
         let error = read(&places, &[("TOCYN_THING__LIMITS__MOST", "13")]).unwrap_err();
         assert!(error.contains("must not be 13"), "{error}");
+        assert!(error.starts_with("TOCYN_THING__LIMITS__MOST: "), "{error}");
+        let error = read(&places, &[("TOCYN_THING__LIMITS__WAIT", "30")]).unwrap_err();
+        assert!(error.starts_with("TOCYN_THING__LIMITS__WAIT: "), "{error}");
+        assert!(!error.contains("30\""), "it may be a secret: {error}");
+        // Of a key that both set, the one that decides.
+        let etc = places.etc.join("thing.toml");
+        std::fs::write(&etc, "[limits]\nmost = 13\n").unwrap();
+        let error = read(&places, &[]).unwrap_err();
+        assert!(error.starts_with(&etc.display().to_string()), "{error}");
+        assert_eq!(read(&places, &[("TOCYN_THING__LIMITS__MOST", "1")]).unwrap().limits.most, 1);
+        std::fs::remove_file(etc).unwrap();
+        // What is empty by default may be, and nothing else.
+        assert_eq!(read(&places, &[("TOCYN_THING__NAME", "")]).unwrap().name, "");
+        for empty in ["TOCYN_THING__LIMITS__PLACES", "TOCYN_THING__LIMITS__WAIT"] {
+            let error = read(&places, &[(empty, " ")]).unwrap_err();
+            assert!(error.starts_with(empty) && error.contains("is empty"), "{error}");
+        }
         let listen = [("TOCYN_THING__LIMITS__LISTEN", "127.0.0.1:1, unix:/x")];
         assert_eq!(read(&places, &listen).unwrap().limits.listen, ["127.0.0.1:1", "unix:/x"]);
         std::fs::write(&places.in_data, "[limits]\n\nmoast = 1\n").unwrap();

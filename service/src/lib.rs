@@ -10,6 +10,7 @@
 //! | connections: taken, bounded in number and time, drained | [`serve`] |
 //! | a request's body, in memory of its own | [`body`] |
 //! | what a client behind Tor or a proxy may do | `proxy`, [`clients`] |
+//! | how often the same is done again | [`tally`] |
 //! | what the operator sees: metrics and the status page | [`admin`], [`metrics`], [`page`] |
 //! | telling systemd | [`supervisor`] |
 //! | is all as it should be? | [`doctor`], [`probe`] |
@@ -34,6 +35,7 @@ pub mod secret;
 pub mod serve;
 mod stream;
 pub mod supervisor;
+pub mod tally;
 
 use std::sync::Arc;
 

@@ -169,6 +169,10 @@ impl Listener {
         Ok(Self { socket: Socket::Unix(socket), file: Some(path.to_owned()) })
     }
 
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
     pub(crate) async fn accept(&self) -> std::io::Result<Stream> {
         match &self.socket {
             Socket::Tcp(socket) => {

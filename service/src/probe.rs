@@ -33,6 +33,9 @@ pub enum ProbeError {
     /// The place cannot be asked at all.
     #[error("{0:?} cannot be asked; give http://HOST:PORT or unix:PATH")]
     Place(String),
+    /// An onion service, whose name no resolver may be asked for (RFC 7686 section 2).
+    #[error("{0} is an onion service; give the address behind it, http://HOST:PORT or unix:PATH")]
+    Onion(String),
     /// Nobody takes connections there.
     #[error("nobody takes connections there ({0})")]
     Connect(#[source] std::io::Error),
@@ -52,6 +55,11 @@ enum Place<'a> {
 /// nobody comes first, for a listener that wants one.
 pub async fn get(url: &str, path: &str, proxy_line: bool) -> Result<Answer, ProbeError> {
     let (place, path) = parse(url, path).ok_or_else(|| ProbeError::Place(url.to_owned()))?;
+    if let Place::Tcp(address) = place
+        && is_onion(address)
+    {
+        return Err(ProbeError::Onion(url.to_owned()));
+    }
     let connecting = async {
         match place {
             Place::Tcp(address) => TcpStream::connect(address).await.map(Connection::boxed),
@@ -69,6 +77,12 @@ pub async fn get(url: &str, path: &str, proxy_line: bool) -> Result<Answer, Prob
         Ok(answer) => answer.map_err(|error| ProbeError::Answer(error.to_string())),
         Err(_) => Err(ProbeError::Answer("it took too long".to_owned())),
     }
+}
+
+fn is_onion(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("onion"))
 }
 
 /// The place, and the path there.

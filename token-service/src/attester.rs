@@ -12,6 +12,7 @@
 
 pub mod effort;
 mod grant;
+pub mod work;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -279,15 +279,16 @@ async fn serve(
     make_credential(data, &config)?;
     let credentials =
         credentials(data, &config)?.ok_or("admin.credential was just made, and is gone")?;
+    let shared = database.is_shared();
+    // Before the database is tied to the pairing: a start that fails takes nothing from others.
+    let listeners =
+        Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
     let store = Store::open(&database).await?;
     store.bind(&pairing).await?;
     for attester in Attester::ALL.into_iter().filter(|attester| attester.is_shared()) {
         store.make_account(attester).await?;
     }
     let shutdown = stop_signal()?;
-    let shared = database.is_shared();
-    let listeners =
-        Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
     listeners.announce()?;
     run(&config, pairing, store, listeners, credentials, clock, shutdown).await;
     Ok(())
@@ -390,7 +391,8 @@ fn renew(data: &DataDir, clock: &Clock) -> CliResult {
 /// A new secret from a later epoch on.
 fn plan_renewal(data: &DataDir, now: u64) -> CliResult {
     let _lock = data.lock()?;
-    let fresh = data.pairing()?.renewed(now, &mut UnwrapErr(SysRng))?;
+    let old = data.pairing()?;
+    let fresh = old.renewed(now, &mut UnwrapErr(SysRng))?;
     let kept = data.replace_pairing(&fresh, now)?;
     let below = fresh.renewed_at().expect("it was renewed just now");
     println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
@@ -401,6 +403,13 @@ fn plan_renewal(data: &DataDir, now: u64) -> CliResult {
          stay good",
         time_text(fresh.schedule().start(below))
     );
+    if fresh.schedule().count == old.schedule().count {
+        println!(
+            "the keys end at {} as before: a pairing has no more epochs than that. Before then, run \
+             `tocyn-issuer pairing renew`, which voids all tokens",
+            time_text(fresh.schedule().last_end())
+        );
+    }
     Ok(())
 }
 

@@ -36,6 +36,8 @@ pub struct Config {
 pub struct AdminListener {
     /// As `listen` above; a relative path is in the data folder. An empty list turns it off.
     pub listen: Addresses,
+    /// Names by which browsers and other programs reach it, beside 127.0.0.1 and localhost.
+    pub hosts: Vec<String>,
     /// What the operator logs in with on the status page; empty is the text of `admin.credential`
     /// in the data folder, which is made at the first start.
     pub credential: Secret,
@@ -62,6 +64,8 @@ pub struct Limits {
     /// After this time the repeats are counted from zero again.
     #[serde(with = "humantime_serde")]
     pub replay_window: Duration,
+    /// Refused requests of one voucher in a minute, beyond which no other is looked at.
+    pub max_refusals_per_voucher: u32,
     /// Requests evaluated or waiting for it; more are answered 503. A quarter is kept for
     /// requests of at most 64 tokens.
     pub max_evaluations: usize,
@@ -105,6 +109,7 @@ impl Default for AdminListener {
     fn default() -> Self {
         Self {
             listen: Addresses(vec![Address::Unix("admin.sock".into())]),
+            hosts: Vec::new(),
             credential: Secret::default(),
         }
     }
@@ -116,6 +121,7 @@ impl Default for Limits {
             max_batch: 512,
             max_replays: 16,
             replay_window: Duration::from_secs(3600),
+            max_refusals_per_voucher: 60,
             max_evaluations: 256,
             max_connections: 1024,
             max_connections_per_client: 16,

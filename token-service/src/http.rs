@@ -24,6 +24,7 @@ use tocyn_protocol::media_type;
 use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::schedule::ScheduleError;
 use tocyn_service::metrics::Refused;
+use tocyn_service::tally::Tally;
 use tokio::sync::watch;
 
 use crate::Clock;
@@ -33,6 +34,7 @@ use crate::config::{Config, Limits};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::pipeline::{IssueError, Pipeline};
+use crate::secrets::Secrets;
 use crate::store::{Refusal, Store, StoreError};
 
 /// Where token requests are sent.
@@ -52,6 +54,9 @@ pub struct AppState {
     pub(crate) pipeline: Arc<Pipeline>,
     metrics: Metrics,
     pub(crate) attesters: Attesters,
+    pub(crate) secrets: Secrets,
+    /// Vouchers whose requests were refused: an empty one buys no decoding without end.
+    pub(crate) refused: Arc<Tally>,
     demand: Arc<Mutex<Demand>>,
     /// True once the service has been told to stop.
     leaving: watch::Receiver<bool>,
@@ -79,13 +84,15 @@ impl AppState {
         );
         Self {
             limits,
+            secrets: Secrets::new(store.clone()),
+            refused: Arc::new(Tally::new(config.limits.max_refusals_per_voucher)),
             keyring,
             store,
             clock,
             pipeline: Arc::new(pipeline),
             metrics,
             attesters,
-            demand: Arc::new(Mutex::new(Demand { effort, counted: None, since: 0 })),
+            demand: Arc::new(Mutex::new(Demand { effort, counted: None })),
             leaving,
         }
     }
@@ -94,18 +101,13 @@ impl AppState {
     pub(crate) fn current_effort(&self) -> u32 {
         let mut demand = self.demand.lock().expect("no panic under the lock");
         // Before the first count, what was handed out long ago would look like a burst.
-        if let Some(counted) = demand.counted {
-            let handed_out = counted + demand.since;
+        if let Some(counted) = &demand.counted {
+            // What this process has charged since, so that a burst is dearer at once.
+            let since = self.store.handed_out(Attester::Pow).saturating_sub(counted.own);
+            let handed_out = counted.tokens + since;
             demand.effort.observe(self.now(), handed_out);
         }
         demand.effort.current()
-    }
-
-    /// So many tokens are about to be handed out for work. Counted before they are charged, so that
-    /// a burst is dearer at once.
-    #[cfg(feature = "pow")]
-    pub(crate) fn admit_work(&self, tokens: u64) {
-        self.demand.lock().expect("no panic under the lock").since += tokens;
     }
 
     /// What is counted.
@@ -147,7 +149,7 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Forgets the charges of closed epochs, once a minute.
+/// Forgets the charges of closed epochs and wipes old secrets, once a minute.
 pub async fn prune_forever(state: AppState) {
     loop {
         tokio::time::sleep(PRUNE_INTERVAL).await;
@@ -162,16 +164,29 @@ pub async fn prune_forever(state: AppState) {
             Ok(charges) => tracing::info!(charges, "forgot the charges of closed epochs"),
             Err(error) => tracing::warn!(%error, "cannot forget the charges of closed epochs"),
         }
+        let wiped = async {
+            state.store.check_clock(now).await?;
+            state.secrets.wipe(now).await
+        };
+        if let Err(error) = wiped.await {
+            tracing::warn!(%error, "cannot wipe secrets that have served their time");
+        }
     }
 }
 
-/// Tokens that are handed out for work, and their price.
+/// Tokens that are handed out for work, and their price. Only what was charged counts: not what is
+/// asked for in vain, nor what is asked for again.
 struct Demand {
     effort: Effort,
-    /// By all issuers, in all epochs, when they were counted last; None before the first time.
-    counted: Option<u64>,
-    /// Admitted by this one since then.
-    since: u64,
+    /// When they were counted last; None before the first time.
+    counted: Option<Counted>,
+}
+
+struct Counted {
+    /// By all issuers, in all epochs.
+    tokens: u64,
+    /// By this process since its start, as of then.
+    own: u64,
 }
 
 /// Lets the price of tokens follow the demand for them, at all issuers of the pairing together.
@@ -180,12 +195,13 @@ pub async fn watch_demand_forever(state: AppState) {
         return;
     }
     loop {
+        let own = state.store.handed_out(Attester::Pow);
         match state.store.issued(0).await {
             Ok(issued) => {
                 let of_pow = issued.iter().filter(|issued| issued.attester == Attester::Pow);
-                let counted = of_pow.map(|issued| issued.tokens).sum();
+                let tokens = of_pow.map(|issued| issued.tokens).sum();
                 let mut demand = state.demand.lock().expect("no panic under the lock");
-                (demand.counted, demand.since) = (Some(counted), 0);
+                demand.counted = Some(Counted { tokens, own });
             }
             Err(error) => tracing::warn!(%error, "cannot count what was handed out for work"),
         }
@@ -212,6 +228,11 @@ impl ApiError {
     fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
+    }
+
+    /// Whether the client must do something else than wait.
+    fn is_clients_fault(&self) -> bool {
+        (400..500).contains(&self.problem.status)
     }
 
     fn limit(mut self, limit: usize) -> Self {
@@ -305,6 +326,7 @@ impl From<IssueError> for ApiError {
             IssueError::Schedule(error) => error.into(),
             // The writer has told the operator, once for all of the batch.
             IssueError::Store(error) => Self::from(&*error),
+            IssueError::Unsolved => Self::new(ProblemType::PowUnsolved, error.to_string()),
             IssueError::Busy => Self::new(ProblemType::Busy, error.to_string()),
             IssueError::Internal => Self::new(ProblemType::Internal, error.to_string()),
         }

@@ -10,6 +10,7 @@
 //! | who is admitted, and whose turn it is | `door`, `fair_queue` |
 //! | a request of either form | [`asked`] |
 //! | charge vouchers, once for each request | [`store`] |
+//! | secrets that the relay does not have | `secrets` |
 //! | settings, the folder and its files | [`config`], [`data_dir`] |
 //! | what the operator sees | [`metrics`], [`observed`] |
 //! | commands | [`cli`] |
@@ -26,6 +27,7 @@ pub mod keyring;
 pub mod metrics;
 pub mod observed;
 pub mod pipeline;
+mod secrets;
 pub mod sheet;
 pub mod store;
 pub mod voucher;
@@ -95,5 +97,5 @@ fn serve_operator(
     let server = Server::new(config.admin_bounds(), Default::default());
     let router =
         admin::routes(admin.clone()).merge(http::operator::routes(admin, state, credentials));
-    server.serve(listeners, admin::guarded(router), std::future::pending())
+    admin::serve(server, listeners, router, config.admin.hosts.clone())
 }

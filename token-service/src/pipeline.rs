@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::Clock;
 use crate::asked::{Asked, Form, evaluate_many};
 use crate::attester::Budgets;
+use crate::attester::work::{Proof, solves};
 use crate::config::Limits;
 use crate::door::{Door, SMALL_TOKENS, Slot};
 use crate::fair_queue::{FairQueue, Turn};
@@ -55,6 +56,9 @@ pub enum IssueError {
     /// The clock is before the pairing's start.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The proof of work is none.
+    #[error("the proof of work is not for this request")]
+    Unsolved,
     /// The database failed. Nothing was charged.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
@@ -73,6 +77,8 @@ pub struct Arrived {
     pub body: Bytes,
     /// Tokens that the body declares to ask for.
     pub tokens: usize,
+    /// What it was worked for with, if it was.
+    pub proof: Option<Proof>,
 }
 
 /// The one who waits for the answer.
@@ -184,6 +190,14 @@ fn work(jobs: Vec<Job>, decoded: &mpsc::Sender<Decoded>) {
         match job {
             Job::Decode(_, caller) | Job::Evaluate(_, _, caller) if caller.answer.is_closed() => {}
             Job::Decode(request, caller) => match Asked::decode(request.form, &request.body) {
+                Ok(_)
+                    if request
+                        .proof
+                        .as_ref()
+                        .is_some_and(|proof| !solves(proof, &request.body)) =>
+                {
+                    caller.answer(Err(IssueError::Unsolved));
+                }
                 Ok(asked) => {
                     let (code_hash, body_hash) =
                         (request.code_hash, Sha256::digest(&request.body).into());

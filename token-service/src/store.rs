@@ -10,6 +10,7 @@ mod labels;
 mod look;
 mod postgres;
 mod report;
+mod secrets;
 mod sqlite;
 
 use std::collections::HashSet;

@@ -12,9 +12,11 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The longest value that is looked at: parameters are compared with each other, so the work
-/// grows with the square of their number.
+/// The longest value that is looked at, in bytes. A real one has 300.
 const MAX_VALUE_BYTES: usize = 8192;
+/// The most schemes and parameters in a value. A parameter is compared with all before it, so without
+/// a bound the work would grow with the square of the length.
+const MAX_ITEMS: usize = 32;
 
 /// One scheme with its parameters, as `PrivateToken token="..."`.
 #[derive(Debug)]
@@ -95,6 +97,9 @@ fn split_outside_quotes(value: &str) -> Result<Vec<&str>, DecodeError> {
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
             b',' if !quoted => {
+                if items.len() == MAX_ITEMS {
+                    return Err(malformed("it has more than 32 parts"));
+                }
                 items.push(&value[start..i]);
                 start = i + 1;
             }

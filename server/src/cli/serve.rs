@@ -10,16 +10,15 @@ use crate::data_dir::DataDir;
 use crate::log::Log;
 use crate::messages::Messages;
 use crate::statements::Statements;
-use crate::store::Store;
+use crate::store::{NOTHING_YET, Store, StoreError};
 use crate::{Clock, run};
 
 pub(super) async fn serve(
     data: &DataDir,
     listen: Option<Address>,
-    settings: Settings,
+    mut settings: Settings,
     clock: Clock,
 ) -> CliResult {
-    let folder = settings.log_folder(data);
     let pairing = data.pairing()?;
     if let Some(why) = data.restored()?.and_then(|restored| restored.refusal(&pairing)) {
         return Err(format!("{}: {why}", data.path().display()).into());
@@ -30,52 +29,75 @@ pub(super) async fn serve(
     if shared {
         Store::leave_file(&data.database_path()).await?;
     }
-    let now = clock();
-    let key = check_before_binding(data, &settings, &pairing, now).await?;
-    let Settings { mut config, database } = settings;
     if let Some(address) = listen {
-        config.listen = Addresses(vec![address]);
+        settings.config.listen = Addresses(vec![address]);
     }
+    let now = clock();
+    // Whatever can be refused is refused before the database is tied to the pairing: then it forgets
+    // which tokens of the one before were spent.
+    let own = check_database(data, &settings, &pairing, now).await?;
+    let (listen, admin) = (&settings.config.listen, &settings.config.admin.listen);
+    let listeners = Listeners::open(listen, admin, data.path(), shared).await?;
+    let folder = settings.log_folder(data);
+    let Settings { config, database } = settings;
     let store = Store::open(&database, &pairing, config.cell_bytes).await?;
+    let key = match own {
+        Some(key) => key,
+        None => data.log_key(pairing.origin_name())?,
+    };
     let log = Log::open(store.clone(), key, &pairing, &config, now).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
     let shutdown = stop_signal()?;
-    let listeners =
-        Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
     listeners.announce()?;
     run(&config, pairing, messages, log, listeners, clock, shutdown).await;
     Ok(())
 }
 
-/// Refuses what does not go together while nothing is changed: a database that is tied to another
-/// pairing forgets which tokens of the one before were spent. Returns the key that signs the log.
-async fn check_before_binding(
+/// Refuses key, pairing and folder that do not go with the database. Returns the key that signs the
+/// log, if there is one.
+async fn check_database(
     data: &DataDir,
     settings: &Settings,
     pairing: &Pairing,
     now: u64,
-) -> Result<LogKey, Box<dyn std::error::Error>> {
+) -> CliResult<Option<LogKey>> {
     let path = data.log_key_path();
     let own = path.exists().then(|| data.log_key(pairing.origin_name())).transpose()?;
-    // Where it cannot be looked at yet, there are no statements in it; opening it says what is wrong.
-    let Ok(store) = Store::look_at(&settings.database).await else {
-        return Ok(own.map_or_else(|| data.log_key(pairing.origin_name()), Ok)?);
+    if settings.database.file().is_none_or(|file| file.exists()) {
+        Store::migrate(&settings.database).await?;
+    }
+    let store = match Store::look_at(&settings.database).await {
+        Ok(store) => store,
+        Err(StoreError::Open { reason, .. }) if reason == NOTHING_YET => return Ok(own),
+        Err(error) => return Err(error.into()),
     };
-    let key = match (own, store.key().await?) {
-        (Some(key), _) => key,
-        (None, None) => data.log_key(pairing.origin_name())?,
-        (None, Some(signed)) => {
-            let path = path.display();
-            return Err(format!(
-                "{path} is not there, and the log is signed with {signed}; put its key back from a \
-                 backup"
-            )
-            .into());
-        }
-    };
-    let checked = Statements::check(&store, &key.verifier(), pairing, &settings.config, now).await;
+    let checked = check_key(data, settings, pairing, &store, own.as_ref(), now).await;
     store.close().await;
     checked?;
-    Ok(key)
+    Ok(own)
+}
+
+async fn check_key(
+    data: &DataDir,
+    settings: &Settings,
+    pairing: &Pairing,
+    store: &Store,
+    own: Option<&LogKey>,
+    now: u64,
+) -> CliResult {
+    let Some(signed) = store.key().await? else { return Ok(()) };
+    let path = data.log_key_path();
+    let Some(key) = own.map(LogKey::verifier).filter(|key| key.to_string() == signed) else {
+        let why = if own.is_some() { "is another key" } else { "is not there" };
+        return Err(format!(
+            "{} {why}, and the log is signed with {signed}; put its key back from a backup",
+            path.display()
+        )
+        .into());
+    };
+    Statements::check(store, &key, pairing, &settings.config, now).await?;
+    let (folder, cell_bytes) = (settings.log_folder(data), settings.config.cell_bytes);
+    Messages::open(store.clone(), folder.as_deref(), &key, cell_bytes).await?;
+    Ok(())
 }

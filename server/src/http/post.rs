@@ -44,14 +44,11 @@ fn authorization(headers: &HeaderMap) -> Result<&str, ApiError> {
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) if value == media_type::OCTET_STREAM => Ok(()),
-        _ => Err(ApiError::new(
-            ProblemType::MediaType,
-            format!("send one Content-Type, {}", media_type::OCTET_STREAM),
-        )),
+    if body::media_type(headers) == media_type::OCTET_STREAM {
+        return Ok(());
     }
+    let detail = format!("send one Content-Type, {}", media_type::OCTET_STREAM);
+    Err(ApiError::new(ProblemType::MediaType, detail))
 }
 
 /// The body, if it is one cell. A wrong length that is announced ends it unread.

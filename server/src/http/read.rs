@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
-use axum::http::header;
+use axum::http::header::{self, HeaderName};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -64,7 +64,12 @@ pub(crate) async fn get(
         let page = page.map_err(io::Error::other)?;
         Ok::<_, io::Error>(page.map(|page| (page, reader)))
     });
-    let headers = [(header::CONTENT_TYPE, media_type::CELLS), (header::CACHE_CONTROL, "no-store")];
+    let headers = [
+        (header::CONTENT_TYPE, media_type::CELLS),
+        (header::CACHE_CONTROL, "no-store"),
+        // Else nginx keeps the newest messages until more come.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
     Ok((headers, Body::from_stream(pages)).into_response())
 }
 

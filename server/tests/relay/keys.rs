@@ -14,6 +14,7 @@ on_both! {
     a_planned_renewal_whose_keys_are_due_already_is_refused,
     a_planned_renewal_in_time_goes_on,
     a_pairing_that_clients_would_not_take_is_refused,
+    a_pairing_from_a_clock_that_is_ahead_is_refused,
 }
 
 impl Fixture {
@@ -31,7 +32,7 @@ async fn a_planned_renewal_whose_keys_are_due_already_is_refused(on: On) {
     f.store.close().await;
     f.renew().await;
     let refused = f.log_at(&f.store, 200).await.err().expect("it is late").to_string();
-    assert!(refused.contains("other keys for epochs that have begun"), "{refused}");
+    assert!(refused.contains("other keys than statement 0 of keys"), "{refused}");
     assert!(refused.contains("clock (1970-01-01T00:03:20Z)"), "{refused}");
     assert_eq!(f.store.statements().await.unwrap().len(), 1, "nothing is signed");
 }
@@ -65,6 +66,18 @@ async fn a_pairing_that_clients_would_not_take_is_refused(on: On) {
         assert_eq!(f.store.statements().await.unwrap().len(), 1, "nothing is signed");
         f.store.close().await;
     }
+}
+
+/// It would retire the one in use, and the right one after it would be refused as older.
+async fn a_pairing_from_a_clock_that_is_ahead_is_refused(on: On) {
+    let mut f = Fixture::new(on).await;
+    drop(f.log().await);
+    f.store.close().await;
+    f.pairing = Pairing::generate("issuer", "relay", 10_000, 100, &mut UnwrapErr(SysRng)).unwrap();
+    f.store = f.second_store().await;
+    let refused = f.log_at(&f.store, 9_000).await.err().expect("it is ahead").to_string();
+    assert!(refused.contains("one of the clocks"), "{refused}");
+    drop(f.log_at(&f.store, 9_999).await.unwrap()); // clocks differ a little
 }
 
 /// An idle relay hears of what another one has signed when it is asked.

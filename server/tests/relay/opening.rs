@@ -7,6 +7,7 @@ use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tocyn_protocol::relay::PostReceipt;
 use tocyn_relay::store::{SpendOutcome, Store};
+use tocyn_service::doctor::Standing;
 
 use crate::fixture::{Fixture, On, on_both, pairing, seq};
 
@@ -19,8 +20,12 @@ on_both! {
 async fn another_cell_size_is_refused(on: On) {
     let f = Fixture::new(on).await;
     f.store.close().await;
-    let error = Store::open(&f.database, &f.pairing, 128).await.err().unwrap().to_string();
-    assert!(error.contains("64 bytes") && error.contains("128"), "{error}");
+    // Of another pairing too, which must not take the place of the one that is there.
+    for pairing in [f.pairing.clone(), pairing()] {
+        let error = Store::open(&f.database, &pairing, 128).await.err().unwrap().to_string();
+        assert!(error.contains("64 bytes") && error.contains("128"), "{error}");
+    }
+    assert_eq!(f.second_store().await.standing(&f.pairing).await.unwrap(), Standing::InUse);
 }
 
 async fn a_database_of_a_newer_relay_is_refused(on: On) {

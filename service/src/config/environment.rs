@@ -2,16 +2,17 @@
 //! setting has by default.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-/// The settings that variables with this prefix give, and their names. An error is the name of the
-/// variable, and what is wrong with it.
-pub(super) fn layer<T: Default + Serialize>(
+/// The settings that variables with this prefix give, each with the variable's name, in the order of
+/// names. An error is the name of the variable, and what is wrong with it.
+pub(super) fn layers<T: Default + Serialize + DeserializeOwned>(
     prefix: &str,
     variables: impl Iterator<Item = (String, String)>,
-) -> Result<(Table, Vec<String>), (String, String)> {
+) -> Result<Vec<(String, Table)>, (String, String)> {
     let defaults = Value::try_from(T::default()).expect("settings are plain data");
-    let (mut layer, mut names) = (Table::new(), Vec::new());
+    let mut layers = Vec::new();
     for (name, text) in variables {
         let Some(rest) = name.strip_prefix(prefix) else { continue };
         let path: Vec<String> = rest.to_lowercase().split("__").map(str::to_owned).collect();
@@ -24,15 +25,29 @@ pub(super) fn layer<T: Default + Serialize>(
             None => Err(format!("there is no setting {}", path.join("."))),
         };
         let value = value.map_err(|reason| (name.clone(), reason))?;
+        let mut layer = Table::new();
         insert(&mut layer, &path, value);
-        names.push(name);
+        if let Err(error) = layer.clone().try_into::<T>() {
+            let reason = error.message().replace(&format!("{text:?}"), "this");
+            return Err((name, reason));
+        }
+        layers.push((name, layer));
     }
-    names.sort();
-    Ok((layer, names))
+    layers.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(layers)
 }
 
 /// The error does not repeat the text: it may be a secret.
 fn parse(default: &Value, text: &str) -> Result<Value, String> {
+    let is_empty = match default {
+        Value::String(default) => default.is_empty(),
+        Value::Array(default) => default.is_empty(),
+        _ => false,
+    };
+    // As of a variable that was to be filled in elsewhere: nobody wants the setting to be nothing.
+    if text.trim().is_empty() && !is_empty {
+        return Err("this is empty; unset the variable for the default, or give a value".to_owned());
+    }
     match default {
         Value::String(_) => Ok(Value::String(text.to_owned())),
         Value::Integer(_) => match text.trim().parse() {

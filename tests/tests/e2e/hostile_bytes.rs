@@ -200,6 +200,9 @@ fn noise(dice: &mut Dice, most: u64) -> Vec<u8> {
 fn damaged(dice: &mut Dice, bytes: &[u8]) -> Volley {
     let mut bytes = bytes.to_vec();
     for _ in 0..=dice.below(4) {
+        if bytes.is_empty() {
+            break; // the last one was taken out
+        }
         let place = dice.below(bytes.len() as u64) as usize;
         match dice.below(4) {
             0 => bytes[place] = dice.throw() as u8,

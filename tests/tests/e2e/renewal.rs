@@ -79,7 +79,13 @@ async fn a_pairing_that_was_replaced_does_not_come_back() {
     let (issuer, relay) = (world.start_issuer(), world.start_relay());
     let (_issuer, relay) = renew(&world, issuer, relay);
     relay.stop();
-    world.relay_command(&["pairing", "install", old.to_str().unwrap()]);
+    let mut install = Command::new(program("tocyn-relay"));
+    install.arg("--data").arg(world.relay_data()).args(["pairing", "install"]).arg(&old);
+    let refused = output(&mut install);
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(stderr.contains("this pairing was replaced before"), "{stderr}");
+    // Nor where somebody has copied it.
+    std::fs::copy(&old, world.relay_data().join("pairing.toml")).unwrap();
     let refused = output(&mut serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0"));
     assert_eq!(refused.status.code(), Some(1));
     let stderr = String::from_utf8(refused.stderr).unwrap();
@@ -143,7 +149,7 @@ async fn a_start_that_is_refused_empties_nothing() {
     init.args(["--issuer-name", "issuer.example", "--origin-name", "relay.example"]);
     succeed(&mut init);
     let install = |file: &std::path::Path| {
-        world.relay_command(&["pairing", "install", file.to_str().unwrap()]);
+        std::fs::copy(file, world.relay_data().join("pairing.toml")).unwrap();
     };
     install(&back.join("pairing.toml"));
     refused(&["began at", "clients refuse to go back", "clock"]);
@@ -151,10 +157,20 @@ async fn a_start_that_is_refused_empties_nothing() {
     let doctor = output(doctor.arg("--data").arg(world.relay_data()).arg("doctor"));
     let said = String::from_utf8(doctor.stdout).unwrap();
     assert!(said.contains("`serve` refuses this pairing"), "{said}");
-    // A renewed pairing, and no key to sign it with.
+    // A good pairing, and a port that another program has.
     issuer.stop();
     world.issuer_command(&["pairing", "renew"]);
     install(&world.pairing_file());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut beside =
+        serve("tocyn-relay", &world.relay_data(), &taken.local_addr().unwrap().to_string());
+    let stderr = String::from_utf8(output(beside.stdin(Stdio::null())).stderr).unwrap();
+    assert!(stderr.contains("cannot listen on"), "{stderr}");
+    // The key of another relay, and none at all.
+    let other = World::default();
+    drop(other.start_relay());
+    std::fs::copy(other.relay_data().join("log.key"), &key).unwrap();
+    refused(&["is another key, and the log is signed with", "put its key back"]);
     std::fs::remove_file(&key).unwrap();
     refused(&["is not there, and the log is signed with"]);
     std::fs::write(&key, own_key).unwrap();
@@ -180,7 +196,8 @@ fn a_planned_renewal_that_comes_too_late_is_not_installed() {
     let refused = at("+8d");
     let stderr = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("other keys for epochs that have begun"), "{stderr}");
+    assert!(stderr.contains("has other keys than statement 0 of keys"), "{stderr}");
+    assert!(stderr.contains("clock (20"), "{stderr}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
     assert!(at("+6d").status.success());
     assert_ne!(std::fs::read(&file).unwrap(), before);

@@ -337,6 +337,7 @@ async fn a_planned_renewal_on_one_side_stops_purchases_until_the_other_has_it() 
     let (code, said) = scene.buy();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("perhaps a planned renewal is not installed on both sides"), "{said}");
+    assert!(!scene.world.wallet().join("evidence").exists(), "an honest pair");
     assert_eq!(scene.post("tokens from before are good").0, Some(0));
     let Scene { world, issuer, relay } = scene;
     let at = relay.address().to_owned();
@@ -362,7 +363,7 @@ async fn a_relay_signs_what_is_new_and_goes_back_to_nothing() {
     assert_eq!(scene.info().await.statements.len(), 4);
     let Scene { world, relay, .. } = scene;
     assert_eq!(relay.stop().code(), Some(0));
-    world.relay_command(&["pairing", "install", old.to_str().unwrap()]);
+    std::fs::copy(&old, world.relay_data().join("pairing.toml")).unwrap();
     let mut serve = tocyn_e2e::service::serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0");
     let refused = output(serve.stdin(Stdio::null()));
     assert_eq!(refused.status.code(), Some(1));

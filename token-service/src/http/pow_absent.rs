@@ -3,6 +3,7 @@
 use axum::extract::State;
 
 use super::{ApiError, AppState};
+use crate::attester::work::Proof;
 use crate::attester::{Attester, Grant};
 use crate::store::Refusal;
 
@@ -11,21 +12,23 @@ pub(crate) async fn get(State(_): State<AppState>) -> ApiError {
 }
 
 /// There is none.
-pub(super) enum Proof {}
+pub(super) enum Claimed {}
 
-pub(super) fn claimed(_: &AppState, grant: &Grant) -> Result<Option<Proof>, ApiError> {
+pub(super) async fn claimed(_: &AppState, grant: &Grant) -> Result<Option<Claimed>, ApiError> {
     match grant {
         Grant::Pow(_) => Err(Refusal::Off(Attester::Pow).into()),
         _ => Ok(None),
     }
 }
 
-pub(super) async fn check(
-    _: &AppState,
-    proof: &Proof,
-    _: &[u8],
-    _: &[u8; 32],
-    _: usize,
-) -> Result<(), ApiError> {
-    match *proof {}
+impl Claimed {
+    pub(super) async fn check(
+        self,
+        _: &AppState,
+        _: &[u8],
+        _: &[u8; 32],
+        _: usize,
+    ) -> Result<Proof, ApiError> {
+        match self {}
+    }
 }

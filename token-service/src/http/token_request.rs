@@ -32,24 +32,48 @@ pub(crate) async fn post(
     let form = form(request.headers())?;
     let code_hash = grant.account();
     // A stranger's request ends here, before its body and its elements cost anything.
-    let proof = pow::claimed(&state, &grant)?;
+    let claimed = pow::claimed(&state, &grant).await?;
     if !state.store.knows(&code_hash).await? {
         return Err(Refusal::Unknown.into());
     }
-    let body = read_body(request.into_body(), &state).await?;
+    if let Some(wait) = state.refused.must_wait(&code_hash) {
+        let detail = "too many requests with this voucher were refused";
+        let problem = ApiError::new(ProblemType::TooManyRefusals, detail);
+        return Err(problem.retry_after(wait.as_secs() + 1));
+    }
+    let answered = answer(&state, request, form, claimed, code_hash).await;
+    // All that work, or come to an open issuer, have one account.
+    if let (Grant::Code(_), Err(error)) = (&grant, &answered)
+        && error.is_clients_fault()
+    {
+        state.refused.count(&code_hash);
+    }
+    answered
+}
+
+/// The answer to a request of an account that there is.
+async fn answer(
+    state: &AppState,
+    request: Request<Body>,
+    form: Form,
+    claimed: Option<pow::Claimed>,
+    code_hash: [u8; 32],
+) -> Result<Response, ApiError> {
+    let body = read_body(request.into_body(), state).await?;
     let tokens = match form {
         Form::One => 1,
         Form::Batch => AmortizedBatchTokenRequest::declared_len(&body)?,
     };
     let body_hash = Sha256::digest(&body).into();
-    if let Some(proof) = proof {
-        pow::check(&state, &proof, &body, &body_hash, tokens).await?;
-    }
+    let proof = match claimed {
+        Some(claimed) => Some(claimed.check(state, &body, &body_hash, tokens).await?),
+        None => None,
+    };
     // What was paid for is answered, even if the limit was lowered since.
     if tokens > state.limits.max_batch && !state.store.was_charged(&code_hash, &body_hash).await? {
         return Err(batch_too_large(tokens, state.limits.max_batch));
     }
-    let answer = state.pipeline.issue(Arrived { code_hash, form, body, tokens }).await?;
+    let answer = state.pipeline.issue(Arrived { code_hash, form, body, tokens, proof }).await?;
     let media_type = match form {
         Form::One => media_type::TOKEN_RESPONSE,
         Form::Batch => media_type::BATCH_RESPONSE,
@@ -60,23 +84,17 @@ pub(crate) async fn post(
 
 /// The form of request that the media type announces.
 fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let value = match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().unwrap_or_default(),
-        _ => "",
-    };
-    let essence = value.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(media_type::BATCH_REQUEST) {
-        Ok(Form::Batch)
-    } else if essence.eq_ignore_ascii_case(media_type::TOKEN_REQUEST) {
-        Ok(Form::One)
-    } else {
-        let detail = format!(
-            "send Content-Type {} or {}",
-            media_type::TOKEN_REQUEST,
-            media_type::BATCH_REQUEST
-        );
-        Err(ApiError::new(ProblemType::MediaType, detail))
+    match &*body::media_type(headers) {
+        media_type::BATCH_REQUEST => Ok(Form::Batch),
+        media_type::TOKEN_REQUEST => Ok(Form::One),
+        _ => {
+            let detail = format!(
+                "send Content-Type {} or {}",
+                media_type::TOKEN_REQUEST,
+                media_type::BATCH_REQUEST
+            );
+            Err(ApiError::new(ProblemType::MediaType, detail))
+        }
     }
 }
 

@@ -18,6 +18,8 @@ const KEYS_WERE_REPLACED: &str = "this pairing.toml is from before a planned ren
 pub(super) struct Bound {
     pub(super) pairing_id: Hash,
     pub(super) keys_id: Hash,
+    /// Of the secret that a planned renewal has replaced.
+    previous_keys_id: Option<Hash>,
 }
 
 /// The same in a database; None before the first start.
@@ -28,7 +30,8 @@ pub(super) const STORED: &str = "SELECT pairing_id, keys_id FROM issuer";
 
 impl Bound {
     pub(super) fn of(pairing: &Pairing) -> Self {
-        Self { pairing_id: pairing.id().0, keys_id: pairing.keys_id().0 }
+        let previous_keys_id = pairing.previous_keys_id().map(|id| id.0);
+        Self { pairing_id: pairing.id().0, keys_id: pairing.keys_id().0, previous_keys_id }
     }
 
     /// Whether it is the one in the database.
@@ -49,10 +52,14 @@ impl Bound {
         }
     }
 
-    /// What is retired when it takes the place of the one in the database.
+    /// What is retired when it takes the place of the one in the database: keys only where this was
+    /// renewed from them. Of two renewals of the same keys, made by mistake, either may be the one
+    /// that relays have.
     pub(super) fn replaces(&self, stored: Stored) -> Option<Vec<u8>> {
         match self.has_pairing(&stored) {
-            true => stored.1,
+            true => stored
+                .1
+                .filter(|keys| self.previous_keys_id.as_ref().is_some_and(|id| id[..] == keys[..])),
             false => stored.0,
         }
     }

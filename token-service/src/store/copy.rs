@@ -55,6 +55,10 @@ pub(super) struct Contents {
     pub(super) redeemed: Vec<(i64, i64, i64)>,
     /// By voucher.
     pub(super) labels: Vec<(Vec<u8>, String)>,
+    /// Purpose, number, secret, by the first two.
+    pub(super) secrets: Vec<(i16, i64, Vec<u8>)>,
+    /// Hash of the id, number of the secret, when, by the first.
+    pub(super) grants: Vec<(Vec<u8>, i64, i64)>,
 }
 
 /// A charge in the database.
@@ -71,6 +75,9 @@ pub(super) struct ChargeRecord {
 /// The queries for [`Contents`], the same in both databases.
 pub(super) const ISSUER: &str = "SELECT pairing_id, keys_id, closed_below FROM issuer";
 pub(super) const RETIRED: &str = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
+pub(super) const SECRETS: &str =
+    "SELECT purpose, number, secret FROM secrets ORDER BY purpose, number";
+pub(super) const GRANTS: &str = "SELECT id_hash, number, granted_at FROM grants ORDER BY id_hash";
 pub(super) const CHARGES: &str = "SELECT code_hash, body_hash, epoch, tokens, replays, window_start
      FROM charges JOIN vouchers ON voucher_id = id ORDER BY id, body_hash";
 

@@ -5,6 +5,7 @@ mod charge;
 mod copy;
 mod open;
 mod report;
+mod secrets;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};

@@ -4,6 +4,7 @@ mod charge;
 mod copy;
 mod open;
 mod report;
+mod secrets;
 
 use std::path::PathBuf;
 

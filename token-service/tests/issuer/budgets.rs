@@ -212,6 +212,14 @@ async fn a_planned_renewal_forgets_nothing_and_is_not_taken_back(db: On) {
     let back = Store::open(&database).await.unwrap().bind(&old).await.unwrap_err().to_string();
     assert!(back.contains("from before a planned renewal"), "{back}");
     store.close().await;
+    // Of two renewals of the same pairing either may be the one that the relay has.
+    let sibling = old.renewed(5500, &mut rand()).unwrap();
+    for pairing in [&sibling, &renewed] {
+        let store = Store::open(&database).await.unwrap();
+        store.bind(pairing).await.unwrap();
+        assert_eq!(charge_one(&store, charge(1, 16), RULES, 10).await, Ok(5), "a repeat");
+        store.close().await;
+    }
 }
 
 fn rand() -> impl rand_core::CryptoRng {

@@ -84,7 +84,7 @@ async fn issue(
     tokens: usize,
 ) -> Result<Vec<u8>, IssueError> {
     let (code_hash, form, body) = (VOUCHER, Form::Batch, body.into());
-    pipeline.issue(Arrived { code_hash, form, body, tokens }).await
+    pipeline.issue(Arrived { code_hash, form, body, tokens, proof: None }).await
 }
 
 fn tokens(pending: PendingBatch, answer: &[u8]) -> usize {

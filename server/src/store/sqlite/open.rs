@@ -214,7 +214,9 @@ impl SqliteStore {
             .fetch_one(&mut *tx)
             .await?;
         let bound: Vec<u8> = row.try_get("pairing_id")?;
-        if bound != pairing_id {
+        let stored = row.try_get::<i64, _>("cell_bytes")? as usize;
+        // A start that is refused changes nothing.
+        if bound != pairing_id && stored == cell_bytes {
             let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1")
                 .bind(&pairing_id[..])
                 .fetch_optional(&mut *tx)
@@ -234,7 +236,7 @@ impl SqliteStore {
             tracing::info!("the pairing is new: the spent set of the old one was dropped");
         }
         tx.commit().await?;
-        Ok(Some(row.try_get::<i64, _>("cell_bytes")? as usize))
+        Ok(Some(stored))
     }
 
     /// Shortens the write-ahead log if it is due; says whether it was.

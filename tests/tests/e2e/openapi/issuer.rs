@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tocyn_e2e::bearer::{batch, current_key, http_client};
+use tocyn_e2e::bearer::{batch, clock, current_key, http_client};
 use tocyn_e2e::raw_http::{exchange, head, request};
 use tocyn_e2e::service::Service;
 use tocyn_e2e::world::World;
@@ -11,7 +11,7 @@ use tocyn_issuer::store::Store;
 use tocyn_issuer::voucher::VoucherCode;
 use tocyn_protocol::media_type::{BATCH_REQUEST, TOKEN_REQUEST};
 use tocyn_protocol::pairing::Pairing;
-use tocyn_protocol::pow::{PowChallenge, Solver};
+use tocyn_protocol::pow::{PowChallenge, PowKey, Solver};
 
 use super::{
     Document, fill_disk, has_no_other_path, leaves, of_a_client, on_small_disk, saw_all, serve,
@@ -21,10 +21,8 @@ use super::{
 const TOKENS: (&str, &str) = ("POST", "/token-request");
 
 /// What is sent as `Authorization` for old work.
-fn old_work(world: &World, body: &[u8]) -> String {
-    let text = std::fs::read_to_string(world.pairing_file()).unwrap();
-    let pairing: Pairing = toml::from_str(&text).unwrap();
-    let challenge = PowChallenge::issue(&pairing, 1_000_000_000, 1);
+fn old_work(body: &[u8]) -> String {
+    let challenge = PowChallenge::issue(&PowKey::new([1; 32]), 1_000_000_000, 1);
     let mut solver = Solver::new(challenge, body, 16, [1; 16]);
     let proof = std::iter::repeat_with(|| solver.step().ok()).flatten().next().unwrap();
     format!("TocynPow proof=\"{}\"", URL_SAFE_NO_PAD.encode(proof.to_bytes()))
@@ -64,8 +62,10 @@ async fn what_the_issuer_answers_is_described() {
     world.issuer_command(&["voucher", "revoke", &revoked]);
     let revoked = bearer(&revoked);
     let (expired, unknown) = (bearer(&expired.text()), bearer(&random().text()));
-    let forged = format!("TocynPow proof=\"{}\"", URL_SAFE_NO_PAD.encode([0; 60]));
-    let old = old_work(&world, &good);
+    let mut made_up = [0; 60];
+    made_up[..8].copy_from_slice(&clock().as_secs().to_be_bytes());
+    let forged = format!("TocynPow proof=\"{}\"", URL_SAFE_NO_PAD.encode(made_up));
+    let (old, unread) = (old_work(&good), "TocynPow proof=\"x\"".to_owned());
     let other_key = [&good[..2], &[good[2] ^ 1], &good[3..]].concat();
     let too_many = batch(&key, 513).0.to_bytes();
     let far_too_many = batch(&key, 3 * 512).0.to_bytes();
@@ -86,7 +86,7 @@ async fn what_the_issuer_answers_is_described() {
         (&rich, "text/plain", &good, "media-type"),
         (&forged, BATCH_REQUEST, &good, "pow-forged"),
         (&old, BATCH_REQUEST, &good, "pow-expired"),
-        (&old, BATCH_REQUEST, &other_key, "pow-unsolved"),
+        (&unread, BATCH_REQUEST, &good, "pow-unsolved"),
     ] {
         let headers = [("Authorization", credential.as_str()), ("Content-Type", media_type)];
         let answer = document.ask(address, TOKENS, TOKENS.1, &headers, body);

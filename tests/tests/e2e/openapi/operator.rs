@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use tocyn_e2e::service::serve;
 use tocyn_e2e::world::World;
 
@@ -69,7 +70,19 @@ async fn what_the_webhook_is_answered_is_described() {
         let answer = document.ask(&issuer.1, GRANTS, GRANTS.1, headers, &body);
         assert_eq!(answer.status, status, "{answer:?}");
     }
-    without_table(&world.issuer_data().join("issuer.sqlite"), "vouchers").await;
+    // As after three days.
+    drop(issuer);
+    let database = world.issuer_data().join("issuer.sqlite");
+    let mut db =
+        SqliteConnection::connect(&format!("sqlite://{}", database.display())).await.unwrap();
+    let days_ago = "UPDATE grants SET number = number - 9; DELETE FROM secrets WHERE purpose = 1";
+    sqlx::raw_sql(days_ago).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    let issuer = Issuer::start(&world, true);
+    let answer = document.ask(&issuer.1, GRANTS, GRANTS.1, &[known, json_type], &good);
+    assert_eq!(answer.problem().urn, "urn:tocyn:problem:grant-over");
+    without_table(&database, "vouchers").await;
+    let good = body(json!({"id": "order 2", "tokens": 16}));
     let answer = document.ask(&issuer.1, GRANTS, GRANTS.1, &[known, json_type], &good);
     assert_eq!(answer.problem().urn, "urn:tocyn:problem:database-down");
     assert_eq!(document.unseen_successes(), Vec::<String>::new());

@@ -29,6 +29,7 @@ async fn what_the_relay_answers_is_described() {
     let settings = [
         ("TOCYN_RELAY__RETENTION__MAX_BYTES", "2048"),
         ("TOCYN_RELAY__LIMITS__BODY_TIMEOUT", "1s"),
+        ("TOCYN_RELAY__LIMITS__MAX_REPEATS", "3"),
     ];
     let relay = serve("tocyn-relay", &world.relay_data(), &settings);
     let address = relay.address();
@@ -77,6 +78,12 @@ async fn what_the_relay_answers_is_described() {
     let stalled = exchange(address, &head(POST.0, POST.1, &headers));
     assert_eq!(stalled.status, 408);
     document.check(POST.0, POST.1, &stalled);
+    // The third repeat of a spent token is answered, the fourth is not.
+    for status in [200, 429] {
+        let headers = [("Authorization", good.as_str()), OCTETS];
+        let answer = document.ask(address, POST, POST.1, &headers, &message);
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
 
     for path in ["/v1/info", "/checkpoint", "/healthz", "/readyz", READ.1] {
         assert_eq!(document.ask(address, ("GET", path), path, &[], b"").status, 200, "{path}");

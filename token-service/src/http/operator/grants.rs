@@ -1,6 +1,6 @@
 //! `POST /v1/grants`: another service, such as a payment page, asks for a code for somebody that it
-//! lets in. The code is made from the id that the service gives, so that a lost answer can be asked
-//! for again, and nothing has to be kept that would tell whose it is.
+//! lets in. The code is made from the id that the service gives and a secret of the day, so that a lost
+//! answer can be asked for again for three days, and nothing is kept that would tell whose it is.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +16,6 @@ use super::session::same_secret;
 use crate::attester::Attester;
 use crate::http::ApiError;
 use crate::store::Refusal;
-use crate::voucher::VoucherCode;
 
 /// The longest id in bytes.
 const MAX_ID_BYTES: usize = 256;
@@ -64,10 +63,12 @@ pub(super) async fn post(
         )));
     }
     let state = &operator.state;
-    let pairing = state.keyring.pairing();
-    let code = (0..=u8::MAX)
-        .find_map(|round| VoucherCode::from_bytes(*pairing.grant_code(asked.id.as_bytes(), round)))
-        .expect("nine of ten have a code");
+    state.store.check_clock(state.now()).await?;
+    let code = state.secrets.grant(asked.id.as_bytes(), state.now()).await?.ok_or_else(|| {
+        let detail = "this id was granted a code more than three days ago, which cannot be shown again; \
+             give each grant an id of its own";
+        ApiError::new(ProblemType::GrantOver, detail)
+    })?;
     let expires_at = state.now().saturating_add(asked.expires_seconds).min(i64::MAX as u64);
     let attester = Attester::Webhook;
     state.store.create_vouchers(&[code.hash()], attester, asked.tokens, expires_at).await?;

@@ -5,7 +5,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use super::StoreError;
 use super::open::{check_server, connect, migrate, refusal};
 use crate::store::VOUCHERS;
-use crate::store::copy::{CHARGES, Contents, ISSUER, RETIRED};
+use crate::store::copy::{CHARGES, Contents, GRANTS, ISSUER, RETIRED, SECRETS};
 use crate::store::issued::{ISSUED, REDEEMED};
 use crate::store::labels::LABELS;
 
@@ -21,7 +21,7 @@ impl Target {
         check_server(&mut connection).await.map_err(refuse)?;
         migrate(&mut connection).await.map_err(refuse)?;
         let begin = "BEGIN; SET LOCAL synchronous_commit = on; \
-            LOCK TABLE issuer, issued, redeemed, labels, vouchers, charges IN ACCESS EXCLUSIVE MODE";
+            LOCK TABLE issuer, issued, redeemed, labels, secrets, grants, vouchers, charges IN ACCESS EXCLUSIVE MODE";
         sqlx::raw_sql(begin).execute(&mut connection).await?;
         Ok(Self(connection))
     }
@@ -40,6 +40,8 @@ impl Target {
             issued: sqlx::query_as(ISSUED).bind(0i64).fetch_all(&mut *db).await?,
             redeemed: sqlx::query_as(REDEEMED).fetch_all(&mut *db).await?,
             labels: sqlx::query_as(LABELS).fetch_all(&mut *db).await?,
+            secrets: sqlx::query_as(SECRETS).fetch_all(&mut *db).await?,
+            grants: sqlx::query_as(GRANTS).fetch_all(&mut *db).await?,
         })
     }
 
@@ -109,6 +111,22 @@ impl Target {
                 .execute(&mut *db)
                 .await?;
         }
+        sqlx::query(
+            "INSERT INTO secrets SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])",
+        )
+        .bind(contents.secrets.iter().map(|(purpose, _, _)| *purpose).collect::<Vec<_>>())
+        .bind(contents.secrets.iter().map(|(_, number, _)| *number).collect::<Vec<_>>())
+        .bind(contents.secrets.iter().map(|(_, _, secret)| &secret[..]).collect::<Vec<_>>())
+        .execute(&mut *db)
+        .await?;
+        sqlx::query(
+            "INSERT INTO grants SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[])",
+        )
+        .bind(contents.grants.iter().map(|(id, _, _)| &id[..]).collect::<Vec<_>>())
+        .bind(contents.grants.iter().map(|(_, number, _)| *number).collect::<Vec<_>>())
+        .bind(contents.grants.iter().map(|(_, _, at)| *at).collect::<Vec<_>>())
+        .execute(&mut *db)
+        .await?;
         sqlx::query("INSERT INTO labels SELECT * FROM unnest($1::bytea[], $2::text[])")
             .bind(contents.labels.iter().map(|(id, _)| &id[..]).collect::<Vec<_>>())
             .bind(contents.labels.iter().map(|(_, label)| &label[..]).collect::<Vec<_>>())

@@ -4,7 +4,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::{SqliteStore, StoreError};
 use crate::store::VOUCHERS;
-use crate::store::copy::{CHARGES, Contents, ISSUER, RETIRED};
+use crate::store::copy::{CHARGES, Contents, GRANTS, ISSUER, RETIRED, SECRETS};
 use crate::store::issued::{ISSUED, REDEEMED};
 use crate::store::labels::LABELS;
 
@@ -43,6 +43,8 @@ impl Moving {
             issued: sqlx::query_as(ISSUED).bind(0i64).fetch_all(&mut *tx).await?,
             redeemed: sqlx::query_as(REDEEMED).fetch_all(&mut *tx).await?,
             labels: sqlx::query_as(LABELS).fetch_all(&mut *tx).await?,
+            secrets: sqlx::query_as(SECRETS).fetch_all(&mut *tx).await?,
+            grants: sqlx::query_as(GRANTS).fetch_all(&mut *tx).await?,
         })
     }
 

@@ -1,0 +1,14 @@
+-- Secrets that only the issuer has: the relay, which has the pairing too, makes nothing of them.
+CREATE TABLE secrets (
+    purpose INTEGER NOT NULL, -- 0 ids of grants, 1 codes of grants, 2 challenges of proof of work
+    number  INTEGER NOT NULL, -- days since 1970; 0 where there is one for all time
+    secret  BLOB    NOT NULL CHECK (length(secret) = 32),
+    PRIMARY KEY (purpose, number)
+) STRICT, WITHOUT ROWID;
+
+-- Ids for which another service was given a code. Nothing here tells which voucher that is.
+CREATE TABLE grants (
+    id_hash    BLOB    PRIMARY KEY CHECK (length(id_hash) = 32), -- under the secret of purpose 0
+    number     INTEGER NOT NULL, -- of the secret of purpose 1 that the code came from
+    granted_at INTEGER NOT NULL  -- unix seconds
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,156 @@
+//! Secrets that only the issuer has. They are not made from the pairing's secret, since the relay has
+//! that too: it could make the codes of other people's payments, and challenges of proof of work for
+//! a time to come.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use getrandom::SysRng;
+use hkdf::Hkdf;
+use rand_core::{Rng, UnwrapErr};
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::store::{Store, StoreError};
+use crate::voucher::VoucherCode;
+
+/// Length of a day in seconds: a secret of its own for each.
+pub(crate) const DAY_SECONDS: u64 = 86_400;
+/// Days for which a code can be asked for again.
+const REPEAT_DAYS: u64 = 3;
+/// Days for which an id is known to have had a code.
+const GRANT_DAYS: u64 = 365;
+/// HKDF salts.
+const GRANT_ID_SALT: &[u8] = b"tocyn/v1 grant id";
+const GRANT_CODE_SALT: &[u8] = b"tocyn/v1 grant";
+
+/// What a secret is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// Hashing the ids of grants; one for all time.
+    GrantIds = 0,
+    /// Making codes of ids; one for each day.
+    GrantCodes = 1,
+    /// Authenticating challenges of proof of work; one for each day.
+    #[cfg_attr(not(feature = "pow"), allow(dead_code))]
+    Work = 2,
+}
+
+/// 32 random bytes. Wiped on drop, never shown.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Secret([u8; 32]);
+
+impl Secret {
+    fn expand<const N: usize>(&self, salt: &[u8], info: &[u8]) -> Zeroizing<[u8; N]> {
+        let mut out = Zeroizing::new([0; N]);
+        let hkdf = Hkdf::<Sha256>::new(Some(salt), &self.0);
+        hkdf.expand(info, out.as_mut()).expect("it is short enough for HKDF");
+        out
+    }
+
+    /// What an id of a grant is noted as.
+    pub(crate) fn id_hash(&self, id: &[u8]) -> [u8; 32] {
+        *self.expand(GRANT_ID_SALT, id)
+    }
+
+    /// The code for an id, the same one each time.
+    pub(crate) fn code(&self, id: &[u8]) -> VoucherCode {
+        let of_round = |round: u8| {
+            VoucherCode::from_bytes(*self.expand(GRANT_CODE_SALT, &[&[round], id].concat()))
+        };
+        (0..=u8::MAX).find_map(of_round).expect("nine of ten have a code")
+    }
+
+    /// What authenticates challenges.
+    #[cfg(feature = "pow")]
+    pub(crate) fn pow_key(&self) -> tocyn_protocol::pow::PowKey {
+        tocyn_protocol::pow::PowKey::new(self.0)
+    }
+}
+
+/// The secrets, each read from the database once.
+#[derive(Clone)]
+pub(crate) struct Secrets {
+    store: Store,
+    known: Arc<Mutex<HashMap<(Purpose, u64), Secret>>>,
+}
+
+impl Secrets {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, known: Arc::default() }
+    }
+
+    fn known(&self, purpose: Purpose, number: u64) -> Option<Secret> {
+        self.known.lock().expect("no panic under the lock").get(&(purpose, number)).cloned()
+    }
+
+    fn learn(&self, purpose: Purpose, number: u64, bytes: [u8; 32]) -> Secret {
+        let secret = Secret(bytes);
+        let mut known = self.known.lock().expect("no panic under the lock");
+        known.insert((purpose, number), secret.clone());
+        secret
+    }
+
+    /// The secret of this number, made if there is none yet.
+    pub(crate) async fn get(&self, purpose: Purpose, number: u64) -> Result<Secret, StoreError> {
+        if let Some(secret) = self.known(purpose, number) {
+            return Ok(secret);
+        }
+        let mut fresh = Zeroizing::new([0; 32]);
+        UnwrapErr(SysRng).fill_bytes(fresh.as_mut());
+        let bytes = self.store.secret(purpose, number, &fresh).await?;
+        Ok(self.learn(purpose, number, bytes))
+    }
+
+    /// The secret of this number; None once it is wiped.
+    pub(crate) async fn find(
+        &self,
+        purpose: Purpose,
+        number: u64,
+    ) -> Result<Option<Secret>, StoreError> {
+        if let Some(secret) = self.known(purpose, number) {
+            return Ok(Some(secret));
+        }
+        let found = self.store.find_secret(purpose, number).await?;
+        Ok(found.map(|bytes| self.learn(purpose, number, bytes)))
+    }
+
+    /// The code for an id, and the same one for three days at least; None after that.
+    pub(crate) async fn grant(
+        &self,
+        id: &[u8],
+        now: u64,
+    ) -> Result<Option<VoucherCode>, StoreError> {
+        let id_hash = self.get(Purpose::GrantIds, 0).await?.id_hash(id);
+        let today = now / DAY_SECONDS;
+        // There before an id is noted under it.
+        self.get(Purpose::GrantCodes, today).await?;
+        let number = self.store.note_grant(&id_hash, today, now).await?;
+        let secret = self.find(Purpose::GrantCodes, number).await?;
+        Ok(secret.map(|secret| secret.code(id)))
+    }
+
+    /// Wipes what has served its time, here and in the database.
+    pub(crate) async fn wipe(&self, now: u64) -> Result<(), StoreError> {
+        let today = now / DAY_SECONDS;
+        // Each id under a secret is older than that many days once its day is over for so long.
+        let codes = today.saturating_sub(REPEAT_DAYS);
+        // Yesterday's challenges are good for some minutes of today.
+        let work = today.saturating_sub(u64::from(now % DAY_SECONDS < WORK_OVERLAP_SECONDS));
+        for (purpose, below) in [(Purpose::GrantCodes, codes), (Purpose::Work, work)] {
+            self.known
+                .lock()
+                .expect("no panic under the lock")
+                .retain(|(of, number), _| *of != purpose || *number >= below);
+            if self.store.wipe_secrets(purpose, below).await? > 0 {
+                tracing::info!(?purpose, "wiped secrets that have served their time");
+            }
+        }
+        self.store.forget_grants(now.saturating_sub(GRANT_DAYS * DAY_SECONDS)).await?;
+        Ok(())
+    }
+}
+
+/// How long a secret for challenges serves after its day: as long as a challenge is taken, and clocks
+/// may differ.
+pub(crate) const WORK_OVERLAP_SECONDS: u64 = 600 + 60;
