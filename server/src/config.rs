@@ -97,6 +97,9 @@ pub struct Limits {
     pub max_repeats: u32,
     /// Readers that follow at once; beyond that the oldest one's stream ends.
     pub max_followers: usize,
+    /// Memory for what all readers together have not taken, in bytes. Beyond that the one that keeps
+    /// a page longest is cut off.
+    pub reader_bytes: usize,
     /// Open connections. Beyond that the one whose client has kept us waiting longest is closed.
     pub max_connections: usize,
     /// With `proxy_protocol`: connections of one client at once.
@@ -112,6 +115,8 @@ pub struct Limits {
     /// How long a client may take none of its answer before it is cut off.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
+    /// Memory of the kernel for what one client has not taken of its answers, in bytes.
+    pub send_buffer_bytes: usize,
     /// How long to take requests after a stop signal, with `/readyz` false already.
     #[serde(with = "humantime_serde")]
     pub leave_time: Duration,
@@ -156,12 +161,14 @@ impl Default for Limits {
             max_posts: 1024,
             max_repeats: 16,
             max_followers: 512,
+            reader_bytes: 32 * 1024 * 1024,
             max_connections: 1024,
             max_connections_per_client: 16,
             max_refusals_per_client: 60,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            send_buffer_bytes: 256 * 1024,
             leave_time: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
@@ -204,6 +211,7 @@ impl Config {
             connections: limits.max_connections,
             header_timeout: limits.header_timeout,
             write_timeout: limits.write_timeout,
+            send_buffer: limits.send_buffer_bytes,
             drain_timeout: limits.drain_timeout,
             per_client: self.proxy_protocol.then_some(per_client),
         }
@@ -235,19 +243,20 @@ impl Settings for Config {
         if self.listen.0.is_empty() {
             return Err("listen must name at least one address".into());
         }
-        if limits.max_connections_per_client == 0 || limits.max_refusals_per_client == 0 {
-            return Err(
-                "limits.max_connections_per_client and .max_refusals_per_client must be above 0"
-                    .into(),
-            );
+        if !(16 * 1024..=1 << 30).contains(&limits.send_buffer_bytes) {
+            return Err("limits.send_buffer_bytes must be from 16384 to 1073741824".into());
         }
-        let counts = [limits.max_posts, limits.max_followers, limits.max_connections];
-        if counts.contains(&0) || limits.max_repeats == 0 {
-            return Err(
-                "limits.max_posts, .max_repeats, .max_followers and .max_connections must be \
-                        above 0"
-                    .into(),
-            );
+        for (name, value) in [
+            ("max_posts", limits.max_posts),
+            ("max_repeats", limits.max_repeats as usize),
+            ("max_followers", limits.max_followers),
+            ("max_connections", limits.max_connections),
+            ("max_connections_per_client", limits.max_connections_per_client as usize),
+            ("max_refusals_per_client", limits.max_refusals_per_client as usize),
+        ] {
+            if value == 0 {
+                return Err(format!("limits.{name} must be above 0"));
+            }
         }
         if limits.max_followers >= limits.max_connections {
             return Err(
@@ -255,6 +264,9 @@ impl Settings for Config {
                         holds a connection, and others need some too"
                     .into(),
             );
+        }
+        if !(1 << 20..=1 << 40).contains(&limits.reader_bytes) {
+            return Err("limits.reader_bytes must be from 1048576 to 1099511627776".into());
         }
         if (1..self.cell_bytes as u64).contains(&self.retention.max_bytes) {
             return Err("retention.max_bytes must be 0 or hold at least one cell".into());

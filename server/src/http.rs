@@ -16,11 +16,14 @@ use axum::routing::{MethodRouter, get};
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::schedule::ScheduleError;
+use tocyn_service::cors::open_to_all_origins;
 use tocyn_service::metrics::Refused;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::Stopping;
 use crate::config::Config;
+use crate::followers::Followers;
+use crate::readers::Readers;
 use crate::relay::{PostError, Relay};
 use crate::store::StoreError;
 
@@ -31,18 +34,21 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 #[derive(Clone)]
 pub struct AppState {
     relay: Arc<Relay>,
-    followers: Arc<Semaphore>,
+    followers: Arc<Followers>,
+    readers: Arc<Readers>,
     stopping: watch::Receiver<Stopping>,
 }
 
 impl AppState {
     /// The state of a service that starts.
     pub fn new(config: &Config, relay: Arc<Relay>, stopping: watch::Receiver<Stopping>) -> Self {
-        Self { relay, followers: Arc::new(Semaphore::new(config.limits.max_followers)), stopping }
+        let followers = Followers::new(config.limits.max_followers);
+        let readers = Readers::new(config.limits.reader_bytes);
+        Self { relay, followers, readers, stopping }
     }
 
     /// Places for readers that follow.
-    pub(crate) fn followers(&self) -> Arc<Semaphore> {
+    pub(crate) fn followers(&self) -> Arc<Followers> {
         self.followers.clone()
     }
 
@@ -67,14 +73,15 @@ fn routes() -> [(&'static str, MethodRouter<AppState>); 7] {
 
 /// What serves clients.
 pub fn router(state: AppState) -> Router {
-    routes()
+    let router = routes()
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(ProblemType::MethodNotAllowed, "this path takes another method")
         })
-        .with_state(state)
+        .with_state(state);
+    open_to_all_origins(router)
 }
 
 /// A refusal on its way to the client.

@@ -12,6 +12,7 @@
 //! | the tree over the messages, signed | [`log`] |
 //! | full bundles go into files, and old ones go | [`seal`] |
 //! | messages, from the database and from files | [`messages`], [`bundles`] |
+//! | who reads, in how much memory | `readers`, `followers` |
 //! | who follows is woken | [`head`] |
 //! | old messages and closed epochs go | [`retention`] |
 //! | settings, the folder and its files | [`config`], [`data_dir`] |
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod epochs;
+mod followers;
 pub mod head;
 pub mod http;
 pub mod log;
@@ -31,6 +33,7 @@ pub mod messages;
 pub mod metrics;
 pub mod observed;
 pub mod pipeline;
+mod readers;
 pub mod relay;
 pub mod restored;
 pub mod retention;

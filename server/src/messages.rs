@@ -222,11 +222,13 @@ impl Messages {
         }
     }
 
-    /// The part of a bundle after the message `after`, and the last message in it. None at the end.
+    /// At most `most` entries of a bundle after the message `after`, and the last message in them.
+    /// None at the end.
     pub async fn entries(
         &self,
         tile: Tile,
         after: u64,
+        most: u64,
     ) -> Result<Option<(Bytes, u64)>, StoreError> {
         let end = tile.start() + u64::from(tile.width);
         if after >= end {
@@ -234,7 +236,7 @@ impl Messages {
         }
         let entry_bytes = ENTRY_HEADER_BYTES + self.cell_bytes;
         if let Some(folder) = self.folder.clone().filter(|_| self.sealed().contains(&tile.index)) {
-            let last = end.min(after + block_messages(entry_bytes) as u64);
+            let last = end.min(after + most);
             let cells = after - tile.start()..last - tile.start();
             let path = folder.bundle_path(tile.index);
             let read = move || Ok(folder.entries(tile.index, cells)?);
@@ -243,7 +245,8 @@ impl Messages {
                 return Ok(Some((entries.into(), last)));
             }
         }
-        let page = self.read_after(after, end - after).await?.ok_or(StoreError::Overtaken)?;
+        let page =
+            self.read_after(after, most.min(end - after)).await?.ok_or(StoreError::Overtaken)?;
         let mut entries = Vec::with_capacity(page.messages as usize * entry_bytes);
         let frames = page.bytes.chunks_exact(STREAM_HEADER_BYTES + self.cell_bytes);
         frames.for_each(|frame| put_entry(&mut entries, &frame[STREAM_HEADER_BYTES..]));

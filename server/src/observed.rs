@@ -9,8 +9,8 @@ use tocyn_service::admin::Observed;
 use tocyn_service::metrics::free_bytes;
 use tocyn_service::page::{self, Row, Section, number};
 use tocyn_service::serve::Server;
-use tokio::sync::Semaphore;
 
+use crate::followers::Followers;
 use crate::metrics::Metrics;
 use crate::relay::Relay;
 use crate::store::Stats;
@@ -25,7 +25,7 @@ pub struct ObservedRelay {
     metrics: Metrics,
     registry: Registry,
     server: Server,
-    followers: Arc<Semaphore>,
+    followers: Arc<Followers>,
     /// Where the database's file is, if it is one.
     database: Option<PathBuf>,
     counted: Mutex<Option<Stats>>,
@@ -35,7 +35,7 @@ pub struct ObservedRelay {
 const SHOWN_EPOCHS: u64 = 3;
 
 impl ObservedRelay {
-    pub(crate) fn new(relay: Arc<Relay>, server: Server, followers: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(relay: Arc<Relay>, server: Server, followers: Arc<Followers>) -> Self {
         let metrics = relay.metrics.clone();
         let (registry, database) = (metrics.registry(), relay.store.file());
         Self { relay, metrics, registry, server, followers, database, counted: Mutex::default() }
@@ -87,8 +87,7 @@ impl Observed for ObservedRelay {
     async fn observe(&self) {
         let (now, relay) = (&self.metrics.now, &self.relay);
         now.posts_in_work.set(relay.posts_in_work() as i64);
-        let most = relay.config.limits.max_followers;
-        now.followers.set((most - self.followers.available_permits()) as i64);
+        now.followers.set(self.followers.len() as i64);
         now.connections.set(self.server.open() as i64);
         now.connections_closed_for_others.set(self.server.evicted() as i64);
         let pairing = relay.epochs.pairing();

@@ -18,6 +18,9 @@ pub(crate) struct Waiting {
     writing: AtomicU64,
     /// Its place is wanted: it is closed after the answer that is in work.
     last: AtomicBool,
+    /// It is closed at once.
+    hung_up: Notify,
+    is_hung_up: AtomicBool,
     /// Somebody waits for a place.
     crowd: Arc<Crowd>,
 }
@@ -37,6 +40,8 @@ impl Waiting {
             reading: AtomicU64::new(0),
             writing: AtomicU64::new(0),
             last: AtomicBool::new(false),
+            hung_up: Notify::new(),
+            is_hung_up: AtomicBool::new(false),
             crowd,
         };
         waiting.to_read(true);
@@ -59,6 +64,13 @@ impl Waiting {
         }
     }
 
+    /// Ready once it is to be closed at once.
+    pub(crate) async fn hung_up(&self) {
+        while !self.is_hung_up.load(Relaxed) {
+            self.hung_up.notified().await;
+        }
+    }
+
     /// Whether the answer in work is the last one of this connection.
     pub(crate) fn is_last(&self) -> bool {
         self.last.load(Relaxed)
@@ -76,6 +88,29 @@ impl Waiting {
     /// Since when, of either.
     fn since(&self) -> Option<u64> {
         [&self.writing, &self.reading].map(|at| at.load(Relaxed)).into_iter().find(|at| *at != 0)
+    }
+}
+
+/// The connection that a request came over, for who answers it.
+#[derive(Clone)]
+pub struct Connection(pub(crate) Arc<Waiting>);
+
+impl Connection {
+    /// One of nobody, for tests.
+    pub fn detached() -> Self {
+        Self(Arc::new(Waiting::new(Instant::now(), Arc::default())))
+    }
+
+    /// Closes it, whatever is under way.
+    pub fn hang_up(&self) {
+        self.0.is_hung_up.store(true, Relaxed);
+        // One that does not wait yet is told too.
+        self.0.hung_up.notify_one();
+    }
+
+    /// Whether it was told to close.
+    pub fn is_hung_up(&self) -> bool {
+        self.0.is_hung_up.load(Relaxed)
     }
 }
 
@@ -147,6 +182,20 @@ impl Connections {
         }
     }
 
+    /// Closes the one that has kept us waiting longest, as for another one; false if none does.
+    pub(crate) fn evict_one(&self) -> bool {
+        let mut table = self.table.lock().expect("no panic under the lock");
+        self.evict(&mut table)
+    }
+
+    fn evict(&self, table: &mut Table) -> bool {
+        let waiting = table.open.iter().filter_map(|(n, open)| Some((open.waiting.since()?, *n)));
+        let Some((_, longest)) = waiting.min() else { return false };
+        table.open.remove(&longest);
+        self.evicted.fetch_add(1, Relaxed);
+        true
+    }
+
     fn end_oldest(&self) {
         let table = self.table.lock().expect("no panic under the lock");
         let lasting = table.open.iter().filter(|(_, open)| !open.waiting.is_last());
@@ -157,12 +206,8 @@ impl Connections {
 
     fn try_enter(self: &Arc<Self>) -> Option<Place> {
         let mut table = self.table.lock().expect("no panic under the lock");
-        if table.open.len() >= self.max {
-            let waiting =
-                table.open.iter().filter_map(|(n, open)| Some((open.waiting.since()?, *n)));
-            let (_, longest) = waiting.min()?;
-            table.open.remove(&longest);
-            self.evicted.fetch_add(1, Relaxed);
+        if table.open.len() >= self.max && !self.evict(&mut table) {
+            return None;
         }
         let (close, closed) = oneshot::channel();
         let waiting = Arc::new(Waiting::new(self.start, self.crowd.clone()));

@@ -8,7 +8,9 @@
 //! | which database | [`database`] |
 //! | addresses, sockets, those that systemd passes on | [`listen`] |
 //! | connections: taken, bounded in number and time, drained | [`serve`] |
+//! | as many open files as the system gives | [`open_files`] |
 //! | a request's body, in memory of its own | [`body`] |
+//! | pages of all sites may use it | [`cors`] |
 //! | what a client behind Tor or a proxy may do | `proxy`, [`clients`] |
 //! | how often the same is done again | [`tally`] |
 //! | what the operator sees: metrics and the status page | [`admin`], [`metrics`], [`page`] |
@@ -22,11 +24,13 @@ pub mod body;
 pub mod clients;
 pub mod config;
 mod connections;
+pub mod cors;
 pub mod database;
 pub mod doctor;
 pub mod folder;
 pub mod listen;
 pub mod metrics;
+pub mod open_files;
 pub mod page;
 pub mod probe;
 pub mod program;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::fs::Mode;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -173,14 +174,23 @@ impl Listener {
         matches!(self.socket, Socket::Unix(_))
     }
 
-    pub(crate) async fn accept(&self) -> std::io::Result<Stream> {
+    /// A connection, for which the kernel keeps at most `send_buffer` bytes that its client has not
+    /// taken.
+    pub(crate) async fn accept(&self, send_buffer: usize) -> std::io::Result<Stream> {
+        // Linux takes twice as much as it is told, for its own records.
+        let told = send_buffer / 2;
         match &self.socket {
             Socket::Tcp(socket) => {
                 let (stream, _) = socket.accept().await?;
                 let _ = stream.set_nodelay(true);
+                let _ = set_socket_send_buffer_size(&stream, told);
                 Ok(Stream::Tcp(stream))
             }
-            Socket::Unix(socket) => socket.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Socket::Unix(socket) => {
+                let (stream, _) = socket.accept().await?;
+                let _ = set_socket_send_buffer_size(&stream, told);
+                Ok(Stream::Unix(stream))
+            }
         }
     }
 }

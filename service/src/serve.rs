@@ -24,9 +24,11 @@ use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
 use crate::clients::{Budget, Clients, Guest};
+pub use crate::connections::Connection;
 use crate::connections::{Connections, Place, Waiting};
 use crate::listen::Listener;
 use crate::metrics::{Refusals, Refused};
+use crate::open_files;
 use crate::proxy;
 use crate::stream::{Stream, Watched};
 
@@ -42,6 +44,8 @@ pub struct Bounds {
     pub header_timeout: Duration,
     /// While the client takes none of its answer.
     pub write_timeout: Duration,
+    /// Memory of the kernel for what a client has not taken, in bytes.
+    pub send_buffer: usize,
     /// For requests in flight at the end.
     pub drain_timeout: Duration,
     /// For each client, where the first line of a connection says whose it is (PROXY protocol).
@@ -59,7 +63,8 @@ pub struct Server {
 
 impl Server {
     /// Without connections yet. Refusals are counted in `refusals`.
-    pub fn new(bounds: Bounds, refusals: Refusals) -> Self {
+    pub fn new(mut bounds: Bounds, refusals: Refusals) -> Self {
+        bounds.connections = bounds.connections.min(open_files::places());
         let connections = Connections::new(bounds.connections);
         let clients = bounds.per_client.map(Clients::new);
         Self { bounds, connections, clients, refusals }
@@ -107,9 +112,10 @@ impl Server {
         graceful: &GracefulShutdown,
         mut stopped: watch::Receiver<bool>,
     ) {
+        let mut warned = false;
         loop {
             let taken = async {
-                let stream = listener.accept().await?;
+                let stream = listener.accept(self.bounds.send_buffer).await?;
                 Ok::<_, std::io::Error>((stream, self.connections.enter().await))
             };
             let (stream, place) = tokio::select! {
@@ -118,9 +124,16 @@ impl Server {
                 taken = taken => match taken {
                     Ok(taken) => taken,
                     Err(error) => {
-                        // Mostly: no file descriptors left. Others must close before it helps to try.
-                        tracing::warn!(%error, "cannot take a connection");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        // Mostly: no file descriptors left. Who keeps us waiting lets go of one.
+                        let pause = match self.connections.evict_one() {
+                            true => Duration::from_millis(1),
+                            false => Duration::from_millis(100),
+                        };
+                        if !std::mem::replace(&mut warned, true) {
+                            tracing::warn!(%error, "cannot take a connection: is the limit on open \
+                                files too low (LimitNOFILE, ulimit -n)? This is said once");
+                        }
+                        tokio::time::sleep(pause).await;
                         continue;
                     }
                 },
@@ -133,8 +146,9 @@ impl Server {
     async fn serve_one(&self, stream: Stream, mut place: Place, router: Router, watcher: Watcher) {
         let waiting = place.waiting.clone();
         tokio::select! {
-            () = self.talk(stream, waiting, router, watcher) => {}
+            () = self.talk(stream, waiting.clone(), router, watcher) => {}
             _ = &mut place.closed => {}
+            () = waiting.hung_up() => {}
         }
     }
 
@@ -187,7 +201,9 @@ fn answer(
     let counts = request.method() == Method::POST;
     waiting.to_read(!request.body().is_end_stream());
     let reading = waiting.clone();
-    let request = request.map(|body| Body::new(Followed { body, at_end: AtEnd(reading, false) }));
+    let mut request =
+        request.map(|body| Body::new(Followed { body, at_end: AtEnd(reading, false) }));
+    request.extensions_mut().insert(Connection(waiting.clone()));
     async move {
         let mut response =
             match guest.as_ref().filter(|_| counts).and_then(|guest| guest.must_wait()) {
@@ -229,6 +245,7 @@ fn too_many_refusals(wait: Duration) -> Response<Body> {
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type::PROBLEM));
     headers.insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));
     response
 }
 

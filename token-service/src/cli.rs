@@ -20,6 +20,7 @@ use tocyn_service::config::{ConfigCommand, Places};
 use tocyn_service::database::Database;
 use tocyn_service::folder::create;
 use tocyn_service::listen::{Address, Addresses, Listeners};
+use tocyn_service::open_files;
 use tocyn_service::program::{LogFormat, VERSION};
 use tocyn_service::secret::Secret;
 use tocyn_service::serve::stop_signal;
@@ -279,6 +280,7 @@ async fn serve(
     make_credential(data, &config)?;
     let credentials =
         credentials(data, &config)?.ok_or("admin.credential was just made, and is gone")?;
+    open_files::raise(config.limits.max_connections);
     let shared = database.is_shared();
     // Before the database is tied to the pairing: a start that fails takes nothing from others.
     let listeners =

@@ -84,6 +84,8 @@ pub struct Limits {
     /// How long a client may take none of its answer before it is cut off.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
+    /// Memory of the kernel for what one client has not taken of its answers, in bytes.
+    pub send_buffer_bytes: usize,
     /// How long to take requests after a stop signal, with `/readyz` false already.
     #[serde(with = "humantime_serde")]
     pub leave_time: Duration,
@@ -129,6 +131,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            send_buffer_bytes: 256 * 1024,
             leave_time: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
@@ -147,6 +150,7 @@ impl Config {
             connections: limits.max_connections,
             header_timeout: limits.header_timeout,
             write_timeout: limits.write_timeout,
+            send_buffer: limits.send_buffer_bytes,
             drain_timeout: limits.drain_timeout,
             per_client: self.proxy_protocol.then_some(per_client),
         }
@@ -164,19 +168,24 @@ impl Settings for Config {
         if self.listen.0.is_empty() {
             return Err("listen must name at least one address".into());
         }
-        if limits.max_connections_per_client == 0 || limits.max_refusals_per_client == 0 {
-            return Err(
-                "limits.max_connections_per_client and .max_refusals_per_client must be above 0"
-                    .into(),
-            );
+        if !(16 * 1024..=1 << 30).contains(&limits.send_buffer_bytes) {
+            return Err("limits.send_buffer_bytes must be from 16384 to 1073741824".into());
+        }
+        for (name, value) in [
+            ("max_evaluations", limits.max_evaluations),
+            ("max_connections", limits.max_connections),
+            ("max_connections_per_client", limits.max_connections_per_client as usize),
+            ("max_refusals_per_client", limits.max_refusals_per_client as usize),
+            ("max_refusals_per_voucher", limits.max_refusals_per_voucher as usize),
+        ] {
+            if value == 0 {
+                return Err(format!("limits.{name} must be above 0"));
+            }
         }
         self.attesters.validate()?;
         let max = usize::from(u16::MAX);
         if !(1..=max).contains(&limits.max_batch) {
             return Err(format!("limits.max_batch must be from 1 to {max}"));
-        }
-        if limits.max_evaluations == 0 || limits.max_connections == 0 {
-            return Err("limits.max_evaluations and limits.max_connections must be above 0".into());
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::schedule::ScheduleError;
+use tocyn_service::cors::open_to_all_origins;
 use tocyn_service::metrics::Refused;
 use tocyn_service::tally::Tally;
 use tokio::sync::watch;
@@ -139,14 +140,15 @@ fn routes() -> [(&'static str, MethodRouter<AppState>); 6] {
 
 /// What serves clients.
 pub fn router(state: AppState) -> Router {
-    routes()
+    let router = routes()
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(ProblemType::MethodNotAllowed, "this path takes another method")
         })
-        .with_state(state)
+        .with_state(state);
+    open_to_all_origins(router)
 }
 
 /// Forgets the charges of closed epochs and wipes old secrets, once a minute.

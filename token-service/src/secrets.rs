@@ -154,3 +154,78 @@ impl Secrets {
 /// How long a secret for challenges serves after its day: as long as a challenge is taken, and clocks
 /// may differ.
 pub(crate) const WORK_OVERLAP_SECONDS: u64 = 600 + 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tocyn_service::database::Database;
+    use tocyn_test_postgres::Postgres;
+
+    const NOW: u64 = 20_000 * DAY_SECONDS + 40_000;
+
+    /// A database of each kind.
+    fn databases() -> (tempfile::TempDir, [Database; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("issuer.sqlite");
+        let server = Postgres::shared().new_url();
+        let parse = |url: &str| Database::parse(url, file.clone()).unwrap();
+        (dir, [parse(""), parse(&server)])
+    }
+
+    #[tokio::test]
+    async fn a_code_can_be_asked_for_again_for_three_days_and_never_becomes_another() {
+        let (_dir, databases) = databases();
+        for database in databases {
+            let store = Store::open(&database).await.unwrap();
+            let secrets = Secrets::new(store.clone());
+            let ask = async |secrets: &Secrets, id: &str, now| {
+                secrets.wipe(now).await.unwrap();
+                secrets.grant(id.as_bytes(), now).await.unwrap().map(|code| code.text().to_string())
+            };
+            let code = ask(&secrets, "order-1", NOW).await.expect("it is new");
+            assert_eq!(ask(&secrets, "order-1", NOW).await.as_ref(), Some(&code));
+            assert_ne!(ask(&secrets, "order-2", NOW).await.as_ref(), Some(&code));
+            // Another issuer, or this one started again, has the same; also the next days.
+            let other = Secrets::new(Store::open(&database).await.unwrap());
+            for days in [0, 1, 3] {
+                let again = ask(&other, "order-1", NOW + days * DAY_SECONDS).await;
+                assert_eq!(again.as_ref(), Some(&code), "{days}");
+            }
+            // Its secret is wiped then, in memory and in the database, and the id stays known.
+            for days in [5, 100, 364] {
+                for secrets in [&other, &secrets] {
+                    assert_eq!(
+                        ask(secrets, "order-1", NOW + days * DAY_SECONDS).await,
+                        None,
+                        "{days}"
+                    );
+                }
+            }
+            let first = NOW / DAY_SECONDS;
+            assert_eq!(store.find_secret(Purpose::GrantCodes, first).await.unwrap(), None);
+            // A year later it is as if it had never been there.
+            let much_later = ask(&other, "order-1", NOW + 366 * DAY_SECONDS).await;
+            assert!(much_later.is_some_and(|new| new != code));
+            store.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn yesterdays_challenges_are_good_for_some_minutes() {
+        let (_dir, databases) = databases();
+        for database in databases {
+            let secrets = Secrets::new(Store::open(&database).await.unwrap());
+            let day = NOW / DAY_SECONDS;
+            let first = secrets.get(Purpose::Work, day).await.unwrap();
+            assert_eq!(secrets.get(Purpose::Work, day).await.unwrap().0, first.0);
+            let midnight = (day + 1) * DAY_SECONDS;
+            for (now, is_there) in
+                [(midnight, true), (midnight + 600, true), (midnight + WORK_OVERLAP_SECONDS, false)]
+            {
+                secrets.wipe(now).await.unwrap();
+                let found = secrets.find(Purpose::Work, day).await.unwrap();
+                assert_eq!(found.is_some(), is_there, "{now}");
+            }
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::listen::{Address, Addresses, Listeners};
+use tocyn_service::open_files;
 use tocyn_service::serve::stop_signal;
 
 use super::{CliResult, Settings};
@@ -32,6 +33,7 @@ pub(super) async fn serve(
     if let Some(address) = listen {
         settings.config.listen = Addresses(vec![address]);
     }
+    open_files::raise(settings.config.limits.max_connections);
     let now = clock();
     // Whatever can be refused is refused before the database is tied to the pairing: then it forgets
     // which tokens of the one before were spent.

@@ -1,20 +1,20 @@
 //! `GET /checkpoint` and `GET /tile/...`: the log in the files of c2sp.org/tlog-tiles.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tocyn_protocol::log::tile::{Content, TILE_WIDTH, Tile};
+use tocyn_protocol::log::tile::{Content, ENTRY_HEADER_BYTES, TILE_WIDTH, Tile};
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
+use tocyn_service::serve::Connection;
 
 use super::{ApiError, AppState};
-use crate::relay::Relay;
+use crate::readers::PAGE_BYTES;
 use crate::store::StoreError;
 
 /// Full tiles of hashes never change, and are kept for ever.
@@ -44,6 +44,7 @@ pub(crate) async fn checkpoint(State(state): State<AppState>) -> Result<Response
 pub(crate) async fn tile(
     State(state): State<AppState>,
     Path(path): Path<String>,
+    connection: Option<Extension<Connection>>,
 ) -> Result<Response, ApiError> {
     let not_found = |detail: String| ApiError::new(ProblemType::NotFound, detail);
     let tile: Tile =
@@ -57,7 +58,7 @@ pub(crate) async fn tile(
         Content::Hashes(_) => state.relay.log.tile(tile).await.map(|bytes| bytes.map(Body::from)),
         Content::Entries => {
             let has = state.relay.messages.has_entries(tile).await;
-            has.map(|has| has.then(|| entries(state.relay.clone(), tile)))
+            has.map(|has| has.then(|| entries(&state, connection.map(|c| c.0), tile)))
         }
     };
     match body {
@@ -76,12 +77,17 @@ pub(crate) async fn tile(
 }
 
 /// A page at a time, as for readers.
-fn entries(relay: Arc<Relay>, tile: Tile) -> Body {
+fn entries(state: &AppState, connection: Option<Connection>, tile: Tile) -> Body {
+    let (relay, readers) = (state.relay.clone(), state.readers.clone());
+    let entry_bytes = ENTRY_HEADER_BYTES + relay.messages.cell_bytes();
+    let most = (PAGE_BYTES / entry_bytes).max(1);
     Body::from_stream(stream::try_unfold(tile.start(), move |after| {
-        let relay = relay.clone();
+        let (relay, readers, connection) = (relay.clone(), readers.clone(), connection.clone());
         async move {
-            let part = relay.messages.entries(tile, after).await.inspect_err(StoreError::log_cut);
-            part.map_err(io::Error::other)
+            let room = readers.room(most * entry_bytes, connection).await;
+            let part = relay.messages.entries(tile, after, most as u64).await;
+            let part = part.inspect_err(StoreError::log_cut).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(part.map(|(bytes, last)| (room.fill(&bytes), last)))
         }
     }))
 }

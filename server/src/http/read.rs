@@ -1,15 +1,15 @@
 //! `GET /v1/messages`: everything, or everything since a given message, to anyone.
 //!
-//! A page is read only when the connection takes it, so a reader holds one page of memory.
-//! One that takes nothing for `limits.write_timeout` is cut off, and can go on from the last
-//! sequence it has.
+//! A page is read only when the connection takes it, so a reader holds one page of memory, of a budget
+//! that all share (`readers`). One that takes nothing for `limits.write_timeout` is cut off, and can go
+//! on from the last sequence it has.
 
 use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, State};
 use axum::http::header::{self, HeaderName};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -17,11 +17,15 @@ use futures_util::stream;
 use serde::Deserialize;
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tocyn_protocol::relay::STREAM_HEADER_BYTES;
+use tocyn_service::serve::Connection;
+use tokio::sync::watch;
 
 use super::{ApiError, AppState};
 use crate::Stopping;
+use crate::followers::Follower;
 use crate::messages::Messages;
+use crate::readers::{PAGE_BYTES, Readers};
 use crate::store::{LogRange, StoreError};
 
 #[derive(Deserialize)]
@@ -36,6 +40,7 @@ pub(crate) struct Query {
 pub(crate) async fn get(
     State(state): State<AppState>,
     query: Result<axum::extract::Query<Query>, QueryRejection>,
+    connection: Option<Extension<Connection>>,
 ) -> Result<Response, ApiError> {
     let axum::extract::Query(query) = query.map_err(|error| {
         let detail = format!("{}; use after=SEQ, limit=N, follow=true", error.body_text());
@@ -48,17 +53,14 @@ pub(crate) async fn get(
     let after = start(query.after, range)?;
     let follow = match query.follow {
         false => None,
-        true => Some(Follow {
-            head,
-            stopping: state.stopping.clone(),
-            _place: state.followers.clone().try_acquire_owned().map_err(|_| {
-                ApiError::new(ProblemType::Busy, "as many readers follow as this relay takes")
-            })?,
-        }),
+        true => {
+            Some(Follow { head, stopping: state.stopping.clone(), place: state.followers.enter() })
+        }
     };
     let left = query.limit.unwrap_or(u64::MAX);
-    let messages = state.relay.messages.clone();
-    let reader = Reader { messages, after, left, follow };
+    let (messages, readers) = (state.relay.messages.clone(), state.readers.clone());
+    let connection = connection.map(|Extension(connection)| connection);
+    let reader = Reader { messages, readers, connection, after, left, follow };
     let pages = stream::try_unfold(reader, |mut reader| async move {
         let page = reader.next_page().await.inspect_err(StoreError::log_cut);
         let page = page.map_err(io::Error::other)?;
@@ -98,6 +100,8 @@ fn start(after: Option<u64>, range: LogRange) -> Result<u64, ApiError> {
 
 struct Reader {
     messages: Arc<Messages>,
+    readers: Arc<Readers>,
+    connection: Option<Connection>,
     after: u64,
     left: u64,
     follow: Option<Follow>,
@@ -106,7 +110,7 @@ struct Reader {
 struct Follow {
     head: watch::Receiver<Option<u64>>,
     stopping: watch::Receiver<Stopping>,
-    _place: OwnedSemaphorePermit,
+    place: Follower,
 }
 
 impl Reader {
@@ -129,6 +133,7 @@ impl Reader {
             tokio::select! {
                 changed = follow.head.changed() => if changed.is_err() { return Ok(None) },
                 changed = follow.stopping.changed() => if changed.is_err() { return Ok(None) },
+                _ = &mut follow.place.ended => return Ok(None),
             }
         }
         Ok(None)
@@ -136,12 +141,16 @@ impl Reader {
 
     /// The next page, if there is one.
     async fn look(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let Some(page) = self.messages.read_after(self.after, self.left).await? else {
+        let frame_bytes = STREAM_HEADER_BYTES + self.messages.cell_bytes();
+        let most = (PAGE_BYTES / frame_bytes).max(1);
+        let room = self.readers.room(most * frame_bytes, self.connection.clone()).await;
+        let most = self.left.min(most as u64);
+        let Some(page) = self.messages.read_after(self.after, most).await? else {
             return Ok(None);
         };
         self.after = page.last;
         self.left -= page.messages;
-        Ok(Some(page.bytes))
+        Ok(Some(room.fill(&page.bytes)))
     }
 }
 
@@ -169,7 +178,9 @@ mod tests {
         // Ten messages were stored, and none is kept.
         sqlx::query("UPDATE log SET head = 10").execute(&mut db).await.unwrap();
         for (after, overtaken) in [(5, true), (9, true), (10, false)] {
-            let mut reader = Reader { messages: messages.clone(), after, left: 100, follow: None };
+            let (messages, readers) = (messages.clone(), Readers::new(1 << 20));
+            let mut reader =
+                Reader { messages, readers, connection: None, after, left: 100, follow: None };
             match reader.next_page().await {
                 Err(StoreError::Overtaken) => assert!(overtaken, "after {after}"),
                 page => assert!(!overtaken && page.unwrap().is_none(), "after {after}"),

@@ -89,7 +89,7 @@ async fn receipts_are_proven_across_restarts_and_deletions(on: On) {
     assert!(!messages.has_entries(tile("tile/entries/004")).await.unwrap());
     let last = tile("tile/entries/004.p/33");
     assert!(messages.has_entries(last).await.unwrap());
-    let (last, seq) = messages.entries(last, 1024).await.unwrap().unwrap();
+    let (last, seq) = messages.entries(last, 1024, 256).await.unwrap().unwrap();
     assert_eq!((last.len(), seq), (33 * 66, 1057));
     let id = MessageId::of(&last[last.len() - 64..]);
     assert_eq!(id, receipts.last().unwrap().message_id);

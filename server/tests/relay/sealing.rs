@@ -73,7 +73,7 @@ async fn bundle(messages: &Messages, path: &str) -> Result<Vec<u8>, StoreError> 
     let tile: Tile = path.parse().unwrap();
     assert!(messages.has_entries(tile).await?, "{path}");
     let (mut after, mut bytes) = (tile.start(), Vec::new());
-    while let Some((more, last)) = messages.entries(tile, after).await? {
+    while let Some((more, last)) = messages.entries(tile, after, 100).await? {
         after = last;
         bytes.extend_from_slice(&more);
     }

@@ -28,7 +28,7 @@ pub(super) fn layers<T: Default + Serialize + DeserializeOwned>(
         let mut layer = Table::new();
         insert(&mut layer, &path, value);
         if let Err(error) = layer.clone().try_into::<T>() {
-            let reason = error.message().replace(&format!("{text:?}"), "this");
+            let reason = error.message().replace(&format!("string {text:?}"), "this");
             return Err((name, reason));
         }
         layers.push((name, layer));

@@ -2,19 +2,22 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde_json::{Value, json};
-use tocyn_e2e::bearer::{batch, bound, buy, cell, current_key, draw, http_client, post, send};
+use tocyn_e2e::bearer::{
+    batch, bound, buy, cell, clock, current_key, draw, http_client, post, send,
+};
 use tocyn_e2e::programs::program;
 use tocyn_e2e::service::{Service, serve};
 use tocyn_e2e::world::{World, output, succeed};
 use tocyn_protocol::issuance::Issuer;
 use tocyn_protocol::media_type;
 use tocyn_protocol::pairing::Pairing;
-use tocyn_protocol::pow::{PowChallenge, Solver};
+use tocyn_protocol::pow::{PowChallenge, PowKey, Solver};
 use tocyn_protocol::problem::{Problem, ProblemType};
 
 const WEBHOOK: &str = "0123456789abcdef0123456789abcdef";
@@ -236,6 +239,55 @@ async fn an_old_challenge_is_refused_but_what_was_charged_is_answered() {
     }
     std::fs::write(&clock, "1030").unwrap();
     assert_eq!(send_proof(&http, issuer.url(), &kept_proof, &kept).await.status(), 200);
+}
+
+/// What is asked for in vain, or again, is no demand: one puzzle does not make it dear for everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_charged_makes_work_dearer() {
+    let world = World::default();
+    let settings = [
+        ("POW__ENABLED", "true"),
+        ("POW__BUDGET", "1000"),
+        ("POW__MIN_EFFORT", "4"),
+        ("POW__MAX_EFFORT", "64"),
+    ];
+    let issuer = issuer(&world, &settings);
+    let http = http_client();
+    let key = current_key(&http, issuer.url()).await;
+    let challenge = puzzle(&http, issuer.url()).await;
+    // A batch whose elements are none, worked for as any other.
+    let mut garbage = batch(&key, 16).0.to_bytes();
+    let end = garbage.len();
+    garbage[end - 512..].fill(0xff);
+    let proof = solve(challenge, &garbage, 16);
+    for _ in 0..200 {
+        let answer = send_proof(&http, issuer.url(), &proof, &garbage).await;
+        assert_eq!(problem(answer).await, ProblemType::MalformedTokenRequest);
+    }
+    // One that is good, and its repeats.
+    let good = batch(&key, 16).0.to_bytes();
+    let proof = solve(challenge, &good, 16);
+    for _ in 0..10 {
+        assert_eq!(send_proof(&http, issuer.url(), &proof, &good).await.status(), 200);
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await; // it is counted every two
+    assert_eq!(puzzle(&http, issuer.url()).await.effort(), 4);
+}
+
+/// Whoever has the pairing's secret, as the relay has, makes no challenges.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_makes_no_challenges_and_no_codes() {
+    let world = World::default();
+    let issuer = issuer(&world, &POW);
+    let http = http_client();
+    let body = batch(&current_key(&http, issuer.url()).await, 16).0.to_bytes();
+    let secret = std::fs::read_to_string(world.pairing_file()).unwrap();
+    let secret = secret.lines().find_map(|line| line.strip_prefix("secret = \"")).unwrap();
+    let secret: [u8; 32] = hex::decode(secret.trim_end_matches('"')).unwrap().try_into().unwrap();
+    let now = clock().as_secs();
+    let proof = solve(PowChallenge::issue(&PowKey::new(secret), now, 64), &body, 16);
+    let answer = send_proof(&http, issuer.url(), &proof, &body).await;
+    assert_eq!(problem(answer).await, ProblemType::PowForged);
 }
 
 #[tokio::test(flavor = "multi_thread")]

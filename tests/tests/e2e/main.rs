@@ -39,6 +39,7 @@ mod scale_faults;
 mod scale_rolling;
 mod server_view;
 mod status_page;
+mod strangers;
 mod supervised;
 mod trust;
 mod wrong_member;
