@@ -38,6 +38,7 @@ pub(crate) struct Gauges {
     pub(crate) issued: ByKey,
     pub(crate) redeemed: ByKey,
     pub(crate) excess: Gauge,
+    pub(crate) out_of_line: Gauge,
     /// By attester, and of all together: `total`.
     pub(crate) budget_left: By<&'static str, Gauge>,
     pub(crate) effort: Gauge,
@@ -139,6 +140,11 @@ impl Metrics {
             "redeemed_excess_tokens",
             "Tokens redeemed and never handed out: above 0, somebody else has a key",
             now.excess.clone(),
+        );
+        r.register(
+            "ledger_epochs_out_of_line",
+            "Closed epochs whose tokens were left unspent to less than a third of the usual part",
+            now.out_of_line.clone(),
         );
         r.register("budget_left_tokens", "Tokens left in this epoch of the budget of an attester, or of the total; without a bound there is no such metric", now.budget_left.clone());
         r.register(

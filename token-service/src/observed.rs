@@ -13,7 +13,7 @@ use tocyn_service::serve::Server;
 
 use crate::attester::Attester;
 use crate::http::AppState;
-use crate::store::{Issued, LedgerRow, StoreError};
+use crate::store::{Issued, LedgerRow, StoreError, out_of_line};
 
 /// What the counters are called.
 const NAMES: [&str; 5] = [
@@ -71,6 +71,7 @@ impl ObservedIssuer {
             }
         }
         now.excess.set(ledger.iter().map(LedgerRow::excess).sum::<u64>() as i64);
+        now.out_of_line.set(out_of_line(&ledger, epoch.saturating_sub(1)).len() as i64);
         let budgets = state.attesters.budgets();
         let left = |name, budget: u64, issued: u64| {
             if budget > 0 {

@@ -28,7 +28,7 @@ use bound::Bound;
 pub use charge::{Charge, Charged, Refusal, Rules};
 pub use copy::{Copied, Copying};
 pub use error::StoreError;
-pub use issued::{Issued, LedgerRow};
+pub use issued::{Issued, LedgerRow, out_of_line};
 use postgres::PostgresStore;
 pub use report::Stats;
 use sqlite::SqliteStore;

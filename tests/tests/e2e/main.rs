@@ -32,6 +32,7 @@ mod manual;
 mod onion;
 mod openapi;
 mod privacy;
+mod proxies;
 mod reading;
 mod renewal;
 mod scale_database;

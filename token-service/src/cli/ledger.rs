@@ -8,7 +8,7 @@ use tocyn_protocol::pairing::Pairing;
 use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::observed::key_text;
-use crate::store::{LedgerRow, Store};
+use crate::store::{LedgerRow, Store, out_of_line};
 use tocyn_service::time_text;
 
 /// The relay's metric: spent tokens by epoch and key.
@@ -87,8 +87,34 @@ impl LedgerCommand {
             true => println!("{}", serde_json::to_string(&ledger)?),
             false => print(&ledger),
         }
+        let current = pairing.schedule().epoch_at(now).unwrap_or(0);
+        for warning in warnings(&ledger, current) {
+            eprintln!("tocyn-issuer: {warning}");
+        }
         Ok(check(&ledger)?)
     }
+}
+
+/// What the ledger cannot show, and epochs that stand out.
+fn warnings(ledger: &[LedgerRow], current: u64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let live = ledger.iter().filter(|row| row.epoch + 1 >= current && row.redeemed.is_some());
+    let unspent: u64 = live.map(LedgerRow::unspent).sum();
+    if unspent > 0 {
+        warnings.push(format!(
+            "{unspent} tokens that are good now were handed out and not redeemed: up to so many \
+             forged ones would not show here"
+        ));
+    }
+    for (epoch, now, before) in out_of_line(ledger, current.saturating_sub(1)) {
+        warnings.push(format!(
+            "of epoch {epoch}, {:.0}% of the tokens were left unspent, and {:.0}% of the epochs \
+             before: forged ones may have taken their room. See docs/OPERATIONS.md, The ledger",
+            100.0 * now,
+            100.0 * before
+        ));
+    }
+    warnings
 }
 
 /// An excess, what it means, and what to do.

@@ -35,6 +35,35 @@ impl LedgerRow {
     pub fn excess(&self) -> u64 {
         self.redeemed.unwrap_or(0).saturating_sub(self.issued)
     }
+
+    /// Tokens that were handed out and not redeemed: so many forged ones would not show.
+    pub fn unspent(&self) -> u64 {
+        self.issued.saturating_sub(self.redeemed.unwrap_or(0))
+    }
+}
+
+/// Fewer tokens than this say nothing about how people spend them.
+const MIN_ISSUED: u64 = 1000;
+/// Closed epochs that there must be before one.
+const MIN_BEFORE: usize = 2;
+
+/// Of the epochs that are closed, those below `end`: the ones whose tokens were left unspent to less
+/// than a third of the part that the epochs before left. Forged tokens are spent to the last one, and
+/// take the room that people leave. Returns each with its unspent part, and the one of before.
+pub fn out_of_line(ledger: &[LedgerRow], end: Epoch) -> Vec<(Epoch, f64, f64)> {
+    let part = |unspent: u64, issued: u64| unspent as f64 / issued as f64;
+    let (mut found, mut before) = (Vec::new(), (0, 0, 0));
+    let counts = |row: &&LedgerRow| row.redeemed.is_some() && row.issued >= MIN_ISSUED;
+    for row in ledger.iter().filter(|row| row.epoch < end).filter(counts) {
+        let (epochs, unspent, issued) = before;
+        let now = part(row.unspent(), row.issued);
+        if epochs >= MIN_BEFORE && now < part(unspent, issued) / 3.0 {
+            found.push((row.epoch, now, part(unspent, issued)));
+        } else {
+            before = (epochs + 1, unspent + row.unspent(), issued + row.issued);
+        }
+    }
+    found
 }
 
 /// Epoch, attester, tokens.
@@ -95,5 +124,28 @@ impl Store {
             row.reported_at = Some(reported_at as u64);
         }
         Ok(rows.into_values().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(epoch: Epoch, issued: u64, redeemed: u64) -> LedgerRow {
+        LedgerRow { epoch, issued, redeemed: Some(redeemed), reported_at: Some(1) }
+    }
+
+    #[test]
+    fn an_epoch_that_leaves_little_unspent_stands_out() {
+        let usual = [row(0, 10_000, 7000), row(1, 10_000, 6800), row(2, 9000, 6500)];
+        assert_eq!(out_of_line(&usual, 9), []);
+        let ledger = [&usual[..], &[row(3, 10_000, 9500), row(4, 10_000, 7000)]].concat();
+        let found = out_of_line(&ledger, 9);
+        assert_eq!(found.iter().map(|found| found.0).collect::<Vec<_>>(), [3]);
+        assert_eq!(found[0].1, 0.05);
+        assert_eq!(out_of_line(&ledger, 3), [], "one that is not closed may still change");
+        // Few tokens, and too few epochs to compare with, say nothing.
+        assert_eq!(out_of_line(&[row(0, 10, 5), row(1, 10, 5), row(2, 10, 10)], 9), []);
+        assert_eq!(out_of_line(&[row(0, 10_000, 5000), row(1, 10_000, 9999)], 9), []);
     }
 }
