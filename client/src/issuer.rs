@@ -44,7 +44,7 @@ pub struct IssuerClient {
 impl IssuerClient {
     /// Connects nowhere yet.
     pub fn new(transport: &Transport, url: ServiceUrl) -> Self {
-        Self { transport: transport.clone(), url }
+        Self { transport: transport.towards(&url), url }
     }
 
     /// The issuer's address.

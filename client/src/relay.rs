@@ -33,7 +33,7 @@ pub struct RelayClient {
 impl RelayClient {
     /// Connects nowhere yet.
     pub fn new(transport: &Transport, url: ServiceUrl) -> Self {
-        Self { transport: transport.clone(), url }
+        Self { transport: transport.towards(&url), url }
     }
 
     /// The relay's address.

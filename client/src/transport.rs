@@ -39,7 +39,10 @@ pub enum HttpError {
         why: &'static str,
     },
     /// The proxy cannot be used.
-    #[error("{0}: give socks5h://HOST:PORT, as in socks5h://127.0.0.1:9050")]
+    #[error(
+        "{0:?} is no proxy; give socks5h://HOST:PORT, as in socks5h://127.0.0.1:9050, to --proxy or \
+         in TOCYN_PROXY"
+    )]
     Proxy(String),
     /// TLS cannot be set up.
     #[error("cannot set up TLS ({0}); is the package ca-certificates installed?")]
@@ -196,6 +199,8 @@ fn is_onion(host: &str) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct Transport {
     proxy: Option<Url>,
+    /// Whether the person did not say so this time: then it is not for services on this machine.
+    is_kept: bool,
 }
 
 impl FromStr for Transport {
@@ -206,7 +211,7 @@ impl FromStr for Transport {
         match Url::parse(text) {
             // With plain socks5 this machine would look names up, in the clear.
             Ok(url) if url.scheme() == "socks5h" && url.has_host() && url.username().is_empty() => {
-                Ok(Self { proxy: Some(url) })
+                Ok(Self { proxy: Some(url), is_kept: false })
             }
             _ => Err(HttpError::Proxy(text.to_owned())),
         }
@@ -221,6 +226,20 @@ impl fmt::Display for Transport {
 }
 
 impl Transport {
+    /// The same, as one that was kept from an earlier command.
+    pub(crate) fn kept(self) -> Self {
+        Self { is_kept: true, ..self }
+    }
+
+    /// How it reaches a service: a proxy that was kept is not for this machine, where it could not
+    /// reach it and where nobody is to be hidden from.
+    pub(crate) fn towards(&self, service: &ServiceUrl) -> Self {
+        match self.is_kept && service.is_loopback() {
+            true => Self::default(),
+            false => self.clone(),
+        }
+    }
+
     /// Whether a proxy hides who asks, so that looks on fresh connections mean something.
     pub fn is_proxied(&self) -> bool {
         self.proxy.is_some()

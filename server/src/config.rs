@@ -159,7 +159,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_posts: 1024,
-            max_repeats: 16,
+            max_repeats: 128,
             max_followers: 512,
             reader_bytes: 32 * 1024 * 1024,
             max_connections: 1024,

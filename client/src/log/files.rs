@@ -41,8 +41,9 @@ pub struct LogFiles {
 impl LogFiles {
     /// Those that the relay itself hands out. Connects nowhere yet.
     pub(crate) fn of_relay(transport: &Transport, url: ServiceUrl) -> Result<Self, HttpError> {
+        let transport = transport.towards(&url);
         let client = transport.client(&url, SILENCE)?;
-        Ok(Self { transport: transport.clone(), url, client, is_mirror: false })
+        Ok(Self { transport, url, client, is_mirror: false })
     }
 
     /// A copy. Connects nowhere yet.

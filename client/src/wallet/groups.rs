@@ -90,7 +90,7 @@ fn group(row: &SqliteRow) -> Result<Group, WalletError> {
         author: AuthorKey::from_bytes(&*secret("author")?),
         own_name: text("own_name")?,
         proxy: match row.try_get::<Option<String>, _>("proxy")? {
-            Some(proxy) => Some(proxy.parse().map_err(|_| {
+            Some(proxy) => Some(proxy.parse().map(Transport::kept).map_err(|_| {
                 let damaged = DecodeError::Text { what: "group", why: "its proxy cannot be used" };
                 WalletError::Damaged(damaged)
             })?),

@@ -14,7 +14,10 @@ const FILE: &str = "proxy";
 pub fn kept_proxy(dir: &Path) -> Result<Option<Transport>, WalletError> {
     let path = dir.join(FILE);
     match std::fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| WalletError::Proxy(path)),
+        Ok(text) => match text.trim().parse::<Transport>() {
+            Ok(transport) => Ok(Some(transport.kept())),
+            Err(_) => Err(WalletError::Proxy(path)),
+        },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(WalletError::Io { path, source }),
     }

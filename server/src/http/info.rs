@@ -1,16 +1,30 @@
 //! `GET /v1/info`: all that a client needs to know before it buys, posts or reads.
 
-use axum::Json;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::relay::{Limits, ProvenKey, RelayInfo, RetentionInfo, Versions};
+use tocyn_service::serve::Connection;
 
 use super::{ApiError, AppState};
 
 /// The version of this protocol.
 const PROTOCOL_VERSION: u32 = 1;
 
-pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>, ApiError> {
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    connection: Option<Extension<Connection>>,
+) -> Result<Response, ApiError> {
+    let info = serde_json::to_vec(&info(&state).await?).expect("it is plain data");
+    // With many statements it is long: who does not take it holds a part of the readers' memory.
+    let room = state.readers.room(info.len(), connection.map(|Extension(c)| c)).await;
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    Ok((headers, Body::from(room.fill(&info))).into_response())
+}
+
+async fn info(state: &AppState) -> Result<RelayInfo, ApiError> {
     let relay = &state.relay;
     let range = relay.store.range().await?;
     // Another relay may have signed a statement: the log's row has told its number.
@@ -21,7 +35,7 @@ pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>
     let proven =
         |key: &TokenKey| ProvenKey { key: key.clone(), proofs: statements.proofs(key.epoch) };
     let (pairing, config) = (relay.epochs.pairing(), &relay.config);
-    Ok(Json(RelayInfo {
+    Ok(RelayInfo {
         origin_name: pairing.origin_name().to_owned(),
         issuer_name: pairing.issuer_name().to_owned(),
         cell_bytes: config.cell_bytes as u64,
@@ -42,5 +56,5 @@ pub(crate) async fn get(State(state): State<AppState>) -> Result<Json<RelayInfo>
             relay: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL_VERSION,
         },
-    }))
+    })
 }

@@ -314,15 +314,13 @@ fn an_onion_name_leaves_through_a_proxy_or_not_at_all() {
         refused(&["post", "--relay", &url, message.to_str().unwrap()]);
         refused(&["relay", "look", &url]);
         refused(&["mirror", world.path().join("copy").to_str().unwrap(), "--relay", &url]);
+    }
+    for host in [ONION.to_owned(), ONION.to_uppercase(), format!("{ONION}.")] {
         let mut doctor = Command::new(program("tocyn-relay"));
-        let doctor =
-            doctor.arg("--data").arg(world.relay_data()).args(["doctor", "--issuer", &url]);
-        let said = String::from_utf8(output(doctor).stdout).unwrap();
-        let is_http = url.starts_with("http://") && !url.contains("8443");
-        assert!(
-            !is_http || said.contains("is an onion service; give the address behind it"),
-            "{said}"
-        );
+        doctor.arg("--data").arg(world.relay_data()).arg("doctor");
+        doctor.arg("--issuer").arg(format!("http://{host}:80/issuer"));
+        let said = String::from_utf8(output(&mut doctor).stdout).unwrap();
+        assert!(said.contains("is an onion service; give the address behind it"), "{said}");
     }
 }
 
@@ -347,6 +345,9 @@ async fn a_proxy_is_kept_with_the_wallet_and_its_groups() {
         assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
         assert!(!proxy.take_connections().is_empty(), "{args:?} went through the proxy");
     }
+    // Not for what is on this machine, where it could reach nothing.
+    assert!(run(&["info", relay.url()]).status.success());
+    assert!(proxy.take_connections().is_empty());
     // --direct goes without, this time.
     let direct = run(&["--direct", "info", RELAY_ADDRESS]);
     assert_eq!(direct.status.code(), Some(1));
@@ -413,4 +414,29 @@ fn errors_of_settings_name_their_place() {
         assert!(said.contains(&format!("{name}: ")), "{name}: {said}");
         assert!(said.contains(says) && !said.contains("config.toml"), "{name}: {said}");
     }
+}
+
+/// Whoever asks for what comes after the exact place of its last visit is known by it: `sync` asks from
+/// the start of that place's bundle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_does_not_say_where_the_last_one_ended() {
+    let world = World::default();
+    world.set_addresses(&[RELAY_ADDRESS], "http://issuer.example");
+    let (issuer, relay) = (world.start_issuer(), world.start_relay());
+    let names = [("relay.example", relay.address()), ("issuer.example", issuer.address())];
+    let proxy = SocksProxy::start(names).await;
+    let create = ["--proxy", proxy.url(), "group", "create", "friends", "--relay", RELAY_ADDRESS];
+    succeed(&mut world.tocyn(&[&create[..], &["--issuer", "http://issuer.example"]].concat()));
+    let mut asked = Vec::new();
+    for messages in [3, 260, 4, 0] {
+        fill(&world, &issuer, &relay, messages).await;
+        proxy.take_connections();
+        succeed(&mut world.tocyn(&["sync"]));
+        for connection in proxy.take_connections() {
+            let sent = connection.sent();
+            let after = sent.lines().find_map(|line| line.split_once("/v1/messages?after="));
+            asked.extend(after.map(|(_, rest)| rest.split(['&', ' ']).next().unwrap().to_owned()));
+        }
+    }
+    assert_eq!(asked, ["0", "0", "256"], "after 3 and 263 messages, and nothing where none is new");
 }

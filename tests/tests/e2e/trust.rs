@@ -92,8 +92,12 @@ impl Scene {
 /// `serve` under a clock that is off, as Debian's faketime makes it.
 fn serve_at(name: &str, world: &World, offset: &str) -> Service {
     let data = world.path().join(name);
-    let mut serve = Command::new("faketime");
-    serve.args(["-m", "-f", offset]).arg(program(&format!("tocyn-{name}")));
+    // Not by its program, which would be stopped in the place of the service.
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|dir| dir.unwrap().path());
+    let mut faketime = libraries.map(|dir| dir.join("faketime/libfaketimeMT.so.1"));
+    let faketime = faketime.find(|path| path.exists()).expect("Debian's faketime is installed");
+    let mut serve = Command::new(program(&format!("tocyn-{name}")));
+    serve.env("LD_PRELOAD", faketime).env("FAKETIME", offset);
     serve.arg("--data").arg(&data).args(["serve", "--listen", "127.0.0.1:0"]);
     Service::run(&mut serve, &data)
 }

@@ -219,6 +219,9 @@ impl Services {
 
 /// The load generator speaks to a service itself, without TLS and without paths before its own.
 fn address(url: &ServiceUrl) -> CliResult<String> {
+    if url.is_onion() {
+        return Err(format!("{url} is an onion service; benchmarks go through no proxy").into());
+    }
     let text = url.to_string();
     let address = text.strip_prefix("http://").filter(|address| !address.contains('/'));
     let address = address.ok_or("benchmarks reach services at http://HOST:PORT only")?;
