@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
+use tocyn_client::output::tell;
 use tocyn_client::relay::RelayClient;
 use tocyn_client::session::{News, Session};
 use tocyn_client::transport::{ServiceUrl, Transport};
@@ -140,10 +141,10 @@ impl Globals {
     /// With a warning if whoever is on the way can read along.
     pub(crate) fn relay_over(&self, transport: &Transport, url: &ServiceUrl) -> RelayClient {
         if url.is_readable_on_the_way() {
-            eprintln!(
-                "tocyn: {url} is neither https nor an onion service: whoever is on the way can \
-                 see and change what is sent"
-            );
+            tell(format_args!(
+                "{url} is neither https nor an onion service: whoever is on the way can see and \
+                 change what is sent"
+            ));
         }
         RelayClient::new(transport, url.clone())
     }
@@ -180,7 +181,7 @@ pub(crate) fn now() -> u64 {
 
 /// A session that tells the person at the terminal.
 pub(crate) fn session(wallet: &Wallet) -> Session<'_> {
-    Session { wallet, clock: &clock, tell: &|news: News| eprintln!("tocyn: {news}") }
+    Session { wallet, clock: &clock, tell: &|news: News| tell(news) }
 }
 
 /// Refuses what is no voucher before anyone is asked, and without repeating it.

@@ -21,6 +21,7 @@
 //! | a copy of a log for file servers | [`mirror`] |
 //! | what shows a relay's faults to anyone | [`evidence`] |
 //! | text of strangers on its way to a terminal | [`printable`] |
+//! | what the commands print, where it can be written | [`output`] |
 //! | the commands of `tocyn` | [`cli`] |
 
 // The commands speak of this library by its name, as other programs do.
@@ -34,6 +35,7 @@ pub mod issuer;
 pub mod keys;
 pub mod log;
 pub mod mirror;
+pub mod output;
 pub mod pins;
 pub mod post;
 pub mod printable;

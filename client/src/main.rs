@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tocyn_client::cli::Cli;
+use tocyn_client::output::tell;
 use tocyn_client::printable::Printable;
 
 fn main() -> ExitCode {
@@ -12,9 +13,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
             // Some of it may be the words of others.
-            for line in error.to_string().lines() {
-                eprintln!("tocyn: {}", Printable(line));
-            }
+            error.to_string().lines().for_each(|line| tell(Printable(line)));
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,8 @@
 //! as full as random inserts leave them; then real tokens are spent through the store, with its
 //! settings and durability, and only that is timed.
 
+#![allow(clippy::print_stdout)]
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -16,6 +16,7 @@ use tocyn_service::config::{ConfigCommand, Places, Settings as _};
 use tocyn_service::database::Database;
 use tocyn_service::folder::create;
 use tocyn_service::listen::Address;
+use tocyn_service::output::print;
 use tocyn_service::program::{LogFormat, VERSION};
 
 use crate::config::Config;
@@ -184,8 +185,8 @@ async fn install(
         restored.write(&data.restored_path())?;
     }
     data.install_pairing(file)?;
-    println!("installed {}; start the relay again", data.pairing_path().display());
-    Ok(())
+    let path = data.pairing_path();
+    Ok(print(format_args!("installed {}; start the relay again", path.display()))?)
 }
 
 /// Refuses a pairing with which tokens could be spent twice after a restore, unless the operator
@@ -257,13 +258,14 @@ fn init(
     data.install_pairing(pairing)?;
     data.log_key(data.pairing()?.origin_name())?;
     let files = [data.config_path(), data.pairing_path(), data.log_key_path()];
-    println!("wrote {}", files.map(|path| path.display().to_string()).join(", "));
+    let files = files.map(|path| path.display().to_string()).join(", ");
+    print(format_args!("wrote {files}"))?;
     if addresses.is_empty() || issuer_address.is_none() {
-        println!(
+        print(format_args!(
             "before others can use it, set `addresses` and `issuer_address` in {}: clients refuse \
              addresses that the relay has not signed",
             data.config_path().display()
-        );
+        ))?;
     }
     Ok(())
 }

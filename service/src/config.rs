@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use toml::Table;
 
 use crate::folder::{self, FolderError};
+use crate::output::print;
 
 /// Settings of a service.
 pub trait Settings: Default + Serialize + DeserializeOwned {
@@ -183,25 +184,26 @@ impl ConfigCommand {
             Self::Init { to } => {
                 let path = to.unwrap_or_else(|| places.in_data.clone());
                 if path == Path::new("-") {
-                    print!("{example}");
-                    return Ok(());
+                    return Ok(print(example.trim_end())?);
                 }
                 folder::create(&path, example.as_bytes())?;
-                println!("wrote {}", path.display());
+                print(format_args!("wrote {}", path.display()))?;
             }
             Self::Validate => {
                 let loaded = places.read::<T>()?;
                 check(&loaded.settings)?;
-                println!("the settings can be used; they are from: {}", loaded.from());
+                let from = loaded.from();
+                print(format_args!("the settings can be used; they are from: {from}"))?;
             }
             Self::Show { json } => {
                 let loaded = places.read::<T>()?;
-                if json {
-                    println!("{}", serde_json::to_string(&loaded.settings)?);
-                } else {
-                    println!("# from: {}\n", loaded.from());
-                    print!("{}", toml::to_string(&loaded.settings)?);
-                }
+                print(match json {
+                    true => serde_json::to_string(&loaded.settings)?,
+                    false => {
+                        let settings = toml::to_string(&loaded.settings)?;
+                        format!("# from: {}\n\n{}", loaded.from(), settings.trim_end())
+                    }
+                })?;
             }
         }
         Ok(())

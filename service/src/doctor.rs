@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::metrics::free_bytes;
+use crate::output;
 use crate::page;
 use crate::secret::Secret;
 
@@ -153,18 +154,18 @@ impl Report {
 
     /// Prints all; an error if anything is bad.
     pub fn print(self, json: bool) -> Result<(), Box<dyn std::error::Error>> {
-        if json {
-            println!("{}", serde_json::to_string(&self.0)?);
-        } else {
-            for Finding { check, level, text } in &self.0 {
-                let level = match level {
-                    Level::Good => "ok  ",
-                    Level::Warning => "LOOK",
-                    Level::Bad => "BAD ",
-                };
-                println!("{level}  {check:<12} {text}");
-            }
-        }
+        let line = |Finding { check, level, text }: &Finding| {
+            let level = match level {
+                Level::Good => "ok  ",
+                Level::Warning => "LOOK",
+                Level::Bad => "BAD ",
+            };
+            format!("{level}  {check:<12} {text}")
+        };
+        output::print(match json {
+            true => serde_json::to_string(&self.0)?,
+            false => self.0.iter().map(line).collect::<Vec<_>>().join("\n"),
+        })?;
         match self.0.iter().filter(|finding| finding.level == Level::Bad).count() {
             0 => Ok(()),
             1 => Err("one thing is not as it must be, see above".into()),

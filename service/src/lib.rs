@@ -3,6 +3,7 @@
 //! | what | module |
 //! |---|---|
 //! | the program's start and end: logs, errors, exit status | [`program`] |
+//! | what the commands print, where it can be written | [`output`] |
 //! | settings from several places, secrets by reference | [`config`], [`secret`] |
 //! | the data folder and its files | [`folder`] |
 //! | which database | [`database`] |
@@ -31,6 +32,7 @@ pub mod folder;
 pub mod listen;
 pub mod metrics;
 pub mod open_files;
+pub mod output;
 pub mod page;
 pub mod probe;
 pub mod program;

@@ -1,7 +1,7 @@
 //! Addresses to listen on: TCP, unix sockets, and sockets that systemd passes on.
 
 use std::fmt;
-use std::io::{Error, ErrorKind, Write};
+use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::output::print;
 use crate::stream::Stream;
 
 /// `127.0.0.1:7801`, with port 0 for a free one, or `unix:PATH`.
@@ -269,14 +270,9 @@ impl Listeners {
 
     /// Says on stdout where the service listens; scripts wait for the first line.
     pub fn announce(&self) -> std::io::Result<()> {
-        let mut stdout = std::io::stdout().lock();
-        for listener in &self.public {
-            writeln!(stdout, "listening on {listener}")?;
-        }
-        for listener in &self.admin {
-            writeln!(stdout, "metrics and status page on {listener}")?;
-        }
-        stdout.flush()
+        let public = self.public.iter().map(|one| format!("listening on {one}"));
+        let admin = self.admin.iter().map(|one| format!("metrics and status page on {one}"));
+        print(public.chain(admin).collect::<Vec<_>>().join("\n"))
     }
 
     /// Those that systemd passes on: the one named `admin` (`FileDescriptorName=`) is for the

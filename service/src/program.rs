@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use crate::output::tell;
+
 /// The commit that this was built from.
 pub const COMMIT: &str = env!("TOCYN_COMMIT");
 /// For `--version`.
@@ -23,6 +25,8 @@ pub fn start_log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // With `eprintln!`, which panics if stderr cannot be written.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter.unwrap_or_else(|_| "info".into()));
     match format {
@@ -34,6 +38,9 @@ pub fn start_log(format: LogFormat) {
 /// The exit status; an error is told with all that lies behind it, where it does not say so itself.
 pub fn exit(name: &str, result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
+    if is_broken_pipe(error.as_ref()) {
+        return ExitCode::SUCCESS;
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(why) = source {
@@ -42,6 +49,12 @@ pub fn exit(name: &str, result: Result<(), Box<dyn std::error::Error>>) -> ExitC
         }
         source = why.source();
     }
-    eprintln!("{name}: {text}");
+    tell(format_args!("{name}: {text}"));
     ExitCode::FAILURE
+}
+
+/// Whoever reads our output, `head` for one, has had enough.
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

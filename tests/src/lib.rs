@@ -22,6 +22,8 @@
 //! | clients that mean harm | [`hostile`] |
 //! | the same over unix sockets | [`unix_http`] |
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bearer;
 pub mod browser;
 pub mod chaos;

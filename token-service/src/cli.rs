@@ -6,6 +6,7 @@ mod doctor;
 mod ledger;
 mod voucher;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tocyn_service::database::Database;
 use tocyn_service::folder::create;
 use tocyn_service::listen::{Address, Addresses, Listeners};
 use tocyn_service::open_files;
+use tocyn_service::output::{print, stdout};
 use tocyn_service::program::{LogFormat, VERSION};
 use tocyn_service::secret::Secret;
 use tocyn_service::serve::stop_signal;
@@ -227,12 +229,14 @@ fn init(
     data.create()?;
     create(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
     create(&data.config_path(), EXAMPLE.as_bytes())?;
-    println!("wrote {} and {}", data.config_path().display(), data.pairing_path().display());
-    println!(
-        "its keys last until {}; `doctor` says in time when to renew them",
+    print(format_args!(
+        "wrote {} and {}\n\
+         its keys last until {}; `doctor` says in time when to renew them\n\
+         now copy the pairing file to the relay: tocyn-relay --data DIR init --pairing FILE",
+        data.config_path().display(),
+        data.pairing_path().display(),
         time_text(pairing.schedule().last_end())
-    );
-    println!("now copy the pairing file to the relay: tocyn-relay --data DIR init --pairing FILE");
+    ))?;
     Ok(())
 }
 
@@ -338,31 +342,30 @@ fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {
     let pairing = data.pairing()?;
     let epoch = pairing.schedule().epoch_at(now)?;
     if json {
-        println!(
-            "{}",
-            json!({
-                "issuer_name": pairing.issuer_name(),
-                "origin_name": pairing.origin_name(),
-                "genesis": pairing.schedule().genesis,
-                "epoch_seconds": pairing.schedule().epoch_seconds,
-                "epoch": epoch,
-                "epochs": pairing.schedule().count,
-                "renewed_at": pairing.renewed_at(),
-            })
-        );
+        print(json!({
+            "issuer_name": pairing.issuer_name(),
+            "origin_name": pairing.origin_name(),
+            "genesis": pairing.schedule().genesis,
+            "epoch_seconds": pairing.schedule().epoch_seconds,
+            "epoch": epoch,
+            "epochs": pairing.schedule().count,
+            "renewed_at": pairing.renewed_at(),
+        }))?;
         return Ok(());
     }
-    println!("issuer   {}", pairing.issuer_name());
-    println!("origin   {}", pairing.origin_name());
-    println!("genesis  {}", time_text(pairing.schedule().genesis));
+    let mut out = stdout();
+    writeln!(out, "issuer   {}", pairing.issuer_name())?;
+    writeln!(out, "origin   {}", pairing.origin_name())?;
+    writeln!(out, "genesis  {}", time_text(pairing.schedule().genesis))?;
     let length = humantime::format_duration(Duration::from_secs(pairing.schedule().epoch_seconds));
-    println!("epoch    {epoch}, of {length}, until {}", time_text(pairing.schedule().end(epoch)));
-    println!("keys     until {}", time_text(pairing.schedule().last_end()));
+    let end = time_text(pairing.schedule().end(epoch));
+    writeln!(out, "epoch    {epoch}, of {length}, until {end}")?;
+    writeln!(out, "keys     until {}", time_text(pairing.schedule().last_end()))?;
     if let Some(below) = pairing.renewed_at() {
         let start = time_text(pairing.schedule().start(below));
-        println!("renewed  as planned, with new keys from epoch {below} on, from {start}");
+        writeln!(out, "renewed  as planned, with new keys from epoch {below} on, from {start}")?;
     }
-    println!("secret   not shown; it is in {}", data.pairing_path().display());
+    writeln!(out, "secret   not shown; it is in {}", data.pairing_path().display())?;
     Ok(())
 }
 
@@ -383,10 +386,14 @@ fn renew(data: &DataDir, clock: &Clock) -> CliResult {
     let old = data.pairing()?;
     let (fresh, now) = renewed(&old, clock)?;
     let kept = data.replace_pairing(&fresh, now)?;
-    println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
-    println!(
-        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay pairing install FILE` (or to /etc/tocyn there, where a unit takes it from); then start all again. Tokens handed out so far are void"
-    );
+    print(format_args!(
+        "wrote a new {}; the old one is {}",
+        data.pairing_path().display(),
+        kept.display()
+    ))?;
+    print(
+        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay pairing install FILE` (or to /etc/tocyn there, where a unit takes it from); then start all again. Tokens handed out so far are void",
+    )?;
     Ok(())
 }
 
@@ -397,20 +404,24 @@ fn plan_renewal(data: &DataDir, now: u64) -> CliResult {
     let fresh = old.renewed(now, &mut UnwrapErr(SysRng))?;
     let kept = data.replace_pairing(&fresh, now)?;
     let below = fresh.renewed_at().expect("it was renewed just now");
-    println!("wrote a new {}; the old one is {}", data.pairing_path().display(), kept.display());
-    println!(
+    print(format_args!(
+        "wrote a new {}; the old one is {}",
+        data.pairing_path().display(),
+        kept.display()
+    ))?;
+    print(format_args!(
         "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay \
          pairing install FILE` (or to /etc/tocyn there, where a unit takes it from); then start all \
          again, before {}: then epoch {below} begins, whose keys come from the new secret. All tokens \
          stay good",
         time_text(fresh.schedule().start(below))
-    );
+    ))?;
     if fresh.schedule().count == old.schedule().count {
-        println!(
+        print(format_args!(
             "the keys end at {} as before: a pairing has no more epochs than that. Before then, run \
              `tocyn-issuer pairing renew`, which voids all tokens",
             time_text(fresh.schedule().last_end())
-        );
+        ))?;
     }
     Ok(())
 }
@@ -424,12 +435,11 @@ fn list_keys(data: &DataDir, json: bool, now: u64) -> CliResult {
         .map(|epoch| TokenKey::for_epoch(&pairing, epoch))
         .collect();
     if json {
-        println!("{}", serde_json::to_string(&keys)?);
-        return Ok(());
+        return Ok(print(serde_json::to_string(&keys)?)?);
     }
     for key in keys {
         let (from, to) = (time_text(key.not_before), time_text(key.not_after));
-        println!("epoch {}  {}  from {from} to {to}", key.epoch, key.token_key);
+        print(format_args!("epoch {}  {}  from {from} to {to}", key.epoch, key.token_key))?;
     }
     Ok(())
 }

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::cli::{CliResult, Globals, now};
+use crate::output::stdout;
 
 pub(crate) async fn run(globals: &Globals) -> CliResult {
     let wallet = globals.wallet().await?;
     let balances = wallet.balance(now()).await?;
     wallet.close().await;
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     if globals.json() {
         writeln!(out, "{}", serde_json::to_string(&balances)?)?;
         return Ok(());

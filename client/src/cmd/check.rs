@@ -9,6 +9,7 @@ use tocyn_client::wallet::{GroupHealth, Wallet};
 
 use super::group::find;
 use crate::cli::{CliResult, Globals, now, session};
+use crate::output::{print, tell};
 
 /// Say what is missing in your groups, and what relays did wrong. Compares with every copy of a log
 /// that was read from before, and looks for the receipts of public posts in the log; `tocyn sync`
@@ -44,7 +45,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     if !args.offline {
         found.extend(ask_mirrors(globals, &wallet, &args.mirror).await?);
     }
-    found.iter().for_each(|fault| eprintln!("tocyn: {fault}"));
+    found.iter().for_each(tell);
     let mut troubled = report(globals, &wallet, args.group.as_deref()).await?;
     troubled |= !found.is_empty();
     if args.accept {
@@ -54,7 +55,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         };
         for group in &groups {
             wallet.accept(group).await?;
-            println!("{}: accepted", Printable(&group.invite.name));
+            print(format_args!("{}: accepted", Printable(&group.invite.name)))?;
         }
         troubled = false;
     }
@@ -85,7 +86,9 @@ async fn ask_mirrors(
         let files = LogFiles::of_mirror(&globals.transport()?, url.clone())?;
         let compared = match files.info().await {
             Ok(info) if !keys.contains(&info.log_key) => {
-                eprintln!("tocyn: the copy at {url} is of a relay that this wallet does not know");
+                tell(format_args!(
+                    "the copy at {url} is of a relay that this wallet does not know"
+                ));
                 continue;
             }
             Ok(info) => compare(wallet, &files, &info.log_key, now()).await,
@@ -93,7 +96,7 @@ async fn ask_mirrors(
         };
         match compared {
             Ok(faults) => found.extend(faults),
-            Err(error) => eprintln!("tocyn: the copy at {url} says nothing of use: {error}"),
+            Err(error) => tell(format_args!("the copy at {url} says nothing of use: {error}")),
         }
     }
     Ok(found)
@@ -114,8 +117,8 @@ pub(crate) async fn report(
         let health = wallet.health(group).await?;
         troubled |= health.gap || health.unpublished > 0;
         match globals.json() {
-            true => println!("{}", serde_json::to_string(&health)?),
-            false => say(&health),
+            true => print(serde_json::to_string(&health)?)?,
+            false => say(&health)?,
         }
     }
     let mut keys = wallet.checked_logs().await?;
@@ -127,29 +130,31 @@ pub(crate) async fn report(
             troubled = true;
             let file = fault.file.as_deref().unwrap_or("no file");
             match globals.json() {
-                true => println!("{}", serde_json::to_string(&fault)?),
-                false => println!("{}: {} (evidence: {file})", key.name(), fault.what),
+                true => print(serde_json::to_string(&fault)?)?,
+                false => {
+                    print(format_args!("{}: {} (evidence: {file})", key.name(), fault.what))?;
+                }
             }
         }
     }
     Ok(troubled)
 }
 
-fn say(health: &GroupHealth) {
+fn say(health: &GroupHealth) -> std::io::Result<()> {
     let name = Printable(&health.group).to_string();
     let blame = |excused: bool| match excused {
         false => "the relay has left it out, or it never was",
         true => "it may be one of those that were no longer kept, or it was accepted",
     };
     let messages: u64 = health.members.iter().map(|member| member.messages).sum();
-    println!("{name}: {messages} messages of {} members", health.members.len());
+    print(format_args!("{name}: {messages} messages of {} members", health.members.len()))?;
     for missing in &health.missing {
         let seen_by = Printable(&missing.seen_by.join(", ")).to_string();
         let id = &missing.message[..16];
-        println!(
+        print(format_args!(
             "{name}: message {id} is missing; {seen_by} says it was there: {}",
             blame(missing.excused)
-        );
+        ))?;
     }
     for member in &health.members {
         if !member.missing.is_empty() {
@@ -157,15 +162,15 @@ fn say(health: &GroupHealth) {
             let numbers: Vec<String> = member.missing.iter().map(u64::to_string).collect();
             let numbers = numbers.join(", ");
             let blame = blame(member.missing.len() == member.excused.len());
-            println!("{name}: of {who} these numbers are missing: {numbers}: {blame}");
+            print(format_args!("{name}: of {who} these numbers are missing: {numbers}: {blame}"))?;
         }
     }
     for part in &health.incomplete {
         let (id, here, of) = (&part.message[..16], part.parts, part.of);
-        match here == of {
-            true => println!("{name}: message {id} is of a newer version of tocyn, or spoiled"),
-            false => println!("{name}: of message {id} {here} of {of} cells are here so far"),
-        }
+        print(match here == of {
+            true => format!("{name}: message {id} is of a newer version of tocyn, or spoiled"),
+            false => format!("{name}: of message {id} {here} of {of} cells are here so far"),
+        })?;
     }
     let numbers = [
         (health.late, "messages came late: they were held back, or sent late, or a clock is wrong"),
@@ -176,6 +181,7 @@ fn say(health: &GroupHealth) {
         (health.waiting, "of your cells wait to be sent; see `tocyn send --resume`"),
     ];
     for (number, what) in numbers.into_iter().filter(|(number, _)| *number > 0) {
-        println!("{name}: {number} {what}");
+        print(format_args!("{name}: {number} {what}"))?;
     }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use tocyn_client::evidence::{Evidence, MAX_FILE_BYTES, Verdict};
 use tocyn_protocol::log::note::VerifierKey;
 
 use crate::cli::{CliResult, Globals};
+use crate::output::{print, tell};
 
 /// Evidence against relays.
 #[derive(clap::Subcommand)]
@@ -37,10 +38,10 @@ pub(crate) fn run(globals: &Globals, command: Command) -> CliResult {
     };
     let evidence = Evidence::from_json(&text)?;
     if key.is_none() {
-        eprintln!(
-            "tocyn: make sure that this is the key of the relay it is about: {}",
+        tell(format_args!(
+            "make sure that this is the key of the relay it is about: {}",
             evidence.log_key
-        );
+        ));
     }
     if key.is_some_and(|key| key != evidence.log_key) {
         return Err(format!("it is about another relay's log: {}", evidence.log_key).into());
@@ -51,12 +52,9 @@ pub(crate) fn run(globals: &Globals, command: Command) -> CliResult {
         true => {
             let (Verdict::Proven(what) | Verdict::Witnessed(what)) = verdict;
             let (kind, key) = (evidence.kind(), &evidence.log_key);
-            println!(
-                "{}",
-                json!({ "log_key": key, "fault": kind, "proven": proven, "what": what })
-            );
+            print(json!({ "log_key": key, "fault": kind, "proven": proven, "what": what }))?;
         }
-        false => println!("{}\n{verdict}", evidence.log_key),
+        false => print(format_args!("{}\n{verdict}", evidence.log_key))?,
     }
     match proven {
         true => Ok(()),

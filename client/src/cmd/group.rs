@@ -18,6 +18,7 @@ use tocyn_client::wallet::{Group, NewGroup, Wallet};
 use zeroize::Zeroizing;
 
 use crate::cli::{CliResult, Globals, session};
+use crate::output::{print, stdout, tell};
 
 /// Groups whose members talk through a relay that can tell neither who they are nor what they say.
 #[derive(clap::Subcommand)]
@@ -117,10 +118,10 @@ async fn create(globals: &Globals, args: Create) -> CliResult {
     };
     add(&wallet, &invite, &args.own_name, &transport).await?;
     wallet.close().await;
-    println!(
+    print(format_args!(
         "you are the first member of {}; `tocyn group invite` shows what makes others members",
         invite.name
-    );
+    ))?;
     Ok(())
 }
 
@@ -137,13 +138,13 @@ async fn join(globals: &Globals, args: Join) -> CliResult {
     let (wallet, transport) = (globals.wallet().await?, globals.transport()?);
     add(&wallet, &invite, &args.own_name, &transport).await?;
     wallet.close().await;
-    println!(
+    print(format_args!(
         "you are a member of {}. Its relay is {}, its tokens come from {}: whoever made the invite \
          chose both, and the issuer gets your vouchers. `tocyn sync` reads what was said",
         Printable(&invite.name),
         invite.relays[0],
         invite.issuer
-    );
+    ))?;
     Ok(())
 }
 
@@ -176,7 +177,7 @@ async fn add(wallet: &Wallet, invite: &Invite, own_name: &str, transport: &Trans
 async fn list(globals: &Globals) -> CliResult {
     let wallet = globals.wallet().await?;
     let groups = wallet.groups().await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     for group in &groups {
         let health = wallet.health(group).await?;
         let messages: u64 = health.members.iter().map(|member| member.messages).sum();
@@ -215,15 +216,15 @@ async fn invite(globals: &Globals, name: &str) -> CliResult {
     // With what is accepted here by now: less is left for the new member to follow.
     let text = wallet.invite_of(&group).await?.to_secret_text();
     wallet.close().await;
-    eprintln!("tocyn: whoever has this is a member and can read all that was ever said");
+    tell("whoever has this is a member and can read all that was ever said");
     if globals.json() {
-        println!("{}", json!({ "invite": text.as_str() }));
+        print(json!({ "invite": text.as_str() }))?;
         return Ok(());
     }
     if std::io::stdout().is_terminal() {
-        println!("{}", qr(&text)?);
+        print(qr(&text)?)?;
     }
-    println!("{}", text.as_str());
+    print(text.as_str())?;
     Ok(())
 }
 
@@ -250,7 +251,7 @@ async fn leave(globals: &Globals, name: &str, unsent: bool) -> CliResult {
     }
     wallet.drop_group(&group).await?;
     wallet.close().await;
-    println!("you are no longer in {name}");
+    print(format_args!("you are no longer in {name}"))?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use tocyn_protocol::relay::ProvenKey;
 use tocyn_protocol::statement::chain::Chain;
 
 use crate::cli::{CliResult, Globals};
+use crate::output::stdout;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +20,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let info = globals.relay(&args.relay)?.info().await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     if globals.json() {
         writeln!(out, "{}", serde_json::to_string(&info)?)?;
         return Ok(());

@@ -1,5 +1,6 @@
 //! `tocyn mirror`.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tocyn_client::mirror::{Mirror, Mirrored};
 use tocyn_client::transport::ServiceUrl;
 
 use crate::cli::{CliResult, Globals};
+use crate::output::{stdout, tell};
 
 /// Copies a relay's log into a folder that any file server can hand out. Readers take it with
 /// `--mirror URL`; they check everything, so they need not trust it.
@@ -31,16 +33,17 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         let mirrored = mirror.update(&relay.log_files()?).await;
         match (&mirrored, args.every) {
             (Ok(mirrored), _) if globals.json() => {
-                println!("{}", serde_json::to_string(mirrored)?);
+                writeln!(stdout(), "{}", serde_json::to_string(mirrored)?)?;
             }
-            (Ok(Mirrored { new, oldest, size }), _) if oldest > size => println!(
+            (Ok(Mirrored { new, oldest, size }), _) if oldest > size => writeln!(
+                stdout(),
                 "{new} new messages, whose bundle the relay no longer has whole; what comes after \
                  message {size} will be here"
-            ),
+            )?,
             (Ok(Mirrored { new, oldest, size }), _) => {
-                println!("{new} new messages; messages {oldest} to {size} are here");
+                writeln!(stdout(), "{new} new messages; messages {oldest} to {size} are here")?;
             }
-            (Err(error), Some(_)) => eprintln!("tocyn: {error}"),
+            (Err(error), Some(_)) => tell(error),
             (Err(_), None) => {}
         }
         match args.every {

@@ -1,6 +1,6 @@
 //! `tocyn post`.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tocyn_client::pins::meet;
@@ -11,6 +11,7 @@ use tocyn_protocol::log::tile::MAX_ENTRY_BYTES;
 use tocyn_protocol::relay::{ProvenReceipt, pack};
 
 use crate::cli::{CliResult, Globals, session};
+use crate::output::{print_done, tell};
 
 /// One byte more than fits any cell shows that the input is too long, however long it is.
 const MAX_INPUT_BYTES: u64 = MAX_ENTRY_BYTES as u64 + 1;
@@ -54,9 +55,8 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         .map_err(|error| format!("{error}. Nothing was posted, saved or spent"))?;
     let cell = if args.raw { input } else { pack(&input, met.info.cell_bytes as usize)? };
     if !args.raw {
-        eprintln!(
-            "tocyn: everyone who reads this relay can read this message; encrypt first what is not \
-             for all"
+        tell(
+            "everyone who reads this relay can read this message; encrypt first what is not for all",
         );
     }
     let posted = post(&session, &relay.poster()?, &met, &cell).await;
@@ -64,12 +64,12 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         wallet.reserved(&met.pin.key).await?.iter().filter(|one| !one.is_to_group).count();
     let waiting = waiting - usize::from(posted.is_err()).min(waiting);
     if waiting > 0 {
-        eprintln!(
-            "tocyn: {waiting} earlier messages have no receipt; `tocyn post --relay {} --resume` \
+        tell(format_args!(
+            "{waiting} earlier messages have no receipt; `tocyn post --relay {} --resume` \
              sends them again, at a time of its own: with this one the relay would know both for \
              one author's",
             args.relay
-        );
+        ));
     }
     let posted = posted?;
     print(globals, &posted)?;
@@ -89,7 +89,7 @@ async fn run_resume(globals: &Globals, args: &Args, relay: &RelayClient) -> CliR
     };
     let resumed = resume(&session, relay, &met, unclear).await?;
     if resumed.is_empty() {
-        eprintln!("tocyn: no message waits for its receipt");
+        tell("no message waits for its receipt");
     }
     let (mut open, mut last) = (0, None);
     for one in resumed {
@@ -98,10 +98,10 @@ async fn run_resume(globals: &Globals, args: &Args, relay: &RelayClient) -> CliR
                 print(globals, &receipt)?;
                 last = Some(receipt);
             }
-            Resumed::GivenUp(id) => eprintln!("tocyn: message {id} is dropped"),
+            Resumed::GivenUp(id) => tell(format_args!("message {id} is dropped")),
             Resumed::Open(id, error) => {
                 open += 1;
-                eprintln!("tocyn: message {id} has no receipt yet: {error}");
+                tell(format_args!("message {id} has no receipt yet: {error}"));
             }
         }
     }
@@ -127,14 +127,10 @@ fn read_input(file: Option<&Path>, limit: u64) -> CliResult<Vec<u8>> {
 }
 
 fn print(globals: &Globals, proven: &ProvenReceipt) -> CliResult {
-    let mut out = std::io::stdout().lock();
-    match globals.json() {
-        true => writeln!(out, "{}", serde_json::to_string(proven)?)?,
-        false => writeln!(
-            out,
-            "posted as number {}, id {}",
-            proven.receipt.seq, proven.receipt.message_id
-        )?,
-    }
-    Ok(())
+    let (seq, id) = (proven.receipt.seq, &proven.receipt.message_id);
+    let text = match globals.json() {
+        true => serde_json::to_string(proven)?,
+        false => format!("posted as number {seq}, id {id}"),
+    };
+    Ok(print_done(text, &format!("the message is posted, as number {seq}"))?)
 }

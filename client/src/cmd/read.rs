@@ -11,6 +11,7 @@ use tocyn_client::transport::ServiceUrl;
 use tocyn_protocol::relay::{MessageId, unpack};
 
 use crate::cli::{CliResult, Globals};
+use crate::output::stdout;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -36,7 +37,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let info = relay.info().await?;
     let Args { after, limit, follow, raw, .. } = args;
     let mut reader = Reader::new(&relay, &info, Range { after, limit, follow });
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     while let Some((seq, cell)) = reader.next().await? {
         match (raw, globals.json()) {
             (true, _) => out.write_all(&cell)?,

@@ -10,6 +10,7 @@ use tocyn_client::transport::ServiceUrl;
 use tocyn_client::wallet::{Pin, Wallet};
 
 use crate::cli::{CliResult, Globals, now, session};
+use crate::output::{print, stdout};
 
 /// Relays that this wallet has met. It keeps what each has stated of its keys and addresses, and
 /// refuses what contradicts that.
@@ -43,17 +44,17 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> CliResult {
         Command::List => list(globals, &wallet).await?,
         Command::Look { relay } => {
             let met = meet(&session(&wallet), &globals.relay(&relay)?, None).await?;
-            println!(
+            print(format_args!(
                 "{}: statement of keys number {}, as pinned",
                 met.pin.key.name(),
                 met.pin.statement.serial
-            );
+            ))?;
         }
         Command::Accept { relay } => accept(&wallet, &find(&wallet, &relay).await?).await?,
         Command::Forget { relay } => {
             let pin = find(&wallet, &relay).await?;
             let tokens = wallet.forget_origin(&pin.key).await?;
-            println!("{} is forgotten, and {tokens} tokens for it", pin.key.name());
+            print(format_args!("{} is forgotten, and {tokens} tokens for it", pin.key.name()))?;
         }
     }
     wallet.close().await;
@@ -90,18 +91,19 @@ async fn accept(wallet: &Wallet, pin: &Pin) -> CliResult {
         )
         .into());
     };
-    println!("{}", Renewal::of(pin, offer));
+    print(Renewal::of(pin, offer))?;
     let void = wallet.accept_offer(pin, now()).await?;
-    println!("statement of keys number {} of {name} is accepted", offer.statement.serial);
+    let serial = offer.statement.serial;
+    print(format_args!("statement of keys number {serial} of {name} is accepted"))?;
     if void > 0 {
-        println!("{void} tokens from before it were void, and are gone");
+        print(format_args!("{void} tokens from before it were void, and are gone"))?;
     }
     Ok(())
 }
 
 async fn list(globals: &Globals, wallet: &Wallet) -> CliResult {
     let pins = wallet.pins().await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     for pin in &pins {
         let statement = &pin.statement;
         let addresses: Vec<&str> = statement.addresses.iter().map(|one| one.as_str()).collect();

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::group::find;
 use super::send::relay_of;
 use crate::cli::{CliResult, Globals, check_voucher, now, session};
+use crate::output::{print_done, tell};
 
 /// From this many tokens on a progress bar is shown.
 const PROGRESS_FROM: u64 = 1024;
@@ -96,16 +97,16 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         (Some(url), _, _) => url.clone(),
         (_, Some(group), _) if group.invite.issuer.is_loopback() => group.invite.issuer.clone(),
         (_, _, Some(named)) => {
-            eprintln!("tocyn: the tokens are asked for at {named}, as the relay has stated");
+            tell(format_args!("the tokens are asked for at {named}, as the relay has stated"));
             named.as_str().parse()?
         }
         _ => return Err("the relay names no address of its issuer; give --issuer".into()),
     };
     if issuer_url.is_readable_on_the_way() {
-        eprintln!(
-            "tocyn: {issuer_url} is neither https nor an onion service: whoever is on the way can \
-             read your voucher"
-        );
+        tell(format_args!(
+            "{issuer_url} is neither https nor an onion service: whoever is on the way can read \
+             your voucher"
+        ));
     }
     let issuer = IssuerClient::new(&transport, issuer_url);
     let agreed = agree(&session, &issuer, met).await?;
@@ -119,7 +120,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     if let Some(low_water) = args.low_water {
         let unspent = unspent().await?;
         if unspent >= low_water {
-            eprintln!("tocyn: the wallet has {unspent} tokens for this relay; none are bought");
+            tell(format_args!("the wallet has {unspent} tokens for this relay; none are bought"));
             return Ok(());
         }
     }
@@ -127,10 +128,10 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     let count = args.count.ok_or("give --count N, or --resume")?;
     let goal = count.next_multiple_of(*BATCH_SIZES.last().expect("three sizes"));
     if goal != count {
-        eprintln!(
-            "tocyn: asking for {goal} tokens: batches are of 16, 64 or 256, so that their size \
-             tells nothing"
-        );
+        tell(format_args!(
+            "asking for {goal} tokens: batches are of 16, 64 or 256, so that their size tells \
+             nothing"
+        ));
     }
     let bar = progress_bar(goal, globals.json());
     let mut so_far = 0;
@@ -165,27 +166,28 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
 /// Says what came.
 fn end(globals: &Globals, agreed: &Agreed, bought: &Bought, unspent: u64) -> CliResult {
     for (tokens, why) in &bought.stuck {
-        eprintln!("tocyn: {tokens} tokens that were asked for before are still pending: {why}");
+        tell(format_args!("{tokens} tokens that were asked for before are still pending: {why}"));
     }
     if bought.others > 0 {
-        eprintln!(
-            "tocyn: {} tokens that were asked for before, not with this voucher, are still pending; `tocyn \
+        tell(format_args!(
+            "{} tokens that were asked for before, not with this voucher, are still pending; `tocyn \
              request --resume` asks for them, at a time of its own: now the issuer would know both \
              for one buyer's",
             bought.others
-        );
+        ));
     }
     let received = bought.received;
-    match globals.json() {
-        true => println!("{}", json!({ "received": received, "unspent": unspent })),
-        false => {
-            println!(
-                "received {received} tokens; {unspent} unspent for {}",
-                agreed.met.pin.key.name()
-            )
-        }
-    }
-    Ok(())
+    let text = match globals.json() {
+        true => json!({ "received": received, "unspent": unspent }).to_string(),
+        false => format!(
+            "received {received} tokens; {unspent} unspent for {}",
+            agreed.met.pin.key.name()
+        ),
+    };
+    let done = format!(
+        "{received} tokens were received and are in the wallet: nothing needs to be bought again"
+    );
+    Ok(print_done(text, &done)?)
 }
 
 /// How far the work for one batch is. It is done at a random moment, so it shows the average.

@@ -13,6 +13,7 @@ use tocyn_client::wallet::Group;
 
 use super::group::find;
 use crate::cli::{CliResult, Globals, now, session};
+use crate::output::{print, print_done, tell};
 
 /// The longest input, in bytes: more than fits in any message.
 const MAX_INPUT_BYTES: u64 = 1 << 28;
@@ -63,13 +64,13 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
             0 => String::new(),
             _ => format!(", after {waiting} that wait since an earlier run"),
         };
-        eprintln!(
-            "tocyn: this message takes {cells} cells{before}; each costs a token, and the wallet has {tokens}"
-        );
+        tell(format_args!(
+            "this message takes {cells} cells{before}; each costs a token, and the wallet has {tokens}"
+        ));
     }
     if args.cost {
         if globals.json() {
-            println!("{}", json!({ "cells": cells, "waiting": waiting, "tokens": tokens }));
+            print(json!({ "cells": cells, "waiting": waiting, "tokens": tokens }))?;
         }
         wallet.close().await;
         return Ok(());
@@ -99,12 +100,12 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     }
     let sent = send_waiting(&session, &relay, &met, &group).await?;
     wallet.close().await;
-    match globals.json() {
-        true => println!("{}", json!({ "cells": sent })),
-        false if sent == 0 => println!("nothing waits to be sent"),
-        false => println!("sent in {sent} cells"),
-    }
-    Ok(())
+    let text = match globals.json() {
+        true => json!({ "cells": sent }).to_string(),
+        false if sent == 0 => "nothing waits to be sent".to_owned(),
+        false => format!("sent in {sent} cells"),
+    };
+    Ok(print_done(text, &format!("{sent} cells are sent"))?)
 }
 
 /// The group's relay at the first of its addresses that answers. What answers must show what is

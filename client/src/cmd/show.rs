@@ -19,6 +19,7 @@ use tocyn_client::wallet::StoredMessage;
 use super::group::find;
 use super::sync::sync_log;
 use crate::cli::{CliResult, Globals};
+use crate::output::{stdout, tell};
 
 /// How often a mirror is asked for what is new.
 const POLL: Duration = Duration::from_secs(10);
@@ -74,10 +75,10 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
                     if last_size.replace(size) == Some(size) {
                         wait = wait.max(AGAIN);
                     }
-                    synced.faults.iter().for_each(|fault| eprintln!("tocyn: {fault}"));
+                    synced.faults.iter().for_each(tell);
                 }
                 Err(error) => {
-                    eprintln!("tocyn: {error}");
+                    tell(error);
                     wait = AGAIN;
                 }
             }
@@ -86,7 +87,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         let own = group.author.author();
         let relays = wallet.relays_of(&group).await?;
         wallet.close().await;
-        let mut out = std::io::stdout().lock();
+        let mut out = stdout();
         for Shown(message) in in_order(messages.into_iter().map(Shown).collect()) {
             let is_there = message.seq.is_some() || !args.follow;
             if is_there && shown.insert(message.id) {

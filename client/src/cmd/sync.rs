@@ -11,6 +11,7 @@ use tocyn_protocol::log::note::VerifierKey;
 
 use super::check;
 use crate::cli::{CliResult, Globals, now};
+use crate::output::{print, tell};
 
 /// Read what is new for all groups, check it, and say what does not fit.
 #[derive(clap::Args)]
@@ -116,21 +117,22 @@ fn report(
                 let row = json!({
                     "relay": key.name(), "size": size, "cells": cells, "messages": messages,
                 });
-                println!("{row}");
+                print(row)?;
             } else {
-                println!(
+                print(format_args!(
                     "{}: {} new messages in {} cells; the log has {} messages",
                     key.name(),
                     synced.messages,
                     synced.cells,
                     synced.size
-                );
+                ))?;
             }
-            synced.faults.iter().for_each(|fault| eprintln!("tocyn: {}: {fault}", key.name()));
+            let faults = synced.faults.iter();
+            faults.for_each(|fault| tell(format_args!("{}: {fault}", key.name())));
             Ok(!synced.faults.is_empty())
         }
         Err(error) => {
-            eprintln!("tocyn: {}: {error}", key.name());
+            tell(format_args!("{}: {error}", key.name()));
             Ok(true)
         }
     }

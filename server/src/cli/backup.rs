@@ -10,6 +10,7 @@ use tocyn_service::backup::{
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
+use tocyn_service::output::print;
 
 use super::{CliResult, Settings};
 use crate::Clock;
@@ -79,15 +80,19 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
         sealed_to: sealed.end,
     };
     let bytes = backup.finish(&data.pairing()?, Some(log))?;
-    println!("{}: messages {oldest} to {head}, checked", to.display());
-    println!("{bytes} bytes, and {} files of sealed messages", sealed.end - sealed.start);
+    print(format_args!(
+        "{}: messages {oldest} to {head}, checked\n\
+         {bytes} bytes, and {} files of sealed messages",
+        to.display(),
+        sealed.end - sealed.start
+    ))?;
     if kind == DatabaseKind::Postgres {
-        println!(
+        print(format_args!(
             "{database} is not in it: take it with pg_basebackup, or pg_dump from a standby, right \
              before this command, so that what is sealed meanwhile is in both"
-        );
+        ))?;
     }
-    println!("it holds secrets, and is on this disk: copy it, encrypted, to another place");
+    print("it holds secrets, and is on this disk: copy it, encrypted, to another place")?;
     Ok(())
 }
 
@@ -236,23 +241,24 @@ pub(super) async fn restore(
     }
     restored.complete = true;
     restored.write(&data.restored_path())?;
-    println!(
+    print(format_args!(
         "{}: messages {} to {}, as of {}",
         data.path().display(),
         log.oldest,
         log.head,
         manifest.made
-    );
+    ))?;
     if manifest.database == DatabaseKind::Postgres {
-        println!("{} is as you left it; only files were restored", settings.database);
+        let database = &settings.database;
+        print(format_args!("{database} is as you left it; only files were restored"))?;
         if to_log.is_none() && !sealed.is_empty() {
-            println!(
+            print(format_args!(
                 "sealed messages were left as they are; `tocyn-relay db check` says if files are \
                  missing, and {} has those of the backup",
                 from_log.path().display()
-            );
+            ))?;
         }
     }
-    println!("it does not serve yet: {}", restored.refusal(&pairing).unwrap_or_default());
-    Ok(())
+    let refusal = restored.refusal(&pairing).unwrap_or_default();
+    Ok(print(format_args!("it does not serve yet: {refusal}"))?)
 }

@@ -1,11 +1,14 @@
 //! `tocyn-relay db`.
 
+use std::io::Write;
+
 use super::{CliResult, Settings};
 use crate::bundles::{self, Folder};
 use crate::data_dir::DataDir;
 use crate::restored::Restored;
 use crate::store::{Copying, LogRange, Stats, Store, StoreError};
 use tocyn_service::database::Database;
+use tocyn_service::output::{print, stdout};
 
 #[derive(clap::Subcommand)]
 pub(super) enum DbCommand {
@@ -64,8 +67,7 @@ impl DbCommand {
 
 async fn migrate(database: &Database) -> CliResult {
     let done = if Store::migrate(database).await? { "are now" } else { "were" };
-    println!("{database}: the tables {done} up to date");
-    Ok(())
+    Ok(print(format_args!("{database}: the tables {done} up to date"))?)
 }
 
 async fn check(store: Store, folder: Option<&Folder>, database: &Database) -> CliResult {
@@ -73,12 +75,9 @@ async fn check(store: Store, folder: Option<&Folder>, database: &Database) -> Cl
     faults.extend(bundles::check(&store, folder).await?);
     store.close().await;
     if faults.is_empty() {
-        println!("{database}: no fault found");
-        return Ok(());
+        return Ok(print(format_args!("{database}: no fault found"))?);
     }
-    for fault in &faults {
-        println!("{fault}");
-    }
+    print(faults.join("\n"))?;
     Err(format!(
         "{database}: see above. Where the tables are damaged, restore them from a backup and renew \
          the pairing, or start with a new database. Sealed files that are damaged or missing can be \
@@ -91,20 +90,20 @@ async fn stats(store: Store, json: bool) -> CliResult {
     let stats = store.stats().await?;
     store.close().await;
     if json {
-        println!("{}", serde_json::to_string(&stats)?);
-        return Ok(());
+        return Ok(print(serde_json::to_string(&stats)?)?);
     }
     let Stats { oldest, head, blocks, bundles, cell_bytes, closed_below, spent, .. } = stats;
-    println!("messages      {} of {cell_bytes} bytes, {oldest} to {head}", head + 1 - oldest);
-    println!("sealed        {bundles} bundles of 256 in files");
-    println!("blocks        {blocks}");
-    println!("closed below  epoch {closed_below}");
+    let (mut out, count) = (stdout(), head + 1 - oldest);
+    writeln!(out, "messages      {count} of {cell_bytes} bytes, {oldest} to {head}")?;
+    writeln!(out, "sealed        {bundles} bundles of 256 in files")?;
+    writeln!(out, "blocks        {blocks}")?;
+    writeln!(out, "closed below  epoch {closed_below}")?;
     for epoch in spent {
-        println!("spent         {} in epoch {}", epoch.tokens, epoch.epoch);
+        writeln!(out, "spent         {} in epoch {}", epoch.tokens, epoch.epoch)?;
     }
-    println!("on disk       {} bytes of tables", stats.bytes);
-    println!("              {} bytes of write-ahead log", stats.wal_bytes);
-    println!("              {} bytes of sealed files", stats.sealed_bytes);
+    writeln!(out, "on disk       {} bytes of tables", stats.bytes)?;
+    writeln!(out, "              {} bytes of write-ahead log", stats.wal_bytes)?;
+    writeln!(out, "              {} bytes of sealed files", stats.sealed_bytes)?;
     Ok(())
 }
 
@@ -114,22 +113,24 @@ async fn drop_before(store: Store, before: u64, folder: Option<Folder>) -> CliRe
     let LogRange { oldest, head } = store.range().await?;
     let (first, key) = (store.sealed().await?.start, store.key().await?);
     store.close().await;
-    println!("{dropped} messages were deleted; {oldest} to {head} are kept");
+    print(format_args!("{dropped} messages were deleted; {oldest} to {head} are kept"))?;
     if oldest < before {
-        println!("those before {before} share a block or a sealed file with one that stays");
+        print(format_args!(
+            "those before {before} share a block or a sealed file with one that stays"
+        ))?;
     }
     match folder {
         // None: nothing was ever sealed there, or it is not mounted.
         Some(folder) if key.is_some() && folder.key()? == key => folder.clean(first)?,
-        Some(folder) => println!(
+        Some(folder) => print(format_args!(
             "no files were removed: {} is not the folder of this log, or not mounted; a relay that \
              starts with that removes them",
             folder.path().display()
-        ),
-        None if first > 0 => println!(
+        ))?,
+        None if first > 0 => print(
             "if there are files of them, they remain until a relay starts with the log.folder that \
-             they are in"
-        ),
+             they are in",
+        )?,
         None => {}
     }
     Ok(())
@@ -162,12 +163,14 @@ async fn copy(from: &Database, to: &str, folder: Option<&Folder>, now: u64) -> C
     let copied = match store.move_to(server, now).await.map_err(again)? {
         Copying::Done(copied) => copied,
         Copying::DoneBefore(copied) => {
-            println!("an earlier copy was complete");
+            print("an earlier copy was complete")?;
             copied
         }
         Copying::GoneOn => {
-            println!("{from} was moved to {target} before, and the log has gone on there");
-            println!("set database.url in config.toml; {from} is not served any more");
+            print(format_args!(
+                "{from} was moved to {target} before, and the log has gone on there\n\
+                 set database.url in config.toml; {from} is not served any more"
+            ))?;
             return Ok(());
         }
         Copying::Elsewhere(before) => {
@@ -184,16 +187,19 @@ async fn copy(from: &Database, to: &str, folder: Option<&Folder>, now: u64) -> C
             return Err(format!("{target}: {text}, and {from} may be served as before").into());
         }
     };
-    println!("{} messages and {} spent tokens are now in {target}", copied.messages, copied.spent);
-    println!("SHA-256 of all of them, the same on both sides: {}", copied.digest);
     store.close().await;
-    println!("now set database.url in config.toml; {from} is not served any more");
+    print(format_args!(
+        "{} messages and {} spent tokens are now in {target}\n\
+         SHA-256 of all of them, the same on both sides: {}\n\
+         now set database.url in config.toml; {from} is not served any more",
+        copied.messages, copied.spent, copied.digest
+    ))?;
     if let Some(folder) = folder.filter(|_| !sealed.is_empty()) {
-        println!(
+        print(format_args!(
             "and set log.folder there, to where {} is or to a copy of it that all relays share: \
              the messages that are sealed stay in its files",
             folder.path().display()
-        );
+        ))?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The real issuer or relay by a clock that a test can step: the machine's, and as many seconds
 //! more as stand in the file that `TOCYN_TEST_CLOCK` names. The first argument says which of both.
 
+#![allow(clippy::print_stderr)]
+
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -4,6 +4,8 @@
 //! cargo run -p tocyn-e2e --bin manual -- DIR
 //! ```
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -1,6 +1,8 @@
 //! Makes the database of the first version of the issuer, with a voucher of 64 tokens, and prints
 //! its code. With `--newer`: marks a database as one of a version that is still to come.
 
+#![allow(clippy::print_stdout)]
+
 use std::borrow::Cow;
 
 use getrandom::SysRng;

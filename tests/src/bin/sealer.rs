@@ -1,6 +1,8 @@
 //! Seals what is full in a stopped relay's log, then drops what is before a message, and kills itself
 //! right after a given step: `sealer DATA URL STEP SEQ`. Prints the steps. `URL` may be empty.
 
+#![allow(clippy::print_stdout)]
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

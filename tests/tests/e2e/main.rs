@@ -1,5 +1,7 @@
 //! Scenarios with the real programs over real HTTP.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod apart;
 mod attesters;
 mod backup;
@@ -31,6 +33,7 @@ mod lying_relay;
 mod manual;
 mod onion;
 mod openapi;
+mod output;
 mod privacy;
 mod proxies;
 mod reading;

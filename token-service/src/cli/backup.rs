@@ -9,6 +9,7 @@ use tocyn_service::backup::{
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
 use tocyn_service::folder::create;
+use tocyn_service::output::print;
 
 use super::{CliResult, Settings, renewed};
 use crate::Clock;
@@ -47,14 +48,16 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
     backup.copy(&data.secret_file(PAIRING))?;
     let bytes = backup.finish(&data.pairing()?, None)?;
     match vouchers {
-        Some(vouchers) => println!("{}: {vouchers} vouchers, checked", to.display()),
-        None => println!("{}: settings and pairing", to.display()),
+        Some(vouchers) => print(format_args!("{}: {vouchers} vouchers, checked", to.display()))?,
+        None => print(format_args!("{}: settings and pairing", to.display()))?,
     }
-    println!("{bytes} bytes");
+    print(format_args!("{bytes} bytes"))?;
     if database.is_shared() {
-        println!("{database} is not in it: take it with pg_basebackup, or pg_dump from a standby");
+        print(format_args!(
+            "{database} is not in it: take it with pg_basebackup, or pg_dump from a standby"
+        ))?;
     }
-    println!("it holds secrets, and is on this disk: copy it, encrypted, to another place");
+    print("it holds secrets, and is on this disk: copy it, encrypted, to another place")?;
     Ok(())
 }
 
@@ -148,25 +151,25 @@ pub(super) async fn restore(
     }
     std::fs::File::open(data.path())?.sync_all()?;
 
-    println!("{}: as of {}", data.path().display(), manifest.made);
+    print(format_args!("{}: as of {}", data.path().display(), manifest.made))?;
     let pairing = data.pairing_path();
     match (settings.database.is_shared(), keep) {
-        (true, _) => println!(
+        (true, _) => print(format_args!(
             "{} is as you left it; only files were restored. If it was restored too, or a standby \
              took over, run `tocyn-issuer pairing renew` before anything is served",
             settings.database
-        ),
-        (false, true) => println!(
+        ))?,
+        (false, true) => print(
             "the pairing is as it was. If an issuer has served since the backup, that is wrong: run \
-             `tocyn-issuer pairing renew` before anything is served"
-        ),
-        (false, false) => println!(
+             `tocyn-issuer pairing renew` before anything is served",
+        )?,
+        (false, false) => print(format_args!(
             "the pairing is a new one, the old one is {}: now bring {} to the relay's machine, run \
              `tocyn-relay pairing install FILE` there, and start both. Tokens handed out so far are \
              void; vouchers have the balance of then",
             kept.display(),
             pairing.display()
-        ),
+        ))?,
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! `tocyn-issuer db`.
 
+use std::io::Write;
+
 use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::store::{Copying, Stats, Store, StoreError};
 use tocyn_service::database::Database;
+use tocyn_service::output::{print, stdout};
 
 #[derive(clap::Subcommand)]
 pub(super) enum DbCommand {
@@ -44,20 +47,16 @@ impl DbCommand {
 
 async fn migrate(database: &Database) -> CliResult {
     Store::open(database).await?.close().await;
-    println!("{database}: the tables are up to date");
-    Ok(())
+    Ok(print(format_args!("{database}: the tables are up to date"))?)
 }
 
 async fn check(store: Store, database: &Database) -> CliResult {
     let faults = store.check().await?;
     store.close().await;
     if faults.is_empty() {
-        println!("{database}: no fault found");
-        return Ok(());
+        return Ok(print(format_args!("{database}: no fault found"))?);
     }
-    for fault in &faults {
-        println!("{fault}");
-    }
+    print(faults.join("\n"))?;
     Err(format!(
         "{database}: see above. Where the tables are damaged, restore them from a backup and renew \
          the pairing, or start with a new database"
@@ -69,16 +68,16 @@ async fn stats(store: Store, json: bool) -> CliResult {
     let stats = store.stats().await?;
     store.close().await;
     if json {
-        println!("{}", serde_json::to_string(&stats)?);
-        return Ok(());
+        return Ok(print(serde_json::to_string(&stats)?)?);
     }
     let Stats { vouchers, granted, left, charges, closed_below, bytes, wal_bytes } = stats;
-    println!("vouchers      {vouchers}");
-    println!("tokens        {granted} granted, {left} left");
-    println!("charges       {charges}");
-    println!("closed below  epoch {closed_below}");
-    println!("on disk       {bytes} bytes of tables");
-    println!("              {wal_bytes} bytes of write-ahead log");
+    let mut out = stdout();
+    writeln!(out, "vouchers      {vouchers}")?;
+    writeln!(out, "tokens        {granted} granted, {left} left")?;
+    writeln!(out, "charges       {charges}")?;
+    writeln!(out, "closed below  epoch {closed_below}")?;
+    writeln!(out, "on disk       {bytes} bytes of tables")?;
+    writeln!(out, "              {wal_bytes} bytes of write-ahead log")?;
     Ok(())
 }
 
@@ -98,12 +97,14 @@ async fn copy(from: &Database, to: &str, now: u64) -> CliResult {
     let copied = match store.move_to(server, now).await.map_err(again)? {
         Copying::Done(copied) => copied,
         Copying::DoneBefore(copied) => {
-            println!("an earlier copy was complete");
+            print("an earlier copy was complete")?;
             copied
         }
         Copying::GoneOn => {
-            println!("{from} was moved to {target} before, and its vouchers were used there since");
-            println!("set database.url in config.toml; {from} is not served any more");
+            print(format_args!(
+                "{from} was moved to {target} before, and its vouchers were used there since\n\
+                 set database.url in config.toml; {from} is not served any more"
+            ))?;
             return Ok(());
         }
         Copying::Elsewhere(before) => {
@@ -120,9 +121,12 @@ async fn copy(from: &Database, to: &str, now: u64) -> CliResult {
             return Err(format!("{target}: {text}, and {from} may be served as before").into());
         }
     };
-    println!("{} vouchers and {} charges are now in {target}", copied.vouchers, copied.charges);
-    println!("SHA-256 of all of them, the same on both sides: {}", copied.digest);
     store.close().await;
-    println!("now set database.url in config.toml; {from} is not served any more");
+    print(format_args!(
+        "{} vouchers and {} charges are now in {target}\n\
+         SHA-256 of all of them, the same on both sides: {}\n\
+         now set database.url in config.toml; {from} is not served any more",
+        copied.vouchers, copied.charges, copied.digest
+    ))?;
     Ok(())
 }

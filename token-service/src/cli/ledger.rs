@@ -9,6 +9,7 @@ use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::observed::key_text;
 use crate::store::{LedgerRow, Store, out_of_line};
+use tocyn_service::output::{print, tell};
 use tocyn_service::time_text;
 
 /// The relay's metric: spent tokens by epoch and key.
@@ -83,15 +84,17 @@ impl LedgerCommand {
         }
         let ledger = store.ledger().await?;
         store.close().await;
-        match json {
-            true => println!("{}", serde_json::to_string(&ledger)?),
-            false => print(&ledger),
-        }
+        let printed = print(match json {
+            true => serde_json::to_string(&ledger)?,
+            false => table(&ledger),
+        });
         let current = pairing.schedule().epoch_at(now).unwrap_or(0);
         for warning in warnings(&ledger, current) {
-            eprintln!("tocyn-issuer: {warning}");
+            tell(format_args!("tocyn-issuer: {warning}"));
         }
-        Ok(check(&ledger)?)
+        // An excess is said first, whatever became of the table.
+        check(&ledger)?;
+        Ok(printed?)
     }
 }
 
@@ -131,13 +134,14 @@ pub(super) fn check(ledger: &[LedgerRow]) -> Result<(), String> {
     }
 }
 
-fn print(ledger: &[LedgerRow]) {
-    println!("{:>6}  {:>12}  {:>12}  reported", "epoch", "issued", "redeemed");
-    for row in ledger {
+fn table(ledger: &[LedgerRow]) -> String {
+    let head = format!("{:>6}  {:>12}  {:>12}  reported", "epoch", "issued", "redeemed");
+    let rows = ledger.iter().map(|row| {
         let redeemed = row.redeemed.map_or("-".to_owned(), |tokens| tokens.to_string());
         let reported = row.reported_at.map_or("never".to_owned(), time_text);
-        println!("{:>6}  {:>12}  {redeemed:>12}  {reported}", row.epoch, row.issued);
-    }
+        format!("{:>6}  {:>12}  {redeemed:>12}  {reported}", row.epoch, row.issued)
+    });
+    std::iter::once(head).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// The relay's counts by epoch, if they are of this pairing's keys.

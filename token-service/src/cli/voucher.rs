@@ -1,5 +1,6 @@
 //! `tocyn-issuer voucher`.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,12 +9,13 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use serde_json::json;
 use tocyn_service::folder::create;
+use tocyn_service::output::{print, stdout, tell};
 
 use super::{CliResult, Settings};
 use crate::attester::Attester;
 use crate::data_dir::DataDir;
 use crate::sheet::Sheet;
-use crate::store::{Store, VOUCHER_ID_BYTES, VoucherRow};
+use crate::store::{Store, StoreError, VOUCHER_ID_BYTES, VoucherRow};
 use crate::voucher::VoucherCode;
 use tocyn_service::time_text;
 
@@ -76,15 +78,26 @@ pub(super) struct Create {
     json: bool,
 }
 
+/// How `create` fails once codes may have been printed.
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    /// They could not be printed, or the database failed.
+    #[error("no voucher was made, and codes that were printed are not valid: {0}")]
+    NotMade(#[source] Box<dyn std::error::Error>),
+    /// The database failed after that.
+    #[error("the vouchers were made, and their codes are valid, but not all have the label: {0}")]
+    NotLabelled(#[source] StoreError),
+}
+
 impl VoucherCommand {
     pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
         let store = Store::open(&settings.database).await?;
         match self {
             Self::Create(create) => create.run(data, &settings, &store, now).await?,
             Self::List { json: true } => {
-                println!("{}", serde_json::to_string(&store.list_vouchers().await?)?);
+                print(serde_json::to_string(&store.list_vouchers().await?)?)?;
             }
-            Self::List { json: false } => list(&store.list_vouchers().await?, now),
+            Self::List { json: false } => list(&store.list_vouchers().await?, now)?,
             Self::Labels { json } => labels(&store, json, now).await?,
             Self::Revoke { voucher, label } => revoke(&store, voucher, label, now).await?,
         }
@@ -98,9 +111,9 @@ impl Create {
         let tokens = self.tokens;
         if !tokens.is_multiple_of(SMALLEST_BATCH) {
             let rest = tokens % SMALLEST_BATCH;
-            eprintln!(
+            tell(format_args!(
                 "note: tocyn asks for {SMALLEST_BATCH} tokens at a time; it cannot draw the last {rest} of {tokens}"
-            );
+            ));
         }
         if self.expires.as_secs() == 0 {
             return Err("--expires must be at least 1s".into());
@@ -122,38 +135,60 @@ impl Create {
             let pairing = data.pairing()?;
             let sheet = Sheet { issuer: pairing.issuer_name(), attester, tokens, expires_at };
             create(path, sheet.page(&codes).as_bytes())?;
-            eprintln!("note: whoever reads {} can use its vouchers", path.display());
+            tell(format_args!("note: whoever reads {} can use its vouchers", path.display()));
         }
-        store.create_vouchers(&hashes, attester, tokens, expires_at).await?;
+        // Printed before they are made: a voucher whose code nobody has seen could never be used.
+        let made: CliResult = match self.print(&codes, expires_at) {
+            Ok(()) => {
+                let made = store.create_vouchers(&hashes, attester, tokens, expires_at).await;
+                made.map_err(Into::into)
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = made {
+            if let Some(path) = &self.sheet {
+                let _ = std::fs::remove_file(path); // its codes are not valid either
+            }
+            return Err(CreateError::NotMade(error).into());
+        }
         if let Some(label) = &self.label {
-            store.label_vouchers(&hashes, label).await?;
+            store.label_vouchers(&hashes, label).await.map_err(CreateError::NotLabelled)?;
         }
+        Ok(())
+    }
+
+    /// Prints all codes, and flushes them.
+    fn print(&self, codes: &[VoucherCode], expires_at: u64) -> std::io::Result<()> {
+        let (mut out, tokens) = (stdout(), self.tokens);
         if self.csv {
-            println!("code,id,tokens,expires");
+            writeln!(out, "code,id,tokens,expires")?;
         }
-        for voucher in &codes {
+        for voucher in codes {
             let (code, id) = (voucher.text(), hex::encode(&voucher.hash()[..VOUCHER_ID_BYTES]));
             if self.json {
                 let row =
                     json!({"id": id, "code": *code, "tokens": tokens, "expires_at": expires_at});
-                println!("{row}");
+                writeln!(out, "{row}")?;
             } else if self.csv {
-                println!("{},{id},{tokens},{}", *code, time_text(expires_at));
+                writeln!(out, "{},{id},{tokens},{}", *code, time_text(expires_at))?;
             } else {
-                println!("{}", *code);
+                writeln!(out, "{}", *code)?;
             }
         }
-        Ok(())
+        out.flush()
     }
 }
 
-fn list(rows: &[VoucherRow], now: u64) {
-    println!(
+fn list(rows: &[VoucherRow], now: u64) -> std::io::Result<()> {
+    let mut out = stdout();
+    writeln!(
+        out,
         "{:<16}  {:<9}  {:>10}  {:>10}  {:<20}  state",
         "id", "kind", "granted", "left", "expires"
-    );
+    )?;
     for row in rows {
-        println!(
+        writeln!(
+            out,
             "{:<16}  {:<9}  {:>10}  {:>10}  {:<20}  {}",
             row.id,
             row.attester.name(),
@@ -161,8 +196,9 @@ fn list(rows: &[VoucherRow], now: u64) {
             row.balance,
             time_text(row.expires_at),
             row.state(now)
-        );
+        )?;
     }
+    Ok(())
 }
 
 async fn labels(store: &Store, json: bool, now: u64) -> CliResult {
@@ -172,13 +208,13 @@ async fn labels(store: &Store, json: bool, now: u64) -> CliResult {
         let rows: Vec<_> = labelled
             .map(|(row, label)| json!({"id": row.id, "label": label, "revoked": row.revoked_at.is_some()}))
             .collect();
-        println!("{}", serde_json::to_string(&rows)?);
-        return Ok(());
+        return Ok(print(serde_json::to_string(&rows)?)?);
     }
-    println!("{:<16}  {:<20}  {:<8}  label", "id", "expires", "state");
+    let mut out = stdout();
+    writeln!(out, "{:<16}  {:<20}  {:<8}  label", "id", "expires", "state")?;
     for (row, label) in labelled {
         let (expires, state) = (time_text(row.expires_at), row.validity(now));
-        println!("{:<16}  {expires:<20}  {state:<8}  {label}", row.id);
+        writeln!(out, "{:<16}  {expires:<20}  {state:<8}  {label}", row.id)?;
     }
     Ok(())
 }
@@ -197,9 +233,11 @@ async fn revoke(
         if ids.is_empty() {
             return Err("no voucher has this label; `voucher labels` shows them".into());
         }
-        for id in ids {
+        for id in &ids {
             store.revoke_voucher(&hex::decode(id)?, now).await?;
-            println!("revoked {id}");
+        }
+        for id in ids {
+            print(format_args!("revoked {id}"))?;
         }
         return Ok(());
     }
@@ -215,6 +253,6 @@ async fn revoke(
     if store.revoke_voucher(&hash_prefix, now).await? == 0 {
         return Err(unknown.into());
     }
-    println!("revoked {}", hex::encode(&hash_prefix[..VOUCHER_ID_BYTES]));
+    print(format_args!("revoked {}", hex::encode(&hash_prefix[..VOUCHER_ID_BYTES])))?;
     Ok(())
 }

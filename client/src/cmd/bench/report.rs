@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::charts::Chart;
 use super::{html, machine};
 use crate::cli::CliResult;
+use crate::output::print;
 
 /// Where a report goes.
 #[derive(clap::Args)]
@@ -83,12 +84,12 @@ impl Output {
             write(path, &html::page(report))?;
         }
         match &self.json {
-            Some(_) if self.is_json_only() => writeln!(std::io::stdout(), "{json}")?,
+            Some(_) if self.is_json_only() => print(&json)?,
             Some(path) => write(path, &format!("{json:#}\n"))?,
             None => {}
         }
         if !self.is_json_only() {
-            std::io::stdout().write_all(report.text().as_bytes())?;
+            print(report.text().trim_end())?;
         }
         Ok(())
     }

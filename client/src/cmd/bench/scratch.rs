@@ -5,6 +5,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use crate::cli::CliResult;
+use crate::output::tell;
 
 /// Dropping it drops the database.
 pub(crate) struct Scratch {
@@ -48,7 +49,7 @@ impl Drop for Scratch {
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
         });
         if !matches!(dropping.join(), Ok(Ok(()))) {
-            eprintln!("tocyn: cannot drop the database {}; please do", self.name);
+            tell(format_args!("cannot drop the database {}; please do", self.name));
         }
     }
 }

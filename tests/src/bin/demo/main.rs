@@ -1,6 +1,8 @@
 //! The demo: an issuer, a relay and a client, as separate programs that talk HTTP. Each step says
 //! what it shows and how long it took; a step that shows something else ends the demo.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod cheat;
 mod epoch;
 mod report;
