@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use tracing_subscriber::EnvFilter;
+
 use crate::output::tell;
 
 /// The commit that this was built from.
@@ -22,13 +24,20 @@ pub enum LogFormat {
 
 /// Logs to stderr, as `RUST_LOG` says.
 pub fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = match std::env::var("RUST_LOG").unwrap_or_default().trim() {
+        "" => Ok(EnvFilter::new("info")),
+        wanted => EnvFilter::try_new(wanted),
+    };
+    let filter = filter.unwrap_or_else(|error| {
+        tell(format_args!("RUST_LOG cannot be used ({error}); logging at info"));
+        EnvFilter::new("info")
+    });
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         // With `eprintln!`, which panics if stderr cannot be written.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter.unwrap_or_else(|_| "info".into()));
+        .with_env_filter(filter);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
