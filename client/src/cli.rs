@@ -113,17 +113,25 @@ impl Globals {
 
     /// How to reach what belongs to no group: as the command line says, else as the wallet has kept it.
     pub(crate) fn transport(&self) -> CliResult<Transport> {
-        match self.told() {
-            Some(transport) => Ok(transport),
-            None => Ok(kept_proxy(&self.wallet_dir()?)?.unwrap_or_default()),
-        }
+        Ok(self.told_or_kept()?.unwrap_or_default())
     }
 
-    /// How to reach a group's services: as the command line says, else as the group was joined.
+    /// How to reach a group's services: the same, else as the group was joined.
     pub(crate) fn transport_of(&self, group: &Group) -> CliResult<Transport> {
-        match self.told().or_else(|| group.proxy.clone()) {
-            Some(transport) => Ok(transport),
-            None => self.transport(),
+        Ok(self.told_or_kept()?.or_else(|| group.proxy.clone()).unwrap_or_default())
+    }
+
+    /// What was told is kept, by commands that need no wallet too.
+    fn told_or_kept(&self) -> CliResult<Option<Transport>> {
+        let dir = self.wallet_dir()?;
+        match self.told() {
+            None => Ok(kept_proxy(&dir)?),
+            Some(told) => {
+                if told.is_proxied() {
+                    keep_proxy(&dir, &told)?;
+                }
+                Ok(Some(told))
+            }
         }
     }
 
@@ -158,14 +166,8 @@ impl Globals {
         })
     }
 
-    /// Opens the wallet, and keeps the proxy that this command was told with it.
     pub(crate) async fn wallet(&self) -> CliResult<Wallet> {
-        let dir = self.wallet_dir()?;
-        let wallet = Wallet::open(&dir).await?;
-        if let Some(proxy) = self.told().filter(Transport::is_proxied) {
-            keep_proxy(&dir, &proxy)?;
-        }
-        Ok(wallet)
+        Ok(Wallet::open(&self.wallet_dir()?).await?)
     }
 }
 

@@ -210,7 +210,11 @@ impl FromStr for Transport {
     fn from_str(text: &str) -> Result<Self, HttpError> {
         match Url::parse(text) {
             // With plain socks5 this machine would look names up, in the clear.
-            Ok(url) if url.scheme() == "socks5h" && url.has_host() && url.username().is_empty() => {
+            Ok(url)
+                if url.scheme() == "socks5h"
+                    && url.host_str().is_some_and(|host| !is_onion(host))
+                    && url.username().is_empty() =>
+            {
                 Ok(Self { proxy: Some(url), is_kept: false })
             }
             _ => Err(HttpError::Proxy(text.to_owned())),

@@ -228,9 +228,14 @@ impl Settings {
         places: &Places,
         database: Option<&str>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let config: Config = places.read()?.settings;
-        let database = Database::find(&config.database.url, database, data.database_path())?;
-        Ok(Self { database, config })
+        let loaded = places.read::<Config>()?;
+        let config = loaded.settings;
+        let found = Database::find(&config.database.url, database, data.database_path());
+        let found = match database {
+            None => found.map_err(|error| loaded.sources.blame(error))?,
+            Some(_) => found.map_err(|error| format!("--database: {error}"))?,
+        };
+        Ok(Self { database: found, config })
     }
 
     /// Where messages are sealed, if they are.

@@ -97,8 +97,8 @@ pub struct Limits {
     pub max_repeats: u32,
     /// Readers that follow at once; beyond that the oldest one's stream ends.
     pub max_followers: usize,
-    /// Memory for what all readers together have not taken, in bytes. Beyond that the one that keeps
-    /// a page longest is cut off.
+    /// Memory for what all readers together have not taken, in bytes. Beyond that the one that has
+    /// taken nothing for longest is cut off.
     pub reader_bytes: usize,
     /// Open connections. Beyond that the one whose client has kept us waiting longest is closed.
     pub max_connections: usize,
@@ -243,6 +243,7 @@ impl Settings for Config {
         if self.listen.0.is_empty() {
             return Err("listen must name at least one address".into());
         }
+        tocyn_service::admin::check_hosts(&self.admin.hosts)?;
         if !(16 * 1024..=1 << 30).contains(&limits.send_buffer_bytes) {
             return Err("limits.send_buffer_bytes must be from 16384 to 1073741824".into());
         }

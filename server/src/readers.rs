@@ -1,6 +1,6 @@
 //! Memory for those who read: one budget of bytes for the pages of all of them. A page is held until
-//! its reader's connection has taken it. Where the budget is spent, the reader that holds a page
-//! longest is cut off, and may come again: one that takes nothing does not keep others waiting.
+//! its reader's connection has taken it. Where the budget is spent, the reader that has taken nothing
+//! for longest is cut off, and may come again: it does not keep others waiting.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -71,8 +71,12 @@ impl Readers {
     }
 
     fn cut_off_oldest(&self) {
-        let oldest = self.held.lock().expect("no panic under the lock").pages.pop_first();
-        if let Some((_, connection)) = oldest {
+        let mut held = self.held.lock().expect("no panic under the lock");
+        let idle = |(number, connection): (&u64, &Connection)| {
+            (connection.takes_nothing_since().unwrap_or(u64::MAX), *number)
+        };
+        let longest = held.pages.iter().map(idle).min();
+        if let Some(connection) = longest.and_then(|(_, number)| held.pages.remove(&number)) {
             connection.hang_up();
         }
     }

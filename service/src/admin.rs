@@ -173,14 +173,35 @@ fn host_of(authority: &str) -> Option<String> {
     is_plain.then(|| authority.host().to_ascii_lowercase())
 }
 
+/// An IPv6 address without its brackets.
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Refuses what can be the name of no host: one with a port, for example.
+pub fn check_hosts(hosts: &[String]) -> Result<(), String> {
+    let is_host = |host: &str| {
+        host.parse::<IpAddr>().is_ok()
+            || host_of(host).is_some_and(|of| of.eq_ignore_ascii_case(host))
+    };
+    match hosts.iter().find(|host| !is_host(unbracketed(host))) {
+        None => Ok(()),
+        Some(host) => Err(format!("admin.hosts: {host:?} is no host name; give it without a port")),
+    }
+}
+
 impl Names {
     fn has(&self, host: &str) -> bool {
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_loopback =
+            unbracketed(host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         is_loopback
             || host == "localhost"
-            || self.any_plain && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            || self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+            || self.any_plain
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+            || self
+                .hosts
+                .iter()
+                .any(|ours| unbracketed(ours).eq_ignore_ascii_case(unbracketed(host)))
     }
 }
 
@@ -194,7 +215,8 @@ async fn guard(names: Arc<Names>, request: Request, next: Next) -> Response {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // With `no-referrer` browsers say `Origin: null` in forms of our own.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         // A page that needs another policy has said so.
@@ -267,9 +289,26 @@ mod tests {
         assert_eq!(status(&[("host", "localhost")], absolute).await, 421);
     }
 
+    #[test]
+    fn hosts_of_the_settings_are_hosts() {
+        let check = |host: &str| check_hosts(&[host.to_owned()]);
+        for good in ["metrics.example", "192.0.2.1", "2001:db8::1", "[2001:db8::1]", "Prom"] {
+            check(good).unwrap();
+            assert!(
+                Names { hosts: vec![good.to_owned()], any_plain: false }
+                    .has(&good.trim_matches(['[', ']']).to_ascii_lowercase())
+            );
+        }
+        for bad in ["", "metrics.example:7811", "http://metrics.example", "a b", "[::1]:1", "a@b"] {
+            check(bad).unwrap_err();
+        }
+    }
+
     #[tokio::test]
     async fn over_a_unix_socket_any_name_will_do_that_is_no_strangers() {
-        for (host, status) in [("issuer", 200), ("metrics.example", 200), ("rebind.example", 421)] {
+        for (host, status) in
+            [("issuer", 200), ("my_host", 200), ("metrics.example", 200), ("rebind.example", 421)]
+        {
             assert_eq!(status_at(true, &[("host", host)], "/metrics").await, status, "{host}");
         }
         assert_eq!(status(&[("host", "issuer")], "/metrics").await, 421);

@@ -11,6 +11,7 @@
 mod environment;
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -92,36 +93,13 @@ impl Places {
         for (_, layer) in &layers {
             lay_over(&mut table, layer.clone());
         }
-        let invalid = |reason: String| {
-            let places = places_of(&reason, &layers).unwrap_or(self.in_data.display().to_string());
-            FolderError::invalid(Path::new(&places), reason)
-        };
+        let sources = Sources { layers, otherwise: self.in_data.display().to_string() };
+        let invalid =
+            |reason: String| FolderError::invalid(Path::new(&sources.places_of(&reason)), reason);
         let settings: T = table.try_into().map_err(|error| invalid(error.to_string()))?;
         settings.validate().map_err(invalid)?;
-        Ok(Loaded { settings, sources: layers.into_iter().map(|(source, _)| source).collect() })
+        Ok(Loaded { settings, sources })
     }
-}
-
-/// The files and variables that set the keys which a reason names; None if none does.
-fn places_of(reason: &str, layers: &[(String, Table)]) -> Option<String> {
-    let mut deciding: HashMap<String, &str> = HashMap::new();
-    for (source, layer) in layers {
-        for key in keys(layer) {
-            deciding.insert(key, source);
-        }
-    }
-    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
-    let named: Vec<&str> = reason.split(word).map(|word| word.trim_end_matches('.')).collect();
-    // A reason says `limits.max_posts, .max_followers`.
-    let is_named = |key: &str| {
-        let last = key.rsplit_once('.').map(|(_, last)| format!(".{last}"));
-        named.iter().any(|word| *word == key || last.as_deref() == Some(*word))
-    };
-    let mut sources: Vec<&str> =
-        deciding.iter().filter(|(key, _)| is_named(key)).map(|(_, source)| *source).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    (!sources.is_empty()).then(|| sources.join(", "))
 }
 
 /// The keys of a table, with dots.
@@ -141,7 +119,54 @@ pub struct Loaded<T> {
     /// All of them, checked.
     pub settings: T,
     /// Files and variables that were read.
-    pub sources: Vec<String>,
+    pub sources: Sources,
+}
+
+/// Files and variables, each with what it sets; the one that decides comes later.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    layers: Vec<(String, Table)>,
+    /// Where what is nowhere would be set.
+    otherwise: String,
+}
+
+impl Sources {
+    /// An error about a setting, with the place of that.
+    pub fn blame(&self, error: impl Display) -> String {
+        let error = error.to_string();
+        format!("{}: {error}", self.places_of(&error))
+    }
+
+    /// The files and variables that set the keys which a reason names; else those that set others of
+    /// the same section.
+    fn places_of(&self, reason: &str) -> String {
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
+        let named: Vec<&str> = reason.split(word).map(|word| word.trim_end_matches('.')).collect();
+        // A reason says `limits.max_posts, .max_followers`.
+        let is_named = |key: &str| {
+            let last = key.rsplit_once('.').map(|(_, last)| format!(".{last}"));
+            named.iter().any(|word| *word == key || last.as_deref() == Some(*word))
+        };
+        let is_beside = |key: &str| {
+            let section = |key: &str| key.rsplit_once('.').map(|(section, _)| section.to_owned());
+            section(key)
+                .is_some_and(|of| named.iter().any(|word| section(word).as_ref() == Some(&of)))
+        };
+        let places = self.of_keys(is_named).or_else(|| self.of_keys(is_beside));
+        places.unwrap_or_else(|| self.otherwise.clone())
+    }
+
+    fn of_keys(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let mut deciding: HashMap<String, &str> = HashMap::new();
+        for (source, layer) in &self.layers {
+            deciding.extend(keys(layer).into_iter().map(|key| (key, source.as_str())));
+        }
+        let mut places: Vec<&str> =
+            deciding.iter().filter(|(key, _)| wanted(key)).map(|(_, source)| *source).collect();
+        places.sort_unstable();
+        places.dedup();
+        (!places.is_empty()).then(|| places.join(", "))
+    }
 }
 
 fn lay_over(under: &mut Table, over: Table) {
@@ -191,7 +216,7 @@ impl ConfigCommand {
             }
             Self::Validate => {
                 let loaded = places.read::<T>()?;
-                check(&loaded.settings)?;
+                check(&loaded.settings).map_err(|error| loaded.sources.blame(error))?;
                 let from = loaded.from();
                 print(format_args!("the settings can be used; they are from: {from}"))?;
             }
@@ -212,7 +237,8 @@ impl ConfigCommand {
 
 impl<T> Loaded<T> {
     fn from(&self) -> String {
-        if self.sources.is_empty() { "the defaults".to_owned() } else { self.sources.join(", ") }
+        let names: Vec<&str> = self.sources.layers.iter().map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() { "the defaults".to_owned() } else { names.join(", ") }
     }
 }
 

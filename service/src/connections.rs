@@ -108,6 +108,12 @@ impl Connection {
         self.0.hung_up.notify_one();
     }
 
+    /// Since when its client takes none of what is written, in milliseconds of this process; None
+    /// while it takes some.
+    pub fn takes_nothing_since(&self) -> Option<u64> {
+        Some(self.0.writing.load(Relaxed)).filter(|since| *since != 0)
+    }
+
     /// Whether it was told to close.
     pub fn is_hung_up(&self) -> bool {
         self.0.is_hung_up.load(Relaxed)

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 
+use crate::probe::is_onion;
 use crate::secret::Secret;
 
 /// Where a service keeps what it must not lose.
@@ -45,6 +46,10 @@ impl Database {
                 ));
             }
             return match PgConnectOptions::from_str(url) {
+                // No resolver may be asked for it (RFC 7686 section 2).
+                Ok(options) if is_onion(options.get_host()) => {
+                    Err("database.url: an onion service cannot be reached from here".to_owned())
+                }
                 Ok(options) => Ok(Self::Postgres(Box::new(options.application_name("tocyn")))),
                 Err(_) => Err("database.url: this is no URL of a PostgreSQL database; it reads \
                      postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full, with special \

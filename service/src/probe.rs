@@ -79,7 +79,8 @@ pub async fn get(url: &str, path: &str, proxy_line: bool) -> Result<Answer, Prob
     }
 }
 
-fn is_onion(address: &str) -> bool {
+/// Whether this is the name of an onion service, with a port or without.
+pub(crate) fn is_onion(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.strip_suffix('.').unwrap_or(host);
     host.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("onion"))

@@ -17,7 +17,7 @@ use rand_core::{Rng, UnwrapErr};
 use serde_json::json;
 use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::pairing::Pairing;
-use tocyn_service::config::{ConfigCommand, Places};
+use tocyn_service::config::{ConfigCommand, Places, Sources};
 use tocyn_service::database::Database;
 use tocyn_service::folder::create;
 use tocyn_service::listen::{Address, Addresses, Listeners};
@@ -204,6 +204,7 @@ impl Cli {
 struct Settings {
     config: Config,
     database: Database,
+    sources: Sources,
 }
 
 impl Settings {
@@ -212,9 +213,14 @@ impl Settings {
         places: &Places,
         database: Option<&str>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let config: Config = places.read()?.settings;
-        let database = Database::find(&config.database.url, database, data.database_path())?;
-        Ok(Self { database, config })
+        let loaded = places.read::<Config>()?;
+        let (config, sources) = (loaded.settings, loaded.sources);
+        let found = Database::find(&config.database.url, database, data.database_path());
+        let database = match database {
+            None => found.map_err(|error| sources.blame(error))?,
+            Some(_) => found.map_err(|error| format!("--database: {error}"))?,
+        };
+        Ok(Self { database, config, sources })
     }
 }
 
@@ -257,7 +263,7 @@ async fn serve(
     settings: Settings,
     clock: Clock,
 ) -> CliResult {
-    let Settings { mut config, database } = settings;
+    let Settings { mut config, database, sources } = settings;
     let pairing = data.pairing()?;
     // Several issuers may share a folder if they share a server.
     let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
@@ -282,8 +288,8 @@ async fn serve(
         (false, false) => {}
     }
     make_credential(data, &config)?;
-    let credentials =
-        credentials(data, &config)?.ok_or("admin.credential was just made, and is gone")?;
+    let credentials = credentials(data, &config).map_err(|error| sources.blame(error))?;
+    let credentials = credentials.ok_or("admin.credential was just made, and is gone")?;
     open_files::raise(config.limits.max_connections);
     let shared = database.is_shared();
     // Before the database is tied to the pairing: a start that fails takes nothing from others.

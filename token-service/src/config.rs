@@ -168,6 +168,7 @@ impl Settings for Config {
         if self.listen.0.is_empty() {
             return Err("listen must name at least one address".into());
         }
+        tocyn_service::admin::check_hosts(&self.admin.hosts)?;
         if !(16 * 1024..=1 << 30).contains(&limits.send_buffer_bytes) {
             return Err("limits.send_buffer_bytes must be from 16384 to 1073741824".into());
         }

@@ -189,15 +189,13 @@ fn work(jobs: Vec<Job>, decoded: &mpsc::Sender<Decoded>) {
     for job in jobs {
         match job {
             Job::Decode(_, caller) | Job::Evaluate(_, _, caller) if caller.answer.is_closed() => {}
+            // Before the elements, which cost more.
+            Job::Decode(request, caller)
+                if request.proof.as_ref().is_some_and(|proof| !solves(proof, &request.body)) =>
+            {
+                caller.answer(Err(IssueError::Unsolved));
+            }
             Job::Decode(request, caller) => match Asked::decode(request.form, &request.body) {
-                Ok(_)
-                    if request
-                        .proof
-                        .as_ref()
-                        .is_some_and(|proof| !solves(proof, &request.body)) =>
-                {
-                    caller.answer(Err(IssueError::Unsolved));
-                }
                 Ok(asked) => {
                     let (code_hash, body_hash) =
                         (request.code_hash, Sha256::digest(&request.body).into());

@@ -3,6 +3,7 @@
 //! a time to come.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use getrandom::SysRng;
@@ -73,11 +74,13 @@ impl Secret {
 pub(crate) struct Secrets {
     store: Store,
     known: Arc<Mutex<HashMap<(Purpose, u64), Secret>>>,
+    /// Whether copies of what was wiped may still be somewhere.
+    unflushed: Arc<AtomicBool>,
 }
 
 impl Secrets {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, known: Arc::default() }
+        Self { store, known: Arc::default(), unflushed: Arc::new(true.into()) }
     }
 
     fn known(&self, purpose: Purpose, number: u64) -> Option<Secret> {
@@ -91,15 +94,19 @@ impl Secrets {
         secret
     }
 
-    /// The secret of this number, made if there is none yet.
-    pub(crate) async fn get(&self, purpose: Purpose, number: u64) -> Result<Secret, StoreError> {
+    /// The secret of this number, made if there was none yet; None if it was wiped.
+    pub(crate) async fn get(
+        &self,
+        purpose: Purpose,
+        number: u64,
+    ) -> Result<Option<Secret>, StoreError> {
         if let Some(secret) = self.known(purpose, number) {
-            return Ok(secret);
+            return Ok(Some(secret));
         }
         let mut fresh = Zeroizing::new([0; 32]);
         UnwrapErr(SysRng).fill_bytes(fresh.as_mut());
-        let bytes = self.store.secret(purpose, number, &fresh).await?;
-        Ok(self.learn(purpose, number, bytes))
+        let stored = self.store.secret(purpose, number, &fresh).await?;
+        Ok(stored.map(|bytes| self.learn(purpose, number, bytes)))
     }
 
     /// The secret of this number; None once it is wiped.
@@ -121,11 +128,14 @@ impl Secrets {
         id: &[u8],
         now: u64,
     ) -> Result<Option<VoucherCode>, StoreError> {
-        let id_hash = self.get(Purpose::GrantIds, 0).await?.id_hash(id);
-        let today = now / DAY_SECONDS;
-        // There before an id is noted under it.
-        self.get(Purpose::GrantCodes, today).await?;
-        let number = self.store.note_grant(&id_hash, today, now).await?;
+        let Some(ids) = self.get(Purpose::GrantIds, 0).await? else { return Ok(None) };
+        // There before an id is noted under it. After a clock that was ahead it may be wiped already:
+        // then the next one serves.
+        let mut number = now / DAY_SECONDS;
+        while self.get(Purpose::GrantCodes, number).await?.is_none() {
+            number += 1;
+        }
+        let number = self.store.note_grant(&ids.id_hash(id), number, now).await?;
         let secret = self.find(Purpose::GrantCodes, number).await?;
         Ok(secret.map(|secret| secret.code(id)))
     }
@@ -142,11 +152,22 @@ impl Secrets {
                 .lock()
                 .expect("no panic under the lock")
                 .retain(|(of, number), _| *of != purpose || *number >= below);
-            if self.store.wipe_secrets(purpose, below).await? > 0 {
-                tracing::info!(?purpose, "wiped secrets that have served their time");
+            // A challenge of a day that comes again after a wrong clock may have a new secret.
+            let wiped = match purpose {
+                Purpose::Work => self.store.forget_secrets(purpose, below).await?,
+                _ => self.store.wipe_secrets(purpose, below).await?,
+            };
+            if wiped > 0 {
+                self.unflushed.store(true, Relaxed);
             }
         }
         self.store.forget_grants(now.saturating_sub(GRANT_DAYS * DAY_SECONDS)).await?;
+        let forgotten = today.saturating_sub(2 * GRANT_DAYS);
+        self.store.forget_secrets(Purpose::GrantCodes, forgotten).await?;
+        if self.unflushed.load(Relaxed) && self.store.flush_wiped().await? {
+            self.unflushed.store(false, Relaxed);
+            tracing::debug!("secrets that have served their time are wiped");
+        }
         Ok(())
     }
 }
@@ -211,13 +232,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_that_was_ahead_gives_no_second_code() {
+        let (_dir, databases) = databases();
+        for database in databases {
+            let secrets = Secrets::new(Store::open(&database).await.unwrap());
+            let ask = async |id: &str| secrets.grant(id.as_bytes(), NOW).await.unwrap();
+            assert!(ask("order-1").await.is_some());
+            secrets.wipe(NOW + 5 * DAY_SECONDS).await.unwrap();
+            assert!(ask("order-1").await.is_none(), "its code cannot be made again");
+            let other = ask("order-2").await.expect("a new one has a code all the same");
+            assert_eq!(ask("order-2").await.as_ref(), Some(&other));
+        }
+    }
+
+    /// Nothing of a secret is left in the files, also where somebody has read meanwhile.
+    #[tokio::test]
+    async fn what_is_wiped_is_gone_from_the_files() {
+        use sqlx::{Connection, SqliteConnection};
+        let (dir, [database, _]) = databases();
+        let store = Store::open(&database).await.unwrap();
+        let secrets = Secrets::new(store.clone());
+        let secret = secrets.get(Purpose::GrantCodes, NOW / DAY_SECONDS).await.unwrap().unwrap();
+        let file = dir.path().join("issuer.sqlite");
+        let is_there = || {
+            let has = |path: &std::path::Path| {
+                let bytes = std::fs::read(path).unwrap_or_default();
+                bytes.windows(32).any(|window| window == secret.0)
+            };
+            has(&file) || has(&dir.path().join("issuer.sqlite-wal"))
+        };
+        assert!(is_there());
+        let mut reader =
+            SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+        sqlx::raw_sql("BEGIN; SELECT * FROM secrets").execute(&mut reader).await.unwrap();
+        let later = NOW + 5 * DAY_SECONDS;
+        secrets.wipe(later).await.unwrap();
+        sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+        secrets.wipe(later).await.unwrap();
+        assert!(!is_there());
+    }
+
+    #[tokio::test]
     async fn yesterdays_challenges_are_good_for_some_minutes() {
         let (_dir, databases) = databases();
         for database in databases {
             let secrets = Secrets::new(Store::open(&database).await.unwrap());
             let day = NOW / DAY_SECONDS;
-            let first = secrets.get(Purpose::Work, day).await.unwrap();
-            assert_eq!(secrets.get(Purpose::Work, day).await.unwrap().0, first.0);
+            let first = secrets.get(Purpose::Work, day).await.unwrap().unwrap();
+            assert_eq!(secrets.get(Purpose::Work, day).await.unwrap().unwrap().0, first.0);
             let midnight = (day + 1) * DAY_SECONDS;
             for (now, is_there) in
                 [(midnight, true), (midnight + 600, true), (midnight + WORK_OVERLAP_SECONDS, false)]

@@ -13,15 +13,15 @@ pub(super) struct Cells<'a> {
     source: &'a Source<'a>,
     info: &'a RelayInfo,
     reader: Option<Reader<'a>>,
-    /// The first message that the source still has.
-    oldest: u64,
+    /// The first message that the source still has, once it has refused for that.
+    oldest: Option<u64>,
     /// What came after cells that were given out first.
     failed: Option<ReadError>,
 }
 
 impl<'a> Cells<'a> {
     pub(super) fn new(source: &'a Source<'a>, info: &'a RelayInfo) -> Self {
-        Self { source, info, reader: None, oldest: info.oldest, failed: None }
+        Self { source, info, reader: None, oldest: None, failed: None }
     }
 
     /// What the source says about itself.
@@ -54,9 +54,11 @@ impl<'a> Cells<'a> {
                 }
                 let mut cells = Vec::new();
                 while from + (cells.len() as u64) < end {
-                    // From the start of the bundle on, if it is there: whoever asks for what comes
-                    // after the exact place of its last visit is known by it.
-                    let after = (from / TILE_WIDTH * TILE_WIDTH).max(self.oldest - 1).min(from);
+                    // From the start of the bundle on: whoever asks for what comes after the exact
+                    // place of its last visit is known by it. That the start is gone the relay may
+                    // say once, which tells it no more than on which side of that place this is.
+                    let start = from / TILE_WIDTH * TILE_WIDTH;
+                    let after = self.oldest.map_or(start, |oldest| start.max(oldest - 1).min(from));
                     let range =
                         Range { after: Some(after), limit: Some(size - after), follow: false };
                     let reader =
@@ -66,10 +68,9 @@ impl<'a> Cells<'a> {
                         Ok(Some((_, cell))) => cells.push(cell),
                         Ok(None) => break,
                         // The bundle's start has gone since; what is asked for has not.
-                        Err(error) => match gone_before(&error, from + 1) {
-                            // The bundle's start has gone since; what is asked for has not.
-                            Some(oldest) if after < from => {
-                                self.oldest = oldest;
+                        Err(error) => match gone_before(&error, after, from) {
+                            Some(oldest) if self.oldest.is_none() => {
+                                self.oldest = Some(oldest);
                                 self.reader = None;
                             }
                             _ if cells.is_empty() => return Err(error.into()),
@@ -86,10 +87,10 @@ impl<'a> Cells<'a> {
     }
 }
 
-/// The first message that is left, where a relay refuses because earlier ones are gone and this is not
-/// later than `next`.
-fn gone_before(error: &ReadError, next: u64) -> Option<u64> {
+/// The first message that is left, where a relay refuses because the one after `after` is gone, and the
+/// one after `from` is not.
+fn gone_before(error: &ReadError, after: u64, from: u64) -> Option<u64> {
     let ReadError::Http(HttpError::Refused { problem, .. }) = error else { return None };
     let is_gone = problem.problem_type() == Some(ProblemType::CursorGone);
-    problem.oldest.filter(|oldest| is_gone && (1..=next).contains(oldest))
+    problem.oldest.filter(|oldest| is_gone && (after + 2..=from + 1).contains(oldest))
 }

@@ -2,7 +2,7 @@
 //! Whoever forgets `--proxy` once would show its address, and the name of an onion service.
 
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::WalletError;
@@ -32,6 +32,7 @@ pub fn keep_proxy(dir: &Path, proxy: &Transport) -> Result<(), WalletError> {
     }
     let fresh = dir.join("proxy.new");
     let write = || {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
         file.write_all(text.as_bytes())?;

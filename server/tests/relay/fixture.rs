@@ -51,7 +51,12 @@ pub(crate) struct Fixture {
 }
 
 pub(crate) fn pairing() -> Pairing {
-    Pairing::generate("issuer", "relay", 0, 100, &mut UnwrapErr(SysRng)).unwrap()
+    pairing_from(0)
+}
+
+/// One that follows another begins later.
+fn pairing_from(genesis: u64) -> Pairing {
+    Pairing::generate("issuer", "relay", genesis, 100, &mut UnwrapErr(SysRng)).unwrap()
 }
 
 impl Fixture {
@@ -151,7 +156,7 @@ impl Fixture {
 
     /// A copy of the database as it is now, with a new pairing, as after a restore.
     pub(crate) async fn backup(&self) -> Self {
-        let (dir, pairing) = (tempfile::tempdir().unwrap(), pairing());
+        let (dir, pairing) = (tempfile::tempdir().unwrap(), pairing_from(1));
         let database = match &self.database {
             Database::Sqlite(path) => {
                 let copy = dir.path().join("relay.sqlite");

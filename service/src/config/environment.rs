@@ -44,9 +44,12 @@ fn parse(default: &Value, text: &str) -> Result<Value, String> {
         Value::Array(default) => default.is_empty(),
         _ => false,
     };
+    if text.trim() == "[]" && default.is_array() {
+        return Ok(Value::Array(Vec::new()));
+    }
     // As of a variable that was to be filled in elsewhere: nobody wants the setting to be nothing.
     if text.trim().is_empty() && !is_empty {
-        return Err("this is empty; unset the variable for the default, or give a value".to_owned());
+        return Err("this is empty; unset the variable for the default, or give a value ([] for an empty list)".to_owned());
     }
     match default {
         Value::String(_) => Ok(Value::String(text.to_owned())),

@@ -146,7 +146,7 @@ async fn every_answer_tells_the_browser_to_be_strict() {
         assert!(policy.contains("default-src 'self'") && policy.contains("form-action 'self'"));
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
         assert_eq!(said("x-content-type-options"), "nosniff");
-        assert_eq!(said("referrer-policy"), "no-referrer");
+        assert_eq!(said("referrer-policy"), "same-origin");
         assert_eq!(said("cache-control"), "no-store");
         assert!(!headers.contains_key("access-control-allow-origin"));
     };

@@ -357,6 +357,15 @@ async fn a_proxy_is_kept_with_the_wallet_and_its_groups() {
     assert!(run(&["sync"]).status.success());
     assert!(!proxy.take_connections().is_empty());
     assert_eq!(run(&["info", RELAY_ADDRESS]).status.code(), Some(1));
+    // What needs no wallet keeps it too; a later proxy is for the groups as well.
+    succeed(&mut world.tocyn_of("eve", &["--proxy", proxy.url(), "info", RELAY_ADDRESS]));
+    assert!(output(&mut world.tocyn_of("eve", &["info", RELAY_ADDRESS])).status.success());
+    let other = SocksProxy::start(names).await;
+    assert!(run(&["--proxy", other.url(), "sync"]).status.success());
+    proxy.take_connections();
+    assert!(run(&["sync"]).status.success());
+    assert!(proxy.take_connections().is_empty() && !other.take_connections().is_empty());
+    std::fs::remove_file(&kept).unwrap();
     // The variable says it too.
     let mut info = world.tocyn(&["info", RELAY_ADDRESS]);
     assert!(output(info.env("TOCYN_PROXY", proxy.url())).status.success());
@@ -405,15 +414,22 @@ fn errors_of_settings_name_their_place() {
         ("TOCYN_RELAY__CELL_BYTES", "3", "cell_bytes must be"),
         ("TOCYN_RELAY__ADMIN__LISTEN", "", "is empty"),
         ("TOCYN_RELAY__LIMITS__SEND_BUFFER_BYTES", "1", "must be from"),
+        ("TOCYN_RELAY__DATABASE__URL", "mysql://user@host/name", "give sqlite://"),
+        ("TOCYN_RELAY__DATABASE__URL", "postgres://u@abc.onion/x", "onion service"),
+        ("TOCYN_RELAY__ADMIN__HOSTS", "metrics.example:7812", "without a port"),
     ] {
         let mut show = Command::new(program("tocyn-relay"));
-        show.arg("--data").arg(world.relay_data()).args(["config", "show"]).env(name, value);
+        show.arg("--data").arg(world.relay_data()).args(["config", "validate"]).env(name, value);
         let shown = output(&mut show);
         let said = String::from_utf8(shown.stderr).unwrap();
         assert_eq!(shown.status.code(), Some(1), "{name}: {said}");
         assert!(said.contains(&format!("{name}: ")), "{name}: {said}");
         assert!(said.contains(says) && !said.contains("config.toml"), "{name}: {said}");
     }
+    // A list that is meant to be empty.
+    let mut validate = Command::new(program("tocyn-relay"));
+    validate.arg("--data").arg(world.relay_data()).args(["config", "validate"]);
+    succeed(validate.env("TOCYN_RELAY__ADMIN__LISTEN", "[]"));
 }
 
 /// Whoever asks for what comes after the exact place of its last visit is known by it: `sync` asks from

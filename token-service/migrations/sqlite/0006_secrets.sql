@@ -2,7 +2,7 @@
 CREATE TABLE secrets (
     purpose INTEGER NOT NULL, -- 0 ids of grants, 1 codes of grants, 2 challenges of proof of work
     number  INTEGER NOT NULL, -- days since 1970; 0 where there is one for all time
-    secret  BLOB    NOT NULL CHECK (length(secret) = 32),
+    secret  BLOB    NOT NULL CHECK (length(secret) IN (0, 32)), -- empty once it is wiped: it is never made again
     PRIMARY KEY (purpose, number)
 ) STRICT, WITHOUT ROWID;
 

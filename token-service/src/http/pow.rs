@@ -23,7 +23,9 @@ pub(crate) async fn get(State(state): State<AppState>) -> Result<impl IntoRespon
         return Err(Refusal::Off(Attester::Pow).into());
     }
     let (now, effort) = (state.now(), state.current_effort());
-    let key = state.secrets.get(Purpose::Work, now / DAY_SECONDS).await?.pow_key();
+    let key = key(&state, now).await?;
+    let key =
+        key.ok_or_else(|| ApiError::new(ProblemType::Internal, "there is no key of today"))?;
     let challenge = PowChallenge::issue(&key, now, effort);
     let body = json!({
         "challenge": URL_SAFE_NO_PAD.encode(challenge.to_bytes()),
@@ -68,7 +70,7 @@ async fn key(state: &AppState, issued_at: u64) -> Result<Option<PowKey>, ApiErro
     if !(first..=last).contains(&number) {
         return Ok(None);
     }
-    Ok(Some(state.secrets.get(Purpose::Work, number).await?.pow_key()))
+    Ok(state.secrets.get(Purpose::Work, number).await?.map(|secret| secret.pow_key()))
 }
 
 /// A proof whose challenge is this issuer's, or too old to tell.

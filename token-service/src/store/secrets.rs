@@ -5,13 +5,13 @@ use crate::secrets::Purpose;
 
 impl Store {
     /// The secret of a purpose and a number; `fresh` becomes it if there is none yet. Of several
-    /// issuers all get the same.
+    /// issuers all get the same. None if it is wiped.
     pub(crate) async fn secret(
         &self,
         purpose: Purpose,
         number: u64,
         fresh: &Hash,
-    ) -> Result<Hash, StoreError> {
+    ) -> Result<Option<Hash>, StoreError> {
         on_backend!(self.secret(purpose as i16, number as i64, fresh))
     }
 
@@ -35,13 +35,33 @@ impl Store {
         on_backend!(self.note_grant(id_hash, number as i64, now as i64)).map(|number| number as u64)
     }
 
-    /// Wipes the secrets of a purpose below a number; returns how many there were.
+    /// Wipes the secrets of a purpose below a number; returns how many there were. That they were
+    /// there stays known.
     pub(crate) async fn wipe_secrets(
         &self,
         purpose: Purpose,
         below: u64,
     ) -> Result<u64, StoreError> {
         on_backend!(self.wipe_secrets(purpose as i16, below as i64))
+    }
+
+    /// Forgets that there were secrets of a purpose below a number.
+    pub(crate) async fn forget_secrets(
+        &self,
+        purpose: Purpose,
+        below: u64,
+    ) -> Result<u64, StoreError> {
+        on_backend!(self.forget_secrets(purpose as i16, below as i64))
+    }
+
+    /// Has what was wiped overwritten where a copy of it may still be; false if that must be tried
+    /// again, since somebody reads there.
+    pub(crate) async fn flush_wiped(&self) -> Result<bool, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.flush_wiped().await,
+            // The server does it when it vacuums.
+            Backend::Postgres(_) => Ok(true),
+        }
     }
 
     /// Forgets the ids of codes that were given before this time, in unix seconds.

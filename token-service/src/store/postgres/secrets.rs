@@ -12,7 +12,7 @@ impl PostgresStore {
         purpose: i16,
         number: i64,
         fresh: &Hash,
-    ) -> Result<Hash, StoreError> {
+    ) -> Result<Option<Hash>, StoreError> {
         in_time(async {
             let mut lent = self.lend().await?;
             let mut tx = lent.begin_with(BEGIN).await?;
@@ -23,7 +23,7 @@ impl PostgresStore {
             let secret = found.fetch_one(&mut *tx).await?;
             tx.commit().await?;
             lent.release();
-            Ok(secret)
+            hash(secret)
         })
         .await
     }
@@ -36,9 +36,9 @@ impl PostgresStore {
         in_time(async {
             let mut lent = self.lend().await?;
             let found = sqlx::query_scalar(FIND).bind(purpose).bind(number);
-            let secret = found.fetch_optional(&mut *lent).await?;
+            let secret: Option<Vec<u8>> = found.fetch_optional(&mut *lent).await?;
             lent.release();
-            Ok(secret)
+            secret.map_or(Ok(None), hash)
         })
         .await
     }
@@ -70,12 +70,31 @@ impl PostgresStore {
         purpose: i16,
         below: i64,
     ) -> Result<u64, StoreError> {
-        let wipe = sqlx::query("DELETE FROM secrets WHERE purpose = $1 AND number < $2");
-        self.prune_step("FOR KEY SHARE", wipe.bind(purpose).bind(below)).await
+        let wipe =
+            "UPDATE secrets SET secret = '' WHERE purpose = $1 AND number < $2 AND secret != ''";
+        self.prune_step("FOR KEY SHARE", sqlx::query(wipe).bind(purpose).bind(below)).await
+    }
+
+    pub(in crate::store) async fn forget_secrets(
+        &self,
+        purpose: i16,
+        below: i64,
+    ) -> Result<u64, StoreError> {
+        let forget = sqlx::query("DELETE FROM secrets WHERE purpose = $1 AND number < $2");
+        self.prune_step("FOR KEY SHARE", forget.bind(purpose).bind(below)).await
     }
 
     pub(in crate::store) async fn forget_grants(&self, before: i64) -> Result<u64, StoreError> {
         let forget = sqlx::query("DELETE FROM grants WHERE granted_at < $1").bind(before);
         self.prune_step("FOR KEY SHARE", forget).await
     }
+}
+
+/// None where it is wiped.
+fn hash(bytes: Vec<u8>) -> Result<Option<Hash>, StoreError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let hash = bytes.try_into().map_err(|_| sqlx::Error::Decode("a secret has 32 bytes".into()))?;
+    Ok(Some(hash))
 }

@@ -1,6 +1,14 @@
 //! Secrets, and ids of grants, in SQLite.
 
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, Sqlite};
+
 use super::{Hash, SqliteStore, StoreError};
+
+/// How long to wait for those who read, before it is left for the next time.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(50);
 
 const FIND: &str = "SELECT secret FROM secrets WHERE purpose = ?1 AND number = ?2";
 
@@ -10,7 +18,7 @@ impl SqliteStore {
         purpose: i16,
         number: i64,
         fresh: &Hash,
-    ) -> Result<Hash, StoreError> {
+    ) -> Result<Option<Hash>, StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let insert = "INSERT OR IGNORE INTO secrets (purpose, number, secret) VALUES (?1, ?2, ?3)";
         sqlx::query(insert).bind(purpose).bind(number).bind(&fresh[..]).execute(&mut *tx).await?;
@@ -26,7 +34,7 @@ impl SqliteStore {
         number: i64,
     ) -> Result<Option<Hash>, StoreError> {
         let found = sqlx::query_scalar(FIND).bind(purpose).bind(number);
-        found.fetch_optional(&self.readers).await?.map(hash).transpose()
+        Ok(found.fetch_optional(&self.readers).await?.map(hash).transpose()?.flatten())
     }
 
     pub(in crate::store) async fn note_grant(
@@ -45,21 +53,48 @@ impl SqliteStore {
         Ok(noted)
     }
 
-    /// What is deleted is overwritten, in the file and in the log beside it.
+    /// What is replaced is overwritten in the file; [`Self::flush_wiped`] does the log beside it.
     pub(in crate::store) async fn wipe_secrets(
         &self,
         purpose: i16,
         below: i64,
     ) -> Result<u64, StoreError> {
+        let wipe =
+            "UPDATE secrets SET secret = x'' WHERE purpose = ?1 AND number < ?2 AND secret != x''";
+        self.overwriting(sqlx::query(wipe).bind(purpose).bind(below)).await
+    }
+
+    pub(in crate::store) async fn forget_secrets(
+        &self,
+        purpose: i16,
+        below: i64,
+    ) -> Result<u64, StoreError> {
+        let forget = "DELETE FROM secrets WHERE purpose = ?1 AND number < ?2";
+        self.overwriting(sqlx::query(forget).bind(purpose).bind(below)).await
+    }
+
+    async fn overwriting<'q>(
+        &self,
+        statement: sqlx::query::Query<'q, Sqlite, SqliteArguments>,
+    ) -> Result<u64, StoreError> {
         let mut writer = self.writer.acquire().await?;
         sqlx::raw_sql("PRAGMA secure_delete = ON").execute(&mut *writer).await?;
-        let wipe = sqlx::query("DELETE FROM secrets WHERE purpose = ?1 AND number < ?2");
-        let wiped = wipe.bind(purpose).bind(below).execute(&mut *writer).await?.rows_affected();
+        let done = statement.execute(&mut *writer).await;
         sqlx::raw_sql("PRAGMA secure_delete = OFF").execute(&mut *writer).await?;
-        if wiped > 0 {
-            sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await?;
-        }
-        Ok(wiped)
+        Ok(done?.rows_affected())
+    }
+
+    /// Copies the log into the file and empties it, on a connection of its own: nobody waits for who
+    /// reads there.
+    pub(in crate::store) async fn flush_wiped(&self) -> Result<bool, StoreError> {
+        let options =
+            SqliteConnectOptions::new().filename(self.file()).busy_timeout(FLUSH_PATIENCE);
+        let mut connection = options.connect().await?;
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(busy == 0)
     }
 
     pub(in crate::store) async fn forget_grants(&self, before: i64) -> Result<u64, StoreError> {
@@ -68,6 +103,11 @@ impl SqliteStore {
     }
 }
 
-fn hash(bytes: Vec<u8>) -> Result<Hash, StoreError> {
-    bytes.try_into().map_err(|_| sqlx::Error::Decode("a secret has 32 bytes".into()).into())
+/// None where it is wiped.
+fn hash(bytes: Vec<u8>) -> Result<Option<Hash>, StoreError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let hash = bytes.try_into().map_err(|_| sqlx::Error::Decode("a secret has 32 bytes".into()))?;
+    Ok(Some(hash))
 }
