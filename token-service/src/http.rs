@@ -140,15 +140,15 @@ fn routes() -> [(&'static str, MethodRouter<AppState>); 6] {
 
 /// What serves clients.
 pub fn router(state: AppState) -> Router {
-    let router = routes()
+    routes()
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(|| async { ApiError::new(ProblemType::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(ProblemType::MethodNotAllowed, "this path takes another method")
         })
-        .with_state(state);
-    open_to_all_origins(router)
+        .layer(open_to_all_origins())
+        .with_state(state)
 }
 
 /// Forgets the charges of closed epochs and wipes old secrets, once a minute.

@@ -8,16 +8,17 @@ use axum::response::{IntoResponse, Response};
 use tocyn_protocol::media_type;
 use tocyn_protocol::problem::ProblemType;
 use tocyn_service::body::{self, BodyError};
+use tocyn_service::cors::readable_by_all;
 
 use super::{ApiError, AppState};
 use crate::relay::Posted;
 
-pub(crate) async fn post(
-    State(state): State<AppState>,
-    request: Request<Body>,
-) -> Result<Response, ApiError> {
+pub(crate) async fn post(State(state): State<AppState>, request: Request<Body>) -> Response {
     let answer = answer(&state, request).await;
-    answer.map_err(|error| error.with_challenge(&state.relay))
+    let answer = answer.map_err(|error| error.with_challenge(&state.relay));
+    let mut response = answer.into_response();
+    readable_by_all(response.headers_mut());
+    response
 }
 
 async fn answer(state: &AppState, request: Request<Body>) -> Result<Response, ApiError> {

@@ -223,7 +223,7 @@ async fn browsers_may_read_and_buy() {
         open(&answer);
     }
     for (service, path, method) in
-        [(&issuer, "/token-request", "POST"), (&relay, "/v1/messages", "GET")]
+        [(&issuer, "/token-request", "POST"), (&relay, "/v1/messages", "POST")]
     {
         let preflight = http
             .request(reqwest::Method::OPTIONS, format!("{}{path}", service.url()))
@@ -241,6 +241,11 @@ async fn browsers_may_read_and_buy() {
     let answer = send(&http, issuer.url(), &world.voucher(16), body).await.unwrap();
     assert_eq!(answer.status(), 200);
     open(&answer);
+    let refused = http.post(format!("{}/v1/messages", relay.url())).send().await.unwrap();
+    assert_eq!(refused.status(), 401);
+    open(&refused);
+    let exposed = &refused.headers()["access-control-expose-headers"];
+    assert_eq!(exposed, "retry-after,www-authenticate,date");
 }
 
 /// RFC 9110: types compare without regard to case, and may have parameters.

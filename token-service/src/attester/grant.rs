@@ -12,7 +12,7 @@ pub(crate) enum Grant {
     /// `Bearer tv1-...`.
     Code(VoucherCode),
     /// `TocynPow proof="..."`, undecoded.
-    Pow(String),
+    Pow(#[cfg_attr(not(feature = "pow"), allow(dead_code))] String),
     /// No header: everyone is let in.
     Open,
 }
