@@ -1,5 +1,5 @@
-//! protocol <- {client, token-service, server} <- tests, and no edge among the middle three. What both
-//! services run on is in service, which only they use.
+//! {protocol, durable} <- {client, token-service, server} <- tests, and no edge among the middle three.
+//! What both services run on is in service, which only they use.
 
 use std::process::Command;
 
@@ -14,14 +14,14 @@ fn edges_between_members_point_one_way() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    assert_eq!(packages.len(), 7);
+    assert_eq!(packages.len(), 8);
     for package in packages {
         let name = package["name"].as_str().unwrap();
         let allowed: &[&str] = match name {
-            "tocyn-protocol" | "tocyn-test-postgres" => &[],
-            "tocyn-client" | "tocyn-service" => &["tocyn-protocol"],
+            "tocyn-protocol" | "tocyn-durable" | "tocyn-test-postgres" => &[],
+            "tocyn-client" | "tocyn-service" => &["tocyn-protocol", "tocyn-durable"],
             "tocyn-issuer" | "tocyn-relay" => {
-                &["tocyn-protocol", "tocyn-service", "tocyn-test-postgres"]
+                &["tocyn-protocol", "tocyn-durable", "tocyn-service", "tocyn-test-postgres"]
             }
             "tocyn-e2e" => &[
                 "tocyn-protocol",

@@ -1,0 +1,11 @@
+//! What is on disk after a power cut.
+//!
+//! | promise | module |
+//! |---|---|
+//! | a name that was created, renamed or removed stays so | [`names`] |
+//! | a database shows nothing that the next cut would take back | [`sqlite`] |
+//!
+//! `docs/adr/0016-durability.md` says what is synced when, and why.
+
+pub mod names;
+pub mod sqlite;
