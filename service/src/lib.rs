@@ -19,6 +19,8 @@
 //! | is all as it should be? | [`doctor`], [`probe`] |
 //! | a copy of a data folder, and a data folder out of it | [`backup`] |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests outlive no power cut"))]
+
 pub mod admin;
 pub mod backup;
 pub mod body;

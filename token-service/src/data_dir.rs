@@ -1,11 +1,11 @@
 //! The data folder's files: the pairing.
 
-use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use tocyn_durable::names;
 use tocyn_protocol::pairing::Pairing;
-use tocyn_service::folder::{Folder, FolderError, create};
+use tocyn_service::folder::{Folder, FolderError, replace};
 
 /// A data folder.
 #[derive(Clone, Debug)]
@@ -57,11 +57,10 @@ impl DataDir {
     pub fn replace_pairing(&self, pairing: &Pairing, now: u64) -> Result<PathBuf, FolderError> {
         let path = self.pairing_path();
         let kept = self.file(&format!("pairing.toml.old-{now}"));
-        let fresh = self.file("pairing.toml.new");
-        let _ = fs::remove_file(&fresh);
-        create(&fresh, pairing_text(pairing).as_bytes())?;
-        fs::hard_link(&path, &kept).map_err(|source| FolderError::io(&kept, source, ""))?;
-        fs::rename(&fresh, &path).map_err(|source| FolderError::io(&path, source, ""))?;
+        names::hard_link(&path, &kept).map_err(|source| FolderError::io(&kept, source, ""))?;
+        replace(&path, pairing_text(pairing).as_bytes()).inspect_err(|_| {
+            let _ = names::remove_file(&kept);
+        })?;
         Ok(kept)
     }
 }

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use tocyn_durable::names;
 use tocyn_service::backup::{
     Backup, DatabaseKind, Manifest, NewBackup, copy_sqlite, is_unused, make_empty, pairing_id,
     refuse_leftovers,
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
-use tocyn_service::folder::create;
+use tocyn_service::folder::replace;
 use tocyn_service::output::print;
 
 use super::{CliResult, Settings, renewed};
@@ -137,19 +138,16 @@ pub(super) async fn restore(
         );
     }
     if keep {
-        std::fs::rename(&kept, data.pairing_path())?;
+        names::rename(&kept, &data.pairing_path())?;
     } else {
-        let fresh = data.file("pairing.toml.new");
         let pairing = renewed(&old, clock)?.0;
         // Whichever file another place still hands to `serve`: the database takes the new one only.
         let store = Store::open(&settings.database).await?;
         store.bind(&old).await?;
         store.bind(&pairing).await?;
         store.close().await;
-        create(&fresh, pairing_text(&pairing).as_bytes())?;
-        std::fs::rename(&fresh, data.pairing_path())?;
+        replace(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
     }
-    std::fs::File::open(data.path())?.sync_all()?;
 
     print(format_args!("{}: as of {}", data.path().display(), manifest.made))?;
     let pairing = data.pairing_path();
