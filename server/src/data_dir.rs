@@ -5,12 +5,13 @@ use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use crate::restored::Restored;
+use crate::restored::{CUT_SHORT, Restored};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use tocyn_durable::names;
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
+use tocyn_service::folder::kind::{ISSUER, RELAY};
 use tocyn_service::folder::{Folder, FolderError, read_toml, replace};
 
 /// A data folder.
@@ -78,6 +79,26 @@ impl DataDir {
         match linked {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
+        }
+    }
+
+    /// Refuses a folder that is no relay's, and one that a restore has left half done.
+    pub fn check(&self) -> Result<(), FolderError> {
+        match self.restored()? {
+            Some(restored) if !restored.complete => {
+                Err(FolderError::invalid(self.path(), CUT_SHORT))
+            }
+            _ => self.check_kind(&RELAY, &ISSUER),
+        }
+    }
+
+    /// Refuses a folder without a relay's own files: with a pairing it would become a relay that
+    /// has no message and has forgotten every token.
+    pub fn check_initialized(&self) -> Result<(), FolderError> {
+        let own = [self.restored_path(), self.pairing_path(), self.log_key_path()];
+        match own.iter().any(|path| path.exists()) {
+            true => Ok(()),
+            false => Err(self.is_none_of(&RELAY)),
         }
     }
 

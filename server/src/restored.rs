@@ -9,6 +9,10 @@ use tocyn_protocol::pairing::Pairing;
 use tocyn_service::backup::{DatabaseKind, pairing_id};
 use tocyn_service::folder::{FolderError, read_toml, replace};
 
+/// Of a folder in which not all of the backup is.
+pub(crate) const CUT_SHORT: &str =
+    "the restore into this folder was cut short; remove the folder, and restore again";
+
 /// `restored.toml` in the data folder. It stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,10 +51,7 @@ impl Restored {
     /// Why this pairing is not served, and what to do. None if it is.
     pub fn refusal(&self, pairing: &Pairing) -> Option<String> {
         if !self.complete {
-            return Some(
-                "the restore into this folder was cut short; remove the folder, and restore again"
-                    .to_owned(),
-            );
+            return Some(CUT_SHORT.to_owned());
         }
         let id = pairing_id(pairing);
         if self.allowed.as_ref() == Some(&id) {

@@ -1,5 +1,7 @@
 //! The data folder: its files, all at mode 0600, and errors that name file, line and key.
 
+pub mod kind;
+
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

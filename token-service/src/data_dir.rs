@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tocyn_durable::names;
 use tocyn_protocol::pairing::Pairing;
+use tocyn_service::folder::kind::{ISSUER, RELAY};
 use tocyn_service::folder::{Folder, FolderError, replace};
 
 /// A data folder.
@@ -38,6 +39,21 @@ impl DataDir {
     /// `issuer.sqlite`.
     pub fn database_path(&self) -> PathBuf {
         self.file("issuer.sqlite")
+    }
+
+    /// Refuses a folder that is no issuer's, and one that a restore has left half done.
+    pub fn check(&self) -> Result<(), FolderError> {
+        if self.restoring_path().exists() {
+            let reason = "the restore into this folder was cut short; remove the folder, and \
+                restore again";
+            return Err(FolderError::invalid(self.path(), reason));
+        }
+        self.check_kind(&ISSUER, &RELAY)
+    }
+
+    /// Is there while a restore is under way, so that what it has put here so far is not used.
+    pub fn restoring_path(&self) -> PathBuf {
+        self.file("restore.unfinished")
     }
 
     /// Reads `pairing.toml`, which the supervisor may pass on.

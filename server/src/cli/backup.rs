@@ -202,7 +202,6 @@ pub(super) async fn restore(
     }
 
     make_empty(data, EMPTY_HINT)?;
-    let _lock = data.lock()?;
     let mut restored = Restored {
         pairing_id: manifest.pairing_id.clone(),
         restored_at: clock().max(manifest.made_at),
@@ -211,7 +210,9 @@ pub(super) async fn restore(
         complete: false,
         allowed: None,
     };
+    // Before anything else: a folder without it may be taken for a relay's, or for an empty one.
     restored.write(&data.restored_path())?;
+    let _lock = data.lock()?;
     if backup.has(CONFIG) {
         backup.copy_out(CONFIG, &data.config_path())?;
     }

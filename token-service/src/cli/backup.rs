@@ -9,7 +9,7 @@ use tocyn_service::backup::{
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
-use tocyn_service::folder::replace;
+use tocyn_service::folder::{create, replace};
 use tocyn_service::output::print;
 
 use super::{CliResult, Settings, renewed};
@@ -114,6 +114,7 @@ pub(super) async fn restore(
         refuse_leftovers(path)?;
     }
     make_empty(data, EMPTY_HINT)?;
+    create(&data.restoring_path(), b"")?;
     let _lock = data.lock()?;
     for name in [CONFIG, CREDENTIAL] {
         if backup.has(name) {
@@ -124,7 +125,6 @@ pub(super) async fn restore(
         backup.copy_out_whole(DATABASE, path)?;
         check(path).await?;
     }
-    // Without pairing.toml nothing is served, so it comes last: what was cut short stays unused.
     let keep = keep_pairing || settings.database.is_shared();
     let kept = match keep {
         true => data.file("pairing.toml.restoring"),
@@ -148,6 +148,7 @@ pub(super) async fn restore(
         store.close().await;
         replace(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
     }
+    names::remove_file(&data.restoring_path())?; // until here it is of no use
 
     print(format_args!("{}: as of {}", data.path().display(), manifest.made))?;
     let pairing = data.pairing_path();
