@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Connection, Row, SqliteConnection};
+use tocyn_durable::sqlite;
 use tocyn_protocol::pairing::Pairing;
 
 use super::super::page::{BLOCK_BYTES, SEQUENCE_BYTES};
@@ -101,12 +102,7 @@ impl SqliteStore {
             Purpose::Look | Purpose::Move if path.exists() => {}
             Purpose::Look | Purpose::Move => return Err(refuse(NOTHING_YET.to_owned())),
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .page_size(PAGE_BYTES)
-            .busy_timeout(BUSY_TIMEOUT);
+        let options = sqlite::options(path).page_size(PAGE_BYTES).busy_timeout(BUSY_TIMEOUT);
         let writing = options
             .clone()
             .pragma("cache_size", WRITER_CACHE_KIB)
@@ -175,8 +171,9 @@ impl SqliteStore {
 
     /// Whether a relay has served from this file and its log was not moved elsewhere.
     pub(in crate::store) async fn is_in_use(path: &Path) -> Result<bool, StoreError> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
+        let options = sqlite::options(path).page_size(PAGE_BYTES).busy_timeout(BUSY_TIMEOUT);
+        let opened = sqlite::connect(&options).await;
+        let mut connection = opened.map_err(|error| unreadable(path, error))?;
         let in_use = "SELECT EXISTS (SELECT 1 FROM log) AND NOT EXISTS (SELECT 1 FROM moved)";
         // A file without these tables is of a relay that never could move.
         Ok(sqlx::query_scalar(in_use).fetch_one(&mut connection).await.unwrap_or(true))
@@ -184,8 +181,9 @@ impl SqliteStore {
 
     pub(in crate::store) async fn migrate(path: &Path) -> Result<bool, StoreError> {
         make_file(path)?;
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
+        let options = sqlite::options(path).page_size(PAGE_BYTES).busy_timeout(BUSY_TIMEOUT);
+        let opened = sqlite::connect(&options).await;
+        let mut connection = opened.map_err(|error| unreadable(path, error))?;
         let before = version(&mut connection).await;
         let migrated = MIGRATOR.run(&mut connection).await;
         migrated.map_err(|error| refusal(path, not_migrated(&error)))?;
@@ -249,7 +247,7 @@ impl SqliteStore {
         loop {
             tokio::time::sleep(CHECKPOINT_INTERVAL).await;
             if let Err(error) = self.checkpoint_if_due().await {
-                tracing::warn!(%error, "cannot shorten the database's log; it will be tried again");
+                tracing::warn!(%error, "cannot shorten the database's WAL; it will be tried again");
             }
         }
     }

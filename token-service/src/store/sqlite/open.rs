@@ -4,9 +4,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::SqlitePoolOptions;
+use tocyn_durable::sqlite;
 
 use super::{SqliteStore, StoreError};
 use crate::store::NEW_PAIRING;
@@ -45,12 +46,7 @@ impl SqliteStore {
         let _first = locked
             .unwrap_or_else(|error| Err(std::io::Error::other(error)))
             .map_err(|error| refuse(error.to_string()))?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+        let options = sqlite::options(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
         let unreadable = |error: sqlx::Error| match error.as_database_error() {
             // SQLITE_CORRUPT and SQLITE_NOTADB.
             Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
@@ -70,7 +66,10 @@ impl SqliteStore {
                     Box::pin(async move { Ok(good) })
                 })
         };
-        let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
+        // Its connection stays, so that no other one is the first to read the WAL.
+        let writer = pool(1).idle_timeout(None).max_lifetime(None);
+        let writer = writer.after_connect(|connection, _| Box::pin(sqlite::settle(connection)));
+        let writer = writer.connect_with(options.clone()).await.map_err(unreadable)?;
         MIGRATOR.run(&writer).await.map_err(|error| match error {
             MigrateError::VersionMissing(_) => {
                 refuse("the tables were made by a newer tocyn-issuer; update this one".to_owned())
@@ -93,8 +92,8 @@ impl SqliteStore {
     /// Whether the tables of a file that is there are as this version has them; false where there
     /// are none. Nothing is changed.
     pub(in crate::store) async fn is_current(path: &Path) -> Result<bool, sqlx::Error> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await?;
+        let options = sqlite::options(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = sqlite::connect(&options).await?;
         let version = "SELECT max(version) FROM _sqlx_migrations WHERE success";
         let version: Result<Option<i64>, _> =
             sqlx::query_scalar(version).fetch_one(&mut connection).await;
@@ -126,8 +125,8 @@ impl SqliteStore {
 
     /// Whether there are vouchers in this file that were not moved elsewhere.
     pub(in crate::store) async fn is_in_use(path: &Path) -> Result<bool, StoreError> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await?;
+        let options = sqlite::options(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = sqlite::connect(&options).await?;
         let in_use = "SELECT EXISTS (SELECT 1 FROM vouchers) AND NOT EXISTS (SELECT 1 FROM moved)";
         // A file without these tables is of an issuer that never could move.
         Ok(sqlx::query_scalar(in_use).fetch_one(&mut connection).await.unwrap_or(true))
