@@ -110,6 +110,31 @@ fn read_chunk(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// A reason not to make tables of `program` here: the database has those of another one. `others` is
+/// the name of a table that only the other service of a pair has.
+///
+/// # Errors
+/// If the database cannot be read.
+pub async fn stranger(
+    connection: &mut SqliteConnection,
+    program: &str,
+    others: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            .fetch_all(connection)
+            .await?;
+    let has = |name: &str| tables.iter().any(|table| table == name);
+    let whose = match () {
+        () if has(others) => "the other service of the pair",
+        () if !tables.is_empty() && !has("_sqlx_migrations") => "another program",
+        () => return Ok(None),
+    };
+    Ok(Some(format!(
+        "this database holds the tables of {whose}; give {program} one of its own. Nothing was changed"
+    )))
+}
+
 /// Copies what is in the WAL into the database file, as far as no reader needs the old pages. Never
 /// waits for one: then some of it stays for the next time.
 ///
