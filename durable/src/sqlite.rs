@@ -256,7 +256,7 @@ mod tests {
         let _: i64 = sqlx::query_scalar(count).fetch_one(&mut *reading).await.unwrap();
         sqlx::query("INSERT INTO t VALUES (1)").execute(&mut first).await.unwrap();
         checkpoint(&mut first).await.unwrap();
-        drop(reading);
+        reading.rollback().await.unwrap();
         checkpoint(&mut first).await.unwrap();
         let alone = dir.path().join("b.sqlite");
         std::fs::copy(&path, &alone).unwrap();
