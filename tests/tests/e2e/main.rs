@@ -35,6 +35,7 @@ mod manual;
 mod onion;
 mod openapi;
 mod output;
+mod owners;
 mod privacy;
 mod proxies;
 mod reading;
