@@ -15,6 +15,7 @@
 //! | what a client behind Tor or a proxy may do | `proxy`, [`clients`] |
 //! | how often the same is done again | [`tally`] |
 //! | what the operator sees: metrics and the status page | [`admin`], [`metrics`], [`page`] |
+//! | whether the database takes writes, for `/readyz` | [`writing`] |
 //! | telling systemd | [`supervisor`] |
 //! | is all as it should be? | [`doctor`], [`probe`] |
 //! | a copy of a data folder, and a data folder out of it | [`backup`] |
@@ -44,6 +45,7 @@ pub mod serve;
 mod stream;
 pub mod supervisor;
 pub mod tally;
+pub mod writing;
 
 use std::sync::Arc;
 

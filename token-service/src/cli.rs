@@ -300,8 +300,7 @@ async fn serve(
     }
     let shutdown = stop_signal()?;
     listeners.announce()?;
-    run(&config, pairing, store, listeners, credentials, clock, shutdown).await;
-    Ok(())
+    Ok(run(&config, pairing, store, listeners, credentials, clock, shutdown).await?)
 }
 
 /// The operator's own credential, at the first start.

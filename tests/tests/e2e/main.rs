@@ -38,6 +38,7 @@ mod output;
 mod owners;
 mod privacy;
 mod proxies;
+mod readiness;
 mod reading;
 mod renewal;
 mod scale_database;
