@@ -8,6 +8,9 @@ use crate::time_text;
 
 /// How far the clock may run ahead of the time that has passed, in seconds, without being a jump.
 pub const TOLERANCE_SECONDS: u64 = 600;
+/// How long a jump must last to be believed, where the operator says nothing else: time enough to see
+/// the warning, or for the clock to be set right.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The clock without its jumps ahead. The database has a copy of it, so that a start with a wrong
 /// clock is a jump too.

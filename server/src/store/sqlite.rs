@@ -12,9 +12,9 @@ mod writer;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection, Row, SqliteConnection};
@@ -24,6 +24,7 @@ use tocyn_protocol::relay::PostReceipt;
 use tocyn_service::writing::{check_room, is_full};
 
 use super::page::{ReadPage, block_messages};
+use super::settled::{SETTLE, SETTLED};
 use super::tail::Tail;
 use super::{LogRange, Message, Nonce, SpendOutcome, StoreError};
 use spent::Slot;
@@ -121,8 +122,23 @@ impl SqliteStore {
         Ok(ReadPage::cut(&blocks, after, limit, self.frame_bytes))
     }
 
-    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<(), StoreError> {
-        let keep_from = blocks::keep_from(&self.readers, keep_from, received_from).await?;
+    pub(crate) async fn settled_at(&self) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar(SETTLED).fetch_optional(&self.readers).await?)
+    }
+
+    pub(crate) async fn note_settled(&self, at: i64) -> Result<(), StoreError> {
+        let mut writer = self.writer.turn().await?;
+        sqlx::query(SETTLE).bind(at).execute(&mut *writer).await?;
+        self.writer.committed(1, 0);
+        Ok(())
+    }
+
+    pub(crate) async fn trim(
+        &self,
+        keep_from: u64,
+        young: RangeInclusive<u64>,
+    ) -> Result<(), StoreError> {
+        let keep_from = blocks::keep_from(&self.readers, keep_from, young).await?;
         self.tail.trim(keep_from);
         Ok(blocks::trim(&self.writer, keep_from).await?)
     }

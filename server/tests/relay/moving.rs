@@ -18,7 +18,8 @@ async fn lived_in() -> Fixture {
     f.store.close_epochs_below(1).await.unwrap();
     let later: Vec<_> = f.tokens(1, 30).iter().map(|token| f.pay(token, 1, "later")).collect();
     f.spend(&later, 3).await;
-    f.store.trim(30, 0).await.unwrap();
+    f.store.trim(30, 0..=u64::MAX).await.unwrap();
+    f.store.note_settled(77).await.unwrap();
     f
 }
 
@@ -60,6 +61,7 @@ async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
     f.database = target;
     f.store = f.second_store().await;
     assert_eq!(f.range().await, (range.0, range.1 + 201));
+    assert_eq!(f.store.settled_at().await.unwrap(), Some(77));
     assert_eq!(f.log().await.checkpoint().await.unwrap(), checkpoint);
     let page = f.store.read_after(0, range.1 + 2 - range.0).await.unwrap().unwrap();
     assert_eq!(page.bytes, before);
@@ -120,7 +122,7 @@ async fn sealed_messages_stay_in_their_files_and_are_not_lost() {
     for commit in posts.chunks(100) {
         f.spend(commit, 1).await;
     }
-    f.store.trim(150, 0).await.unwrap();
+    f.store.trim(150, 0..=u64::MAX).await.unwrap();
     f.log().await.put_away().await.unwrap();
     let messages = f.messages().await;
     assert_eq!(seal(&messages, &|_| ()).await.unwrap(), 1);

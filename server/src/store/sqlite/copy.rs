@@ -21,7 +21,9 @@ impl Source for SqliteStore {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
         let facts = sqlx::query(
             "SELECT head, cell_bytes, closed_below, pairing_id, verifier_key,
-                 (SELECT below FROM dropped) AS dropped_below FROM log",
+                 (SELECT below FROM dropped) AS dropped_below,
+                 (SELECT settled_at FROM settled) AS settled_at
+             FROM log",
         );
         let row = facts.fetch_one(&self.readers).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
@@ -34,6 +36,7 @@ impl Source for SqliteStore {
             pairing_id: row.try_get("pairing_id")?,
             verifier_key: row.try_get("verifier_key")?,
             dropped_below: row.try_get("dropped_below")?,
+            settled_at: row.try_get("settled_at")?,
             retired_pairings: sqlx::query_scalar(retired).fetch_all(&self.readers).await?,
         })
     }
