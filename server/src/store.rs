@@ -71,6 +71,8 @@ pub enum SpendOutcome {
     SpentOnAnother,
     /// The token's epoch was closed in between.
     EpochClosed,
+    /// There is no room for the token's epoch before another one is closed.
+    NoRoom,
 }
 
 impl SpendOutcome {

@@ -158,7 +158,7 @@ impl SqliteStore {
 
 /// What a batch needs of the spent set: for each of its epochs the slot, the nonces that were
 /// spent before, and those that this batch spends.
-struct Spending(HashMap<Epoch, Option<OpenSlot>>);
+struct Spending(HashMap<Epoch, Result<OpenSlot, SpendOutcome>>);
 
 struct OpenSlot {
     slot: Slot,
@@ -177,13 +177,12 @@ impl Spending {
             nonces.entry(redeemed.epoch()).or_default().push(redeemed.spend_key().nonce);
         }
         let mut open = HashMap::new();
-        // The highest first: opening it may close a lower one.
-        for (epoch, mut nonces) in nonces.into_iter().rev() {
+        for (epoch, mut nonces) in nonces {
             let slot = match slots.open(tx, epoch).await? {
-                None => None,
-                Some(slot) => {
+                Err(refusal) => Err(refusal),
+                Ok(slot) => {
                     let spent = slot.receipts(tx, &mut nonces).await?;
-                    Some(OpenSlot { slot, spent, fresh: Vec::new() })
+                    Ok(OpenSlot { slot, spent, fresh: Vec::new() })
                 }
             };
             open.insert(epoch, slot);
@@ -198,8 +197,10 @@ impl Spending {
         message: &Message,
         receipt: PostReceipt,
     ) -> SpendOutcome {
-        let Some(Some(slot)) = self.0.get_mut(&redeemed.epoch()) else {
-            return SpendOutcome::EpochClosed;
+        let slot = match self.0.get_mut(&redeemed.epoch()) {
+            Some(Ok(slot)) => slot,
+            Some(Err(refusal)) => return *refusal,
+            None => unreachable!("each epoch of the batch was asked for"),
         };
         match slot.spent.entry(redeemed.spend_key().nonce) {
             Entry::Occupied(first) => SpendOutcome::spent_before(*first.get(), message),

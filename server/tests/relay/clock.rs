@@ -22,6 +22,7 @@ on_both! {
     a_restart_while_the_clock_is_ahead_deletes_nothing,
     a_clock_that_stays_ahead_is_believed,
     without_patience_a_jump_is_believed_at_once,
+    posts_of_a_clock_that_was_ahead_close_no_epoch,
     posts_of_a_clock_that_was_ahead_do_not_stop_retention,
     messages_of_unknown_age_go_with_those_around_them,
     sealed_messages_of_unknown_age_go_with_those_around_them,
@@ -174,6 +175,25 @@ async fn without_patience_a_jump_is_believed_at_once(on: On) {
     scene.round(0, 0).await;
     scene.store(&scene.f.token(20), "first").await;
     assert_eq!(scene.round(30, 91 * DAY).await.messages, 1);
+}
+
+async fn posts_of_a_clock_that_was_ahead_close_no_epoch(on: On) {
+    let scene = Scene::new(on).await;
+    let (tokens, last) = (scene.f.tokens(20, 2), scene.f.tokens(19, 2));
+    scene.round(0, 0).await;
+    scene.store(&tokens[0], "first").await;
+    scene.store(&last[0], "of the epoch before").await;
+    // The issuer is on the same machine: it hands out tokens of that time, of an epoch that has the
+    // turn of this one.
+    scene.round(30, 12 * WEEK).await;
+    scene.store(&scene.f.token(32), "ahead").await;
+    scene.round(60, 0).await;
+    scene.assert_all_there(&tokens[0], &tokens[1], 3).await;
+    scene.store(&last[1], "of the epoch before").await;
+    for week in 1..=3 {
+        scene.round(week * WEEK, 0).await;
+        scene.store(&scene.f.token(20 + week), "later").await;
+    }
 }
 
 async fn posts_of_a_clock_that_was_ahead_do_not_stop_retention(on: On) {

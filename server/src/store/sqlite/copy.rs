@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tocyn_protocol::pairing::Epoch;
 
-use super::spent::{SLOTS, all_of_slot, array};
+use super::spent::{all_of_slot, array};
 use super::{Nonce, SqliteStore, StoreError};
 use crate::store::bundles::BundleRow;
 use crate::store::copy::{Facts, Source, SpentRow, TimedBlock};
@@ -111,10 +111,13 @@ impl Source for SqliteStore {
         epoch: Epoch,
         after: Option<Nonce>,
     ) -> Result<Vec<SpentRow>, StoreError> {
+        let slot = sqlx::query_scalar("SELECT slot FROM spent_slots WHERE epoch = ?1");
+        let slot: Option<i64> = slot.bind(epoch as i64).fetch_optional(&self.readers).await?;
+        let Some(slot) = slot else { return Ok(Vec::new()) };
         let query = format!(
             "SELECT nonce, seq, received_at, message_id FROM {} WHERE nonce > ?1
              ORDER BY nonce LIMIT ?2",
-            all_of_slot(epoch as usize % SLOTS)
+            all_of_slot(slot as usize)
         );
         let after = after.map(|nonce| nonce.to_vec()).unwrap_or_default();
         let query = sqlx::query(AssertSqlSafe(query)).bind(after).bind(SPENT);
