@@ -74,6 +74,22 @@ async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn epochs_of_a_clock_that_was_ahead_are_moved_too() {
+    let mut f = Fixture::with_cells_of(On::Sqlite, 100).await;
+    // Epoch 100 has the turn of epoch 1.
+    let batch = [f.pay(&f.token(1), 1, "now"), f.pay(&f.token(100), 100, "ahead")];
+    f.spend(&batch, 1).await;
+    let target = target();
+    let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
+    assert_eq!(copied.spent, 2);
+    f.store.close().await;
+    f.database = target;
+    f.store = f.second_store().await;
+    let again = f.spend(&batch, 2).await;
+    assert!(again.iter().all(|one| matches!(one, SpendOutcome::StoredBefore(_))), "{again:?}");
+}
+
+#[tokio::test]
 async fn a_move_that_was_cut_short_is_finished_and_nobody_serves_both_sides() {
     let f = lived_in().await;
     let (target, other) = (target(), target());
