@@ -13,6 +13,7 @@ use tocyn_service::config::Settings;
 use tocyn_service::listen::{Address, Addresses};
 use tocyn_service::secret::Secret;
 use tocyn_service::serve::Bounds;
+use tocyn_service::settled::DEFAULT_PATIENCE;
 
 /// The smallest and the largest cell in bytes.
 const CELL_BYTES: std::ops::RangeInclusive<usize> = 64..=MAX_ENTRY_BYTES;
@@ -37,6 +38,10 @@ pub struct Config {
     pub cell_bytes: usize,
     /// Whether the bearer form of a token is taken beside the bound form.
     pub bearer: bool,
+    /// How long the clock must have stayed ahead of the time that has passed before anything is
+    /// deleted by it; "0s" believes every clock.
+    #[serde(with = "humantime_serde")]
+    pub clock_patience: Duration,
     /// The database.
     pub database: Database,
     /// The folder of sealed messages.
@@ -135,6 +140,7 @@ impl Default for Config {
             admin: AdminListener::default(),
             cell_bytes: DEFAULT_CELL_BYTES,
             bearer: true,
+            clock_patience: DEFAULT_PATIENCE,
             database: Database::default(),
             log: LogFolder::default(),
             retention: Retention::default(),

@@ -266,6 +266,7 @@ async fn prove(log: &Log, outcomes: Vec<SpendOutcome>) -> Vec<Result<Posted, Pos
         SpendOutcome::StoredBefore(receipt) => Ok(Posted::Before(receipt)),
         SpendOutcome::SpentOnAnother => Err(PostError::Spent),
         SpendOutcome::EpochClosed => Err(RedeemError::UnknownKey.into()),
+        SpendOutcome::NoRoom => Err(PostError::Store(Arc::new(StoreError::EpochUnknown))),
     };
     outcomes.into_iter().map(result).collect()
 }

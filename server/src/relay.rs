@@ -8,6 +8,7 @@ use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError};
 use tocyn_protocol::relay::{PostReceipt, ProvenReceipt};
 use tocyn_protocol::schedule::ScheduleError;
+use tocyn_service::settled::SettledClock;
 use tocyn_service::tally::Tally;
 use tocyn_service::writing::PATIENCE;
 
@@ -78,6 +79,8 @@ pub struct Relay {
     pub log: Arc<Log>,
     /// Unix seconds.
     pub clock: Clock,
+    /// What may be deleted by it.
+    pub settled: SettledClock,
     /// The operator's settings.
     pub config: Config,
     /// The newest sequence.
@@ -101,6 +104,7 @@ impl Relay {
         let (messages, log) = (Arc::new(messages), Arc::new(log));
         let store = messages.store().clone();
         let config = config.clone();
+        let settled = SettledClock::new(config.clock_patience);
         let epochs = Arc::new(Epochs::new(pairing));
         let (head, metrics) = (Head::default(), Metrics::default());
         let pipeline = Pipeline::start(
@@ -113,7 +117,19 @@ impl Relay {
             metrics.clone(),
         );
         let repeats = Tally::new(config.limits.max_repeats);
-        Self { epochs, store, messages, log, clock, config, head, metrics, pipeline, repeats }
+        Self {
+            epochs,
+            store,
+            messages,
+            log,
+            clock,
+            settled,
+            config,
+            head,
+            metrics,
+            pipeline,
+            repeats,
+        }
     }
 
     /// The checks that cost nothing, before the body is read: form, lengths, challenge, key id.

@@ -8,11 +8,13 @@ mod owner;
 mod page;
 mod postgres;
 mod report;
+mod settled;
 mod sqlite;
 mod statements;
 mod tail;
 mod tree;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -69,6 +71,8 @@ pub enum SpendOutcome {
     SpentOnAnother,
     /// The token's epoch was closed in between.
     EpochClosed,
+    /// There is no room for the token's epoch before another one is closed.
+    NoRoom,
 }
 
 impl SpendOutcome {
@@ -244,15 +248,23 @@ impl Store {
         }
     }
 
-    /// Deletes the oldest messages: those below `keep_from`, and those before the first one
-    /// that was received at `received_from` or later, but for those that share a block or a
-    /// sealed bundle with one that stays. Gives how many. A large number takes several transactions.
-    /// The files of bundles stay; whoever has the folder removes them after that.
-    pub async fn trim(&self, keep_from: u64, received_from: u64) -> Result<u64, StoreError> {
+    /// Deletes the oldest messages: those below `keep_from`, and by age those up to the last old
+    /// one before the first young one, but for those that share a block or a sealed bundle with one
+    /// that stays. `young` is when young ones were received, in unix seconds; old ones were before
+    /// that. One from after it was stored by a clock that was ahead: its age is not known, and it
+    /// goes and stays with those around it.
+    ///
+    /// Gives how many. A large number takes several transactions. The files of bundles stay; whoever
+    /// has the folder removes them after that.
+    pub async fn trim(
+        &self,
+        keep_from: u64,
+        young: RangeInclusive<u64>,
+    ) -> Result<u64, StoreError> {
         let before = self.range().await?.oldest;
         match self {
-            Self::Sqlite(store) => store.trim(keep_from, received_from).await?,
-            Self::Postgres(store) => store.trim(keep_from, received_from).await?,
+            Self::Sqlite(store) => store.trim(keep_from, young).await?,
+            Self::Postgres(store) => store.trim(keep_from, young).await?,
         }
         Ok(self.range().await?.oldest.saturating_sub(before))
     }

@@ -7,6 +7,7 @@
 //! | settings from several places, secrets by reference | [`config`], [`secret`] |
 //! | the data folder and its files | [`folder`] |
 //! | which database | [`database`] |
+//! | the time by which old things may be deleted | [`settled`] |
 //! | addresses, sockets, those that systemd passes on | [`listen`] |
 //! | connections: taken, bounded in number and time, drained | [`serve`] |
 //! | as many open files as the system gives | [`open_files`] |
@@ -42,6 +43,7 @@ pub mod program;
 mod proxy;
 pub mod secret;
 pub mod serve;
+pub mod settled;
 mod stream;
 pub mod supervisor;
 pub mod tally;

@@ -8,6 +8,7 @@ use tocyn_service::config::Settings;
 use tocyn_service::listen::{Address, Addresses};
 use tocyn_service::secret::Secret;
 use tocyn_service::serve::Bounds;
+use tocyn_service::settled::DEFAULT_PATIENCE;
 
 use crate::attester::Attesters;
 
@@ -24,6 +25,10 @@ pub struct Config {
     pub admin: AdminListener,
     /// Who may have tokens.
     pub attesters: Attesters,
+    /// How long the clock must have stayed ahead of the time that has passed before anything is
+    /// deleted by it; "0s" believes every clock.
+    #[serde(with = "humantime_serde")]
+    pub clock_patience: Duration,
     /// The database.
     pub database: Database,
     /// Limits on requests.
@@ -101,6 +106,7 @@ impl Default for Config {
             proxy_protocol: false,
             admin: AdminListener::default(),
             attesters: Attesters::default(),
+            clock_patience: DEFAULT_PATIENCE,
             database: Database::default(),
             limits: Limits::default(),
         }

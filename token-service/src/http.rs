@@ -25,6 +25,7 @@ use tocyn_protocol::problem::{Problem, ProblemType};
 use tocyn_protocol::schedule::ScheduleError;
 use tocyn_service::cors::open_to_all_origins;
 use tocyn_service::metrics::Refused;
+use tocyn_service::settled::SettledClock;
 use tocyn_service::tally::Tally;
 use tocyn_service::writing::PATIENCE;
 use tokio::sync::watch;
@@ -43,7 +44,6 @@ use crate::store::{Refusal, Store, StoreError};
 pub const TOKEN_REQUEST_PATH: &str = "/token-request";
 /// Seconds after which a client may try again when the service is busy or its database down.
 const RETRY_AFTER_SECONDS: u64 = 2;
-const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 const DEMAND_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What the handlers share.
@@ -57,6 +57,8 @@ pub struct AppState {
     metrics: Metrics,
     pub(crate) attesters: Attesters,
     pub(crate) secrets: Secrets,
+    /// What may be forgotten by the clock.
+    pub(crate) settled: Arc<SettledClock>,
     /// Vouchers whose requests were refused: an empty one buys no decoding without end.
     pub(crate) refused: Arc<Tally>,
     demand: Arc<Mutex<Demand>>,
@@ -87,6 +89,7 @@ impl AppState {
         Self {
             limits,
             secrets: Secrets::new(store.clone()),
+            settled: Arc::new(SettledClock::new(config.clock_patience)),
             refused: Arc::new(Tally::new(config.limits.max_refusals_per_voucher)),
             keyring,
             store,
@@ -166,31 +169,6 @@ pub fn router(state: AppState) -> Router {
         })
         .layer(open_to_all_origins())
         .with_state(state)
-}
-
-/// Forgets the charges of closed epochs and wipes old secrets, once a minute.
-pub async fn prune_forever(state: AppState) {
-    loop {
-        tokio::time::sleep(PRUNE_INTERVAL).await;
-        let now = state.now();
-        let Ok(keys) = state.keyring.keys_at(now) else { continue };
-        let pruned = async {
-            state.store.check_clock(now).await?;
-            state.store.prune(keys.oldest()).await
-        };
-        match pruned.await {
-            Ok(0) => {}
-            Ok(charges) => tracing::info!(charges, "forgot the charges of closed epochs"),
-            Err(error) => tracing::warn!(%error, "cannot forget the charges of closed epochs"),
-        }
-        let wiped = async {
-            state.store.check_clock(now).await?;
-            state.secrets.wipe(now).await
-        };
-        if let Err(error) = wiped.await {
-            tracing::warn!(%error, "cannot wipe secrets that have served their time");
-        }
-    }
 }
 
 /// Tokens that are handed out for work, and their price. Only what was charged counts: not what is

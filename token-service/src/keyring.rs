@@ -36,6 +36,11 @@ impl Keyring {
         Ok(EpochKeys { keys, issuing: issuing.len() })
     }
 
+    /// The oldest epoch whose repeats are answered at `now`.
+    pub fn oldest_at(&self, now: u64) -> Result<Epoch, ScheduleError> {
+        Ok(self.pairing.schedule().issuing_epochs(now)?[0].saturating_sub(1))
+    }
+
     fn key(&self, epoch: Epoch) -> Arc<Issuer> {
         let find = |keys: &[(Epoch, Arc<Issuer>)]| {
             keys.iter().find(|(e, _)| *e == epoch).map(|(_, key)| key.clone())
@@ -114,7 +119,8 @@ mod tests {
         assert_eq!(keys.issuing(truncated(1)), Some(1));
         assert_eq!(keys.issuing(truncated(0)), None);
         assert!(keys.of_epoch(0).is_some());
-        assert_eq!(keys.oldest(), 0);
+        assert_eq!((keys.oldest(), keyring.oldest_at(1160)), (0, Ok(0)));
+        assert_eq!(keyring.keys_at(1250).unwrap().oldest(), keyring.oldest_at(1250).unwrap());
         assert!(keyring.keys_at(1200).unwrap().of_epoch(0).is_none());
     }
 }

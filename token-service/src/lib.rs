@@ -11,6 +11,7 @@
 //! | a request of either form | [`asked`] |
 //! | charge vouchers, once for each request | [`store`] |
 //! | secrets that the relay does not have | `secrets` |
+//! | what is forgotten, and when | `retention` |
 //! | settings, the folder and its files | [`config`], [`data_dir`] |
 //! | what the operator sees | [`metrics`], [`observed`] |
 //! | commands | [`cli`] |
@@ -27,6 +28,7 @@ pub mod keyring;
 pub mod metrics;
 pub mod observed;
 pub mod pipeline;
+mod retention;
 mod secrets;
 pub mod sheet;
 pub mod store;
@@ -68,7 +70,7 @@ pub async fn run(
     let admin = Admin::new(ObservedIssuer::new(state.clone(), server.clone()));
     let (ready, working) = (state.clone(), store.clone());
     let tasks = [
-        tokio::spawn(http::prune_forever(state.clone())),
+        tokio::spawn(retention::run_forever(state.clone())),
         tokio::spawn(http::watch_demand_forever(state.clone())),
         tokio::spawn(async move { working.work_forever().await }),
         tokio::spawn(admin.clone().sample_forever()),

@@ -11,6 +11,7 @@ mod look;
 mod postgres;
 mod report;
 mod secrets;
+mod settled;
 mod sqlite;
 
 use std::collections::HashSet;

@@ -109,7 +109,7 @@ async fn stats(store: Store, json: bool) -> CliResult {
 
 /// Rows first, files after that.
 async fn drop_before(store: Store, before: u64, folder: Option<Folder>) -> CliResult {
-    let dropped = store.trim(before, 0).await?;
+    let dropped = store.trim(before, 0..=u64::MAX).await?;
     let LogRange { oldest, head } = store.range().await?;
     let (first, key) = (store.sealed().await?.start, store.key().await?);
     store.close().await;

@@ -55,6 +55,8 @@ pub(super) struct Facts {
     pub(super) verifier_key: Option<String>,
     /// Bundles before this one were dropped.
     pub(super) dropped_below: i64,
+    /// Up to when the clock was believed. Not in the digest: it moves on without any use.
+    pub(super) settled_at: Option<i64>,
     /// Each with the leaves of its tree, by serial.
     pub(super) statements: Vec<StatementRow>,
     /// Sorted.

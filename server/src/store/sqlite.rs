@@ -12,9 +12,9 @@ mod writer;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection, Row, SqliteConnection};
@@ -24,6 +24,7 @@ use tocyn_protocol::relay::PostReceipt;
 use tocyn_service::writing::{check_room, is_full};
 
 use super::page::{ReadPage, block_messages};
+use super::settled::{SETTLE, SETTLED};
 use super::tail::Tail;
 use super::{LogRange, Message, Nonce, SpendOutcome, StoreError};
 use spent::Slot;
@@ -121,8 +122,23 @@ impl SqliteStore {
         Ok(ReadPage::cut(&blocks, after, limit, self.frame_bytes))
     }
 
-    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<(), StoreError> {
-        let keep_from = blocks::keep_from(&self.readers, keep_from, received_from).await?;
+    pub(crate) async fn settled_at(&self) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar(SETTLED).fetch_optional(&self.readers).await?)
+    }
+
+    pub(crate) async fn note_settled(&self, at: i64) -> Result<(), StoreError> {
+        let mut writer = self.writer.turn().await?;
+        sqlx::query(SETTLE).bind(at).execute(&mut *writer).await?;
+        self.writer.committed(1, 0);
+        Ok(())
+    }
+
+    pub(crate) async fn trim(
+        &self,
+        keep_from: u64,
+        young: RangeInclusive<u64>,
+    ) -> Result<(), StoreError> {
+        let keep_from = blocks::keep_from(&self.readers, keep_from, young).await?;
         self.tail.trim(keep_from);
         Ok(blocks::trim(&self.writer, keep_from).await?)
     }
@@ -142,7 +158,7 @@ impl SqliteStore {
 
 /// What a batch needs of the spent set: for each of its epochs the slot, the nonces that were
 /// spent before, and those that this batch spends.
-struct Spending(HashMap<Epoch, Option<OpenSlot>>);
+struct Spending(HashMap<Epoch, Result<OpenSlot, SpendOutcome>>);
 
 struct OpenSlot {
     slot: Slot,
@@ -161,13 +177,12 @@ impl Spending {
             nonces.entry(redeemed.epoch()).or_default().push(redeemed.spend_key().nonce);
         }
         let mut open = HashMap::new();
-        // The highest first: opening it may close a lower one.
-        for (epoch, mut nonces) in nonces.into_iter().rev() {
+        for (epoch, mut nonces) in nonces {
             let slot = match slots.open(tx, epoch).await? {
-                None => None,
-                Some(slot) => {
+                Err(refusal) => Err(refusal),
+                Ok(slot) => {
                     let spent = slot.receipts(tx, &mut nonces).await?;
-                    Some(OpenSlot { slot, spent, fresh: Vec::new() })
+                    Ok(OpenSlot { slot, spent, fresh: Vec::new() })
                 }
             };
             open.insert(epoch, slot);
@@ -182,8 +197,10 @@ impl Spending {
         message: &Message,
         receipt: PostReceipt,
     ) -> SpendOutcome {
-        let Some(Some(slot)) = self.0.get_mut(&redeemed.epoch()) else {
-            return SpendOutcome::EpochClosed;
+        let slot = match self.0.get_mut(&redeemed.epoch()) {
+            Some(Ok(slot)) => slot,
+            Some(Err(refusal)) => return *refusal,
+            None => unreachable!("each epoch of the batch was asked for"),
         };
         match slot.spent.entry(redeemed.spend_key().nonce) {
             Entry::Occupied(first) => SpendOutcome::spent_before(*first.get(), message),

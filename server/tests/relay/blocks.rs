@@ -93,20 +93,20 @@ async fn blocks_go_when_all_of_their_messages_may_go(on: On) {
         f.spend(&f.posts(next..next + size), now).await;
         next += size;
     }
-    assert_eq!(f.store.trim(3, 0).await.unwrap(), 0, "message 3 stays, so 1 and 2 do");
-    assert_eq!(f.store.trim(5, 0).await.unwrap(), 3);
+    assert_eq!(f.store.trim(3, 0..=u64::MAX).await.unwrap(), 0, "message 3 stays, so 1 and 2 do");
+    assert_eq!(f.store.trim(5, 0..=u64::MAX).await.unwrap(), 3);
     assert_eq!(f.range().await, (4, 6));
     let overtaken = page(&f.store, 1, 100).await;
     assert_eq!((overtaken.last, overtaken.messages), (6, 3), "readers see the jump");
     assert_eq!(overtaken.bytes, frames(&f, 6)[3 * (8 + f.cell_bytes)..]);
-    assert_eq!(f.store.trim(0, 21).await.unwrap(), 2);
+    assert_eq!(f.store.trim(0, 21..=u64::MAX).await.unwrap(), 2);
     assert_eq!(f.range().await, (6, 6));
 }
 
 async fn a_reader_far_behind_what_is_kept_sees_the_jump(on: On) {
     let f = Fixture::with_cells_of(on, 100_000).await;
     commits(&f, &[1; 6]).await;
-    f.store.trim(6, 0).await.unwrap();
+    f.store.trim(6, 0..=u64::MAX).await.unwrap();
     // More than a page lies between.
     let jump = page(&f.store, 0, 1).await;
     assert_eq!((jump.messages, jump.last), (1, 6));
@@ -117,12 +117,12 @@ async fn sequences_go_on_after_everything_was_deleted(on: On) {
     for i in 0..5 {
         f.spend(&[f.pay(&f.token(0), 0, &i.to_string())], i).await;
     }
-    assert_eq!(f.store.trim(0, 0).await.unwrap(), 0);
-    assert_eq!(f.store.trim(3, 0).await.unwrap(), 2);
+    assert_eq!(f.store.trim(0, 0..=u64::MAX).await.unwrap(), 0);
+    assert_eq!(f.store.trim(3, 0..=u64::MAX).await.unwrap(), 2);
     assert_eq!(f.range().await, (3, 5));
-    assert_eq!(f.store.trim(0, 3).await.unwrap(), 1);
+    assert_eq!(f.store.trim(0, 3..=u64::MAX).await.unwrap(), 1);
     assert_eq!(f.range().await, (4, 5));
-    assert_eq!(f.store.trim(0, 100).await.unwrap(), 2);
+    assert_eq!(f.store.trim(0, 100..=u64::MAX).await.unwrap(), 2);
     assert_eq!(f.range().await, (6, 5));
     f.reopen().await;
     assert_eq!(seq(&f.spend(&[f.pay(&f.token(0), 0, "next")], 9).await[0]), Some(6));
@@ -154,7 +154,7 @@ async fn the_newest_messages_are_read_from_memory_and_go_with_the_others() {
     wipe_disk(&f).await;
     assert_eq!(page(&f.second_store().await, 0, 9).await.bytes, vec![0; expected.len()]);
     assert_eq!(page(&f.store, 0, 9).await.bytes, expected);
-    f.store.trim(4, 0).await.unwrap();
+    f.store.trim(4, 0..=u64::MAX).await.unwrap();
     let jump = page(&f.store, 0, 9).await;
     assert_eq!((jump.messages, jump.last), (2, 5), "1 to 3 are gone from memory too");
     assert_eq!(page(&f.store, 3, 9).await.bytes, expected[3 * (8 + f.cell_bytes)..]);

@@ -8,22 +8,48 @@ use tocyn_relay::store::{Message, SpendOutcome};
 use crate::fixture::{Fixture, On, on_both, renewed, seq};
 
 on_both! {
+    a_post_closes_no_epoch,
     an_epoch_is_dropped_whole_and_stays_closed,
     a_closed_epoch_in_a_batch_stops_none_of_the_others,
     room_that_was_made_ahead_is_used_and_closed_like_any,
     a_new_pairing_starts_with_an_empty_spent_set_and_keeps_the_messages,
 }
 
-#[tokio::test]
-async fn a_batch_over_three_epochs_closes_the_one_that_makes_room() {
-    let f = Fixture::new(On::Sqlite).await;
+async fn a_post_closes_no_epoch(on: On) {
+    let f = Fixture::new(on).await;
     let old = f.pay(&f.token(0), 0, "old");
-    assert_eq!(seq(&f.spend(std::slice::from_ref(&old), 1).await[0]), Some(1));
-    // Epoch 3 takes the table of epoch 0, whatever the order within the batch.
-    let batch = [old, f.pay(&f.token(3), 3, "new"), f.pay(&f.token(2), 2, "between")];
+    f.spend(std::slice::from_ref(&old), 1).await;
+    // Epoch 3 would take the slot of epoch 0, whatever the order within the batch.
+    let batch = [old.clone(), f.pay(&f.token(3), 3, "new"), f.pay(&f.token(2), 2, "between")];
     let done = f.spend(&batch, 2).await;
-    assert_eq!(done[0], SpendOutcome::EpochClosed);
+    assert!(matches!(done[0], SpendOutcome::StoredBefore(_)));
     assert_eq!((seq(&done[1]), seq(&done[2])), (Some(2), Some(3)));
+    // Those of a clock that is far ahead stay, too, and none of all these is forgotten.
+    let ahead = [f.pay(&f.token(102), 102, "ahead"), f.pay(&f.token(103), 103, "ahead")];
+    assert_eq!(f.spend(&ahead, 3).await.iter().filter_map(seq).count(), 2);
+    assert_eq!(seq(&f.spend(&[f.pay(&f.token(1), 1, "back")], 4).await[0]), Some(6));
+    let again = f.spend(&[&batch[..], &ahead].concat(), 5).await;
+    assert!(again.iter().all(|one| matches!(one, SpendOutcome::StoredBefore(_))), "{again:?}");
+    assert!(f.store.check().await.unwrap().is_empty());
+    // Once one is closed there is room for another.
+    assert_eq!(f.store.close_epochs_below(3).await.unwrap(), [0, 1, 2]);
+    for epoch in 4..=6 {
+        let post = [f.pay(&f.token(epoch), epoch, "later")];
+        assert_eq!(seq(&f.spend(&post, 6).await[0]), Some(epoch + 3));
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_without_room_stops_no_other() {
+    let f = Fixture::new(On::Sqlite).await;
+    for epoch in [0, 3, 6, 9] {
+        f.spend(&[f.pay(&f.token(epoch), epoch, "a slot")], 1).await;
+    }
+    let batch = [f.pay(&f.token(12), 12, "no room"), f.pay(&f.token(1), 1, "room")];
+    let done = f.spend(&batch, 2).await;
+    assert_eq!((done[0], seq(&done[1])), (SpendOutcome::NoRoom, Some(5)));
+    f.store.close_epochs_below(1).await.unwrap();
+    assert_eq!(seq(&f.spend(&batch, 3).await[0]), Some(6));
 }
 
 async fn an_epoch_is_dropped_whole_and_stays_closed(on: On) {

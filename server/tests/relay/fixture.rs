@@ -74,7 +74,15 @@ impl Fixture {
     }
 
     pub(crate) async fn with_key(on: On, cell_bytes: usize, log_key: LogKey) -> Self {
-        let (dir, pairing) = (tempfile::tempdir().unwrap(), pairing());
+        Self::make(on, cell_bytes, pairing(), log_key).await
+    }
+
+    pub(crate) async fn with_pairing(on: On, cell_bytes: usize, pairing: Pairing) -> Self {
+        Self::make(on, cell_bytes, pairing, log_key()).await
+    }
+
+    async fn make(on: On, cell_bytes: usize, pairing: Pairing, log_key: LogKey) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let url = match on {
             On::Sqlite => String::new(),
             On::Postgres => Postgres::shared().new_url(),
@@ -136,7 +144,8 @@ impl Fixture {
     }
 
     /// Runs a statement on the database, beside the store.
-    pub(crate) async fn sql(&self, statement: &'static str) {
+    pub(crate) async fn sql(&self, statement: impl Into<String>) {
+        let statement = sqlx::AssertSqlSafe(statement.into());
         match &self.database {
             Database::Sqlite(path) => {
                 let mut db = open_file(path).await;
@@ -250,7 +259,7 @@ pub(crate) async fn drop_old(
     keep_from: u64,
     received_from: u64,
 ) -> Result<u64, StoreError> {
-    let dropped = messages.store().trim(keep_from, received_from).await?;
+    let dropped = messages.store().trim(keep_from, received_from..=u64::MAX).await?;
     remove_dropped(messages, &|_| ()).await?;
     Ok(dropped)
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests outlive no power cut")]
 
 mod blocks;
+mod clock;
 mod epochs;
 mod fixture;
 mod keys;

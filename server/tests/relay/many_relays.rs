@@ -44,7 +44,7 @@ async fn appends_at_once_are_dense_and_a_token_pays_once_among_all_relays() {
                     assert_eq!((receipt.seq, store == 2), (stored, other_paid));
                 }
                 SpendOutcome::SpentOnAnother => assert_ne!(store == 2, other_paid),
-                SpendOutcome::EpochClosed => panic!("no epoch is closed"),
+                SpendOutcome::EpochClosed | SpendOutcome::NoRoom => panic!("{outcome:?}"),
             }
         }
     }
@@ -94,7 +94,7 @@ async fn the_end_of_the_log_is_read_from_memory_and_goes_with_the_others() {
     f.spend(&f.posts(3..5), 1).await;
     let next = f.store.read_after(3, 9).await.unwrap().unwrap();
     assert_eq!((next.messages, next.last), (2, 5));
-    assert_eq!(f.store.trim(4, 0).await.unwrap(), 3);
+    assert_eq!(f.store.trim(4, 0..=u64::MAX).await.unwrap(), 3);
     let jump = f.store.read_after(0, 9).await.unwrap().unwrap();
     assert_eq!((jump.messages, jump.last), (2, 5), "1 to 3 are gone from memory too");
 }

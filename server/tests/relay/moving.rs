@@ -18,7 +18,8 @@ async fn lived_in() -> Fixture {
     f.store.close_epochs_below(1).await.unwrap();
     let later: Vec<_> = f.tokens(1, 30).iter().map(|token| f.pay(token, 1, "later")).collect();
     f.spend(&later, 3).await;
-    f.store.trim(30, 0).await.unwrap();
+    f.store.trim(30, 0..=u64::MAX).await.unwrap();
+    f.store.note_settled(77).await.unwrap();
     f
 }
 
@@ -60,6 +61,7 @@ async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
     f.database = target;
     f.store = f.second_store().await;
     assert_eq!(f.range().await, (range.0, range.1 + 201));
+    assert_eq!(f.store.settled_at().await.unwrap(), Some(77));
     assert_eq!(f.log().await.checkpoint().await.unwrap(), checkpoint);
     let page = f.store.read_after(0, range.1 + 2 - range.0).await.unwrap().unwrap();
     assert_eq!(page.bytes, before);
@@ -69,6 +71,22 @@ async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
     assert_eq!(seq(&f.spend(&[f.pay(&f.token(1), 1, "new")], 5).await[0]), Some(range.1 + 202));
     assert!(f.store.check().await.unwrap().is_empty());
     assert_eq!(f.numbers("SELECT count(*) FROM retired_pairings").await, [1]);
+}
+
+#[tokio::test]
+async fn epochs_of_a_clock_that_was_ahead_are_moved_too() {
+    let mut f = Fixture::with_cells_of(On::Sqlite, 100).await;
+    // Epoch 100 has the turn of epoch 1.
+    let batch = [f.pay(&f.token(1), 1, "now"), f.pay(&f.token(100), 100, "ahead")];
+    f.spend(&batch, 1).await;
+    let target = target();
+    let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
+    assert_eq!(copied.spent, 2);
+    f.store.close().await;
+    f.database = target;
+    f.store = f.second_store().await;
+    let again = f.spend(&batch, 2).await;
+    assert!(again.iter().all(|one| matches!(one, SpendOutcome::StoredBefore(_))), "{again:?}");
 }
 
 #[tokio::test]
@@ -120,7 +138,7 @@ async fn sealed_messages_stay_in_their_files_and_are_not_lost() {
     for commit in posts.chunks(100) {
         f.spend(commit, 1).await;
     }
-    f.store.trim(150, 0).await.unwrap();
+    f.store.trim(150, 0..=u64::MAX).await.unwrap();
     f.log().await.put_away().await.unwrap();
     let messages = f.messages().await;
     assert_eq!(seal(&messages, &|_| ()).await.unwrap(), 1);

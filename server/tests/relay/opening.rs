@@ -174,7 +174,7 @@ async fn messages_of_the_first_version_are_moved_into_blocks() {
     assert_eq!((page.messages, page.last), (6, 9));
     assert_eq!(page.bytes, expected);
     assert_eq!(seq(&f.spend(&f.posts(0..1), 8).await[0]), Some(10));
-    assert_eq!(f.store.trim(0, 8).await.unwrap(), 6, "they have kept their times");
+    assert_eq!(f.store.trim(0, 8..=u64::MAX).await.unwrap(), 6, "they have kept their times");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod bad_input_issuer;
 mod bad_input_relay;
 mod bench;
 mod client_cli;
+mod clock;
 mod collusion;
 mod crash_client;
 mod crash_issuer;

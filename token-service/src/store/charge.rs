@@ -233,11 +233,10 @@ impl Request {
     fn repeat(&mut self, rules: Rules, now: u64) -> Charged {
         let window_end = |start: u64| start.saturating_add(rules.replay_window_seconds);
         let max = u64::from(rules.max_replays);
-        let (replays, window_start) = if window_end(self.window_start) <= now {
-            (1, now)
-        } else {
-            (self.replays.min(max) + 1, self.window_start)
-        };
+        // A window that begins after this one has ended is of a clock that was ahead.
+        let is_over = window_end(self.window_start) <= now || window_end(now) < self.window_start;
+        let (replays, window_start) =
+            if is_over { (1, now) } else { (self.replays.min(max) + 1, self.window_start) };
         if self.state == RequestState::Unchanged
             && (replays, window_start) != (self.replays, self.window_start)
         {

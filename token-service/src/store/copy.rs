@@ -67,6 +67,9 @@ pub(super) struct IssuerRecord {
     pub(super) pairing_id: Option<Vec<u8>>,
     pub(super) keys_id: Option<Vec<u8>>,
     pub(super) closed_below: i64,
+    /// Up to when the clock was believed. Not in the digest: it moves on without any use.
+    #[serde(skip)]
+    pub(super) settled_at: Option<i64>,
 }
 
 /// A charge in the database.
@@ -82,7 +85,7 @@ pub(super) struct ChargeRecord {
 
 /// The queries for [`Contents`], the same in both databases.
 pub(super) const ISSUER: &str =
-    "SELECT issuer_name, origin_name, pairing_id, keys_id, closed_below FROM issuer";
+    "SELECT issuer_name, origin_name, pairing_id, keys_id, closed_below, settled_at FROM issuer";
 pub(super) const RETIRED: &str = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
 pub(super) const SECRETS: &str =
     "SELECT purpose, number, secret FROM secrets ORDER BY purpose, number";

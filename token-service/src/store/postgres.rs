@@ -22,6 +22,7 @@ pub(super) use open::Tables;
 use super::bound::{self, Bound};
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};
+use super::settled::{SETTLE, SETTLED};
 use super::{Hash, StoreError, VOUCHER, VOUCHERS, VoucherRecord, VoucherRow};
 use crate::attester::Attester;
 
@@ -262,6 +263,20 @@ impl PostgresStore {
             seconds if seconds.unsigned_abs() <= CLOCK_TOLERANCE_SECONDS => Ok(()),
             seconds => Err(StoreError::Clock { seconds }),
         }
+    }
+
+    pub(super) async fn settled_at(&self) -> Result<Option<i64>, StoreError> {
+        in_time(async {
+            let mut lent = self.lend().await?;
+            let at = sqlx::query_scalar(SETTLED).fetch_one(&mut *lent).await?;
+            lent.release();
+            Ok(at)
+        })
+        .await
+    }
+
+    pub(super) async fn note_settled(&self, at: i64) -> Result<(), StoreError> {
+        self.do_one(sqlx::query(SETTLE).bind(at)).await.map(drop)
     }
 
     /// First nobody charges under those epochs any more, for good; then their charges go, in

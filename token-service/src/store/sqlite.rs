@@ -16,6 +16,7 @@ use tocyn_service::writing::{check_room, is_full};
 
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};
+use super::settled::{SETTLE, SETTLED};
 use super::{Hash, StoreError, VOUCHER, VOUCHERS, VoucherRecord, VoucherRow};
 use crate::attester::Attester;
 
@@ -206,6 +207,15 @@ impl SqliteStore {
         .execute(&self.writer)
         .await?;
         Ok(done.rows_affected())
+    }
+
+    pub(super) async fn settled_at(&self) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar(SETTLED).fetch_one(&self.readers).await?)
+    }
+
+    pub(super) async fn note_settled(&self, at: i64) -> Result<(), StoreError> {
+        sqlx::query(SETTLE).bind(at).execute(&self.writer).await?;
+        Ok(())
     }
 
     pub(super) async fn prune(&self, oldest_epoch: Epoch) -> Result<u64, StoreError> {

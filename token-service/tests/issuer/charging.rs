@@ -8,6 +8,7 @@ on_both! {
     a_body_is_charged_once_and_its_repeats_are_bounded,
     a_repeat_is_answered_under_the_key_of_then,
     refusals_say_why_and_charge_nothing,
+    a_clock_that_was_ahead_stops_no_repeats,
 }
 
 async fn a_body_is_charged_once_and_its_repeats_are_bounded(on: On) {
@@ -54,4 +55,18 @@ async fn refusals_say_why_and_charge_nothing(on: On) {
     assert_eq!(store.revoke_voucher(&[2; 32], 5).await.unwrap(), 0);
     assert_eq!(ask(1, 0).await, Err(Refusal::Revoked));
     assert_eq!(store.list_vouchers().await.unwrap()[0].balance, 20);
+}
+
+async fn a_clock_that_was_ahead_stops_no_repeats(on: On) {
+    let (_dir, store) = store(on).await;
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 10, 100_000).await.unwrap();
+    assert_eq!(charge_one(&store, charge(1, 1), RULES, 10).await, Ok(5));
+    assert_eq!(charge_one(&store, charge(1, 1), RULES, 50_000).await, Ok(5));
+    for now in [20, 400, 800] {
+        for _ in 0..3 {
+            assert_eq!(charge_one(&store, charge(1, 1), RULES, now).await, Ok(5));
+        }
+        let refused = charge_one(&store, charge(1, 1), RULES, now).await;
+        assert_eq!(refused, Err(Refusal::TooManyReplays(100)));
+    }
 }

@@ -21,6 +21,7 @@ async fn vouchers_and_charges_go_on_in_the_other_database_and_nowhere_else() {
     store.create_vouchers(&[VOUCHER, REVOKED], Attester::Voucher, 100, 1000).await.unwrap();
     assert_eq!(charge_one(&store, charge(1, 16), RULES, 1).await, Ok(5));
     store.revoke_voucher(&REVOKED, 7).await.unwrap();
+    store.note_settled(77).await.unwrap();
     let before = store.list_vouchers().await.unwrap();
     let Copying::Done(copied) = move_to(&store, &target).await else { panic!("it is not done") };
     assert_eq!((copied.vouchers, copied.charges), (2, 1));
@@ -33,6 +34,7 @@ async fn vouchers_and_charges_go_on_in_the_other_database_and_nowhere_else() {
 
     let moved = Store::open(&target).await.unwrap();
     assert_eq!(moved.list_vouchers().await.unwrap(), before);
+    assert_eq!(moved.settled_at().await.unwrap(), Some(77));
     assert_eq!(charge_one(&moved, charge(1, 16), RULES, 2).await, Ok(5), "a repeat");
     assert_eq!(charge_one(&moved, charge(2, 16), RULES, 2).await, Ok(5));
     assert_eq!(moved.list_vouchers().await.unwrap()[0].balance, 68);

@@ -11,6 +11,7 @@ use super::{Nonce, StoreError, unsigned};
 use crate::store::bundles::BundleRow;
 use crate::store::copy::{Facts, Source, SpentRow, StatementRow, TimedBlock, cells};
 use crate::store::page::Block;
+use crate::store::settled::SETTLE;
 use crate::store::tree::{FullTile, Leaves, full_tile};
 
 /// Blocks, and spent tokens, in one piece.
@@ -86,6 +87,9 @@ impl Target {
             .bind(facts.dropped_below)
             .execute(&mut self.0)
             .await?;
+        if let Some(at) = facts.settled_at {
+            sqlx::query(SETTLE).bind(at).execute(&mut self.0).await?;
+        }
         Ok(())
     }
 
@@ -179,7 +183,9 @@ impl Source for Target {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
         let facts = sqlx::query(
             "SELECT head, cell_bytes, closed_below, pairing_id, verifier_key,
-                 (SELECT below FROM dropped) AS dropped_below FROM log",
+                 (SELECT below FROM dropped) AS dropped_below,
+                 (SELECT settled_at FROM settled) AS settled_at
+             FROM log",
         );
         let row = facts.fetch_one(&mut self.0).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
@@ -192,6 +198,7 @@ impl Source for Target {
             pairing_id: row.try_get("pairing_id")?,
             verifier_key: row.try_get("verifier_key")?,
             dropped_below: row.try_get("dropped_below")?,
+            settled_at: row.try_get("settled_at")?,
             retired_pairings: sqlx::query_scalar(retired).fetch_all(&mut self.0).await?,
         })
     }

@@ -1,5 +1,7 @@
 //! Reading and deleting messages.
 
+use std::ops::RangeInclusive;
+
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{Connection, FromRow, Postgres, Row};
@@ -8,6 +10,7 @@ use super::bundles::LOCK_BUNDLES;
 use super::epochs::BEGIN;
 use super::{LogRange, LogRow, PostgresStore, ReadPage, StoreError, in_time, unsigned};
 use crate::store::page::{Block, SEQUENCE_BYTES, block_messages};
+use crate::store::settled::{SETTLE, SETTLED};
 
 /// Messages that one transaction of [`PostgresStore::trim`] deletes, or those of one block.
 const TRIM_MESSAGES: i64 = 10_000;
@@ -109,17 +112,43 @@ impl PostgresStore {
         rows.iter().map(block).collect()
     }
 
-    pub(crate) async fn trim(&self, keep_from: u64, received_from: u64) -> Result<(), StoreError> {
+    pub(crate) async fn settled_at(&self) -> Result<Option<i64>, StoreError> {
+        let settled = sqlx::query_scalar(SETTLED);
+        Ok(self.ask(async |db| settled.fetch_optional(db).await).await?)
+    }
+
+    pub(crate) async fn note_settled(&self, at: i64) -> Result<(), StoreError> {
+        in_time(async {
+            let mut connection = self.connect().await?;
+            let mut tx = connection.begin_with(BEGIN).await?;
+            sqlx::query(SETTLE).bind(at).execute(&mut *tx).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    pub(crate) async fn trim(
+        &self,
+        keep_from: u64,
+        young: RangeInclusive<u64>,
+    ) -> Result<(), StoreError> {
         let clamp = |value: u64| value.min(i64::MAX as u64) as i64;
         let query = sqlx::query_scalar(
-            "SELECT greatest($1, coalesce(least(
-                 (SELECT first_seq FROM blocks WHERE received_at >= $2 ORDER BY first_seq LIMIT 1),
-                 (SELECT bundle * 256 + 1 FROM bundles WHERE received_at >= $2
+            "WITH young AS (SELECT coalesce(least(
+                 (SELECT first_seq FROM blocks WHERE received_at BETWEEN $2 AND $3
+                  ORDER BY first_seq LIMIT 1),
+                 (SELECT bundle * 256 + 1 FROM bundles WHERE received_at BETWEEN $2 AND $3
                   ORDER BY bundle LIMIT 1)),
-                 head + 1))
-             FROM log",
+                 head + 1) AS first FROM log)
+             SELECT greatest($1, least(first, greatest(
+                 (SELECT first_seq + messages FROM blocks WHERE first_seq < first AND received_at < $2
+                  ORDER BY first_seq DESC LIMIT 1),
+                 (SELECT bundle * 256 + 257 FROM bundles WHERE bundle * 256 + 1 < first
+                  AND received_at < $2 ORDER BY bundle DESC LIMIT 1), 0)))
+             FROM young",
         );
-        let query = query.bind(clamp(keep_from)).bind(clamp(received_from));
+        let query = query.bind(clamp(keep_from)).bind(clamp(*young.start()));
+        let query = query.bind(clamp(*young.end()));
         let mut connection = in_time(self.connect()).await?;
         let keep_from: i64 = in_time(query.fetch_one(&mut connection)).await?;
         self.0.tail.trim(unsigned(keep_from));

@@ -1,5 +1,7 @@
 //! Messages in blocks: how they are written, read and deleted.
 
+use std::ops::RangeInclusive;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Connection, Row, SqliteConnection};
@@ -86,26 +88,33 @@ impl AsRef<[u8]> for Frames {
     }
 }
 
-/// The first sequence that stays if all before `keep_from` may go, and all before the first
-/// message that was received at `received_from` or later.
+/// The first sequence that stays if all before `keep_from` may go, and by age all up to the last old
+/// message before the first young one.
 pub(super) async fn keep_from(
     readers: &SqlitePool,
     keep_from: u64,
-    received_from: u64,
+    young: RangeInclusive<u64>,
 ) -> Result<u64, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT max(?1, coalesce((SELECT min(first) FROM (
-             SELECT (SELECT first_seq FROM blocks WHERE received_at >= ?2
+    let young_from = sqlx::query_scalar::<_, i64>(
+        "SELECT coalesce((SELECT min(first) FROM (
+             SELECT (SELECT first_seq FROM blocks WHERE received_at BETWEEN ?1 AND ?2
                  ORDER BY first_seq LIMIT 1) AS first
-             UNION ALL SELECT (SELECT bundle * 256 + 1 FROM bundles WHERE received_at >= ?2
-                 ORDER BY bundle LIMIT 1))), head + 1)) AS keep_from
+             UNION ALL SELECT (SELECT bundle * 256 + 1 FROM bundles WHERE received_at BETWEEN ?1 AND ?2
+                 ORDER BY bundle LIMIT 1))), head + 1)
          FROM log",
-    )
-    .bind(keep_from.min(i64::MAX as u64) as i64)
-    .bind(received_from.min(i64::MAX as u64) as i64)
-    .fetch_one(readers)
-    .await?;
-    Ok(row.try_get::<i64, _>("keep_from")? as u64)
+    );
+    let signed = |number: u64| number.min(i64::MAX as u64) as i64;
+    let (from, until) = (signed(*young.start()), signed(*young.end()));
+    let young_from = young_from.bind(from).bind(until).fetch_one(readers).await?;
+    let old_until = sqlx::query_scalar::<_, i64>(
+        "SELECT coalesce(max(next), 0) FROM (
+             SELECT (SELECT first_seq + messages FROM blocks WHERE first_seq < ?1 AND received_at < ?2
+                 ORDER BY first_seq DESC LIMIT 1) AS next
+             UNION ALL SELECT (SELECT bundle * 256 + 257 FROM bundles
+                 WHERE bundle * 256 + 1 < ?1 AND received_at < ?2 ORDER BY bundle DESC LIMIT 1))",
+    );
+    let old_until = old_until.bind(young_from).bind(from).fetch_one(readers).await?;
+    Ok(signed(keep_from).max(old_until.min(young_from)) as u64)
 }
 
 /// Deletes the blocks and the sealed bundles that end before the sequence `keep_from`, from the

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tocyn_protocol::pairing::Epoch;
 
-use super::spent::{SLOTS, all_of_slot, array};
+use super::spent::{all_of_slot, array};
 use super::{Nonce, SqliteStore, StoreError};
 use crate::store::bundles::BundleRow;
 use crate::store::copy::{Facts, Source, SpentRow, TimedBlock};
@@ -21,7 +21,9 @@ impl Source for SqliteStore {
     async fn facts(&mut self) -> Result<Facts, StoreError> {
         let facts = sqlx::query(
             "SELECT head, cell_bytes, closed_below, pairing_id, verifier_key,
-                 (SELECT below FROM dropped) AS dropped_below FROM log",
+                 (SELECT below FROM dropped) AS dropped_below,
+                 (SELECT settled_at FROM settled) AS settled_at
+             FROM log",
         );
         let row = facts.fetch_one(&self.readers).await?;
         let retired = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
@@ -34,6 +36,7 @@ impl Source for SqliteStore {
             pairing_id: row.try_get("pairing_id")?,
             verifier_key: row.try_get("verifier_key")?,
             dropped_below: row.try_get("dropped_below")?,
+            settled_at: row.try_get("settled_at")?,
             retired_pairings: sqlx::query_scalar(retired).fetch_all(&self.readers).await?,
         })
     }
@@ -108,10 +111,13 @@ impl Source for SqliteStore {
         epoch: Epoch,
         after: Option<Nonce>,
     ) -> Result<Vec<SpentRow>, StoreError> {
+        let slot = sqlx::query_scalar("SELECT slot FROM spent_slots WHERE epoch = ?1");
+        let slot: Option<i64> = slot.bind(epoch as i64).fetch_optional(&self.readers).await?;
+        let Some(slot) = slot else { return Ok(Vec::new()) };
         let query = format!(
             "SELECT nonce, seq, received_at, message_id FROM {} WHERE nonce > ?1
              ORDER BY nonce LIMIT ?2",
-            all_of_slot(epoch as usize % SLOTS)
+            all_of_slot(slot as usize)
         );
         let after = after.map(|nonce| nonce.to_vec()).unwrap_or_default();
         let query = sqlx::query(AssertSqlSafe(query)).bind(after).bind(SPENT);

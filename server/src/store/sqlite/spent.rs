@@ -1,5 +1,6 @@
-//! The spent set: three slots that take turns, one for each epoch that can be live, and in each
-//! 16 tables, chosen by the first four bits of a nonce.
+//! The spent set: three slots that take turns, one for each epoch that can be live, three more for
+//! epochs whose slot in turn is not free, and in each 16 tables, chosen by the first four bits of a
+//! nonce.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -10,11 +11,13 @@ use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
 use tocyn_protocol::suite::NONCE_BYTES;
 
-use super::Nonce;
 use super::writer::Writer;
+use super::{Nonce, SpendOutcome};
 
 /// Epochs that can be live at once.
-pub(super) const SLOTS: usize = 3;
+const TURNS: usize = 3;
+/// These, and as many more: those that are live by a clock that has jumped.
+pub(super) const SLOTS: usize = 2 * TURNS;
 /// Tables of a slot. With more, a closed epoch goes in shorter steps, and each commit takes more
 /// statements.
 const PARTS: usize = 16;
@@ -120,31 +123,32 @@ impl Slots {
         Ok((slots, head))
     }
 
-    /// The slot of an epoch, emptied of the epoch that had it before. None if `epoch` is closed:
-    /// its spent tokens are forgotten, so none of them may be taken.
+    /// The slot of an epoch. One that it did not have before is emptied of a closed epoch: no other
+    /// one is closed here, since the clock that a token was taken by may have jumped.
     pub(super) async fn open(
         &mut self,
         tx: &mut SqliteConnection,
         epoch: Epoch,
-    ) -> Result<Option<Slot>, sqlx::Error> {
-        let slot = Slot(epoch as usize % SLOTS);
+    ) -> Result<Result<Slot, SpendOutcome>, sqlx::Error> {
         if epoch < self.closed_below {
-            return Ok(None);
+            // Its spent tokens are forgotten, so none of them may be taken.
+            return Ok(Err(SpendOutcome::EpochClosed));
         }
-        match self.held[slot.0] {
-            Some(held) if held == epoch => return Ok(Some(slot)),
-            Some(held) if held > epoch => return Ok(None),
-            Some(held) => {
-                close_below(tx, held + 1).await?;
-                self.closed_below = self.closed_below.max(held + 1);
-                // Mostly done by then: it began when the epoch was closed.
-                sqlx::query(slot.statements().clear.as_str()).execute(&mut *tx).await?;
-            }
-            None => {}
+        if let Some(slot) = self.held.iter().position(|held| *held == Some(epoch)) {
+            return Ok(Ok(Slot(slot)));
+        }
+        let is_free = |slot: &usize| self.held[*slot].is_none_or(|held| held < self.closed_below);
+        let mut in_turn = std::iter::once(epoch as usize % TURNS).chain(TURNS..SLOTS);
+        let Some(slot) = in_turn.find(is_free).map(Slot) else {
+            return Ok(Err(SpendOutcome::NoRoom));
+        };
+        if self.held[slot.0].is_some() {
+            // Mostly done by then: it began when the epoch was closed.
+            sqlx::query(slot.statements().clear.as_str()).execute(&mut *tx).await?;
         }
         self.held[slot.0] = Some(epoch);
         slot.hold(tx, Some(epoch)).await?;
-        Ok(Some(slot))
+        Ok(Ok(slot))
     }
 }
 

@@ -46,13 +46,14 @@ impl Target {
         let issuer = &contents.issuer;
         sqlx::query(
             "UPDATE issuer SET issuer_name = $1, origin_name = $2, pairing_id = $3, keys_id = $4,
-                 closed_below = $5",
+                 closed_below = $5, settled_at = $6",
         )
         .bind(&issuer.issuer_name)
         .bind(&issuer.origin_name)
         .bind(&issuer.pairing_id)
         .bind(&issuer.keys_id)
         .bind(issuer.closed_below)
+        .bind(issuer.settled_at)
         .execute(&mut *db)
         .await?;
         sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT unnest($1::bytea[])")
