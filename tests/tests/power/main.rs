@@ -1,0 +1,13 @@
+//! Power cuts under the three programs, on a disk in memory (see [`tocyn_e2e::disk`]).
+//!
+//! Each run is drawn from a seed, which is printed where it fails: `TOCYN_SEED=N ./test power::`
+//! repeats it. `TOCYN_RUNS` is how many runs each case has. Where nothing can be mounted there are
+//! none, and that is said loudly.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod control;
+mod machine;
+mod relay;
+mod relay_run;
+mod runs;

@@ -1,0 +1,97 @@
+//! Runs of a case, one for each seed.
+
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime};
+
+use tocyn_e2e::disk::{Disk, Rules};
+use tocyn_e2e::faults::Dice;
+
+/// What a run has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) cuts: u64,
+    /// Cuts after a kill and a restart.
+    pub(crate) after_kill: u64,
+    /// Cuts after a sync that failed.
+    pub(crate) after_failure: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.cuts += other.cuts;
+        self.after_kill += other.after_kill;
+        self.after_failure += other.after_failure;
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")))
+}
+
+/// Whether a disk can be mounted here. Says so where it cannot, past the capture of test output.
+pub(crate) fn can_mount() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tried = Disk::new(folder.path(), Rules::Strict);
+        if let Err(error) = &tried {
+            let _ = writeln!(
+                std::io::stderr(),
+                "\nWARNING: POWER CUTS WERE NOT TRIED: /dev/fuse cannot be used here ({error}). \
+                 Run this as root on a machine with FUSE.\n"
+            );
+        }
+        tried.is_ok()
+    })
+}
+
+/// Seeds of a case: one that was asked for, or fresh ones. `weight` runs for each of `TOCYN_RUNS`.
+fn seeds(default: u64) -> Vec<u64> {
+    if let Some(seed) = number("TOCYN_SEED") {
+        return vec![seed];
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let mut dice = Dice::new(since.as_nanos() as u64);
+    (0..number("TOCYN_RUNS").unwrap_or(default)).map(|_| dice.below(1 << 32)).collect()
+}
+
+/// The rules of a run.
+pub(crate) fn rules(dice: &mut Dice) -> Rules {
+    if dice.below(2) == 0 { Rules::Ext4 } else { Rules::Strict }
+}
+
+/// Runs a case for each seed, one after the other; all that goes wrong is in the panic.
+pub(crate) async fn all(
+    name: &str,
+    default: u64,
+    mut run: impl AsyncFnMut(u64) -> Result<Tally, String>,
+) {
+    if !can_mount() {
+        return;
+    }
+    let (since, mut tally, mut wrong) = (Instant::now(), Tally::default(), Vec::new());
+    let seeds = seeds(default);
+    for seed in &seeds {
+        match run(*seed).await {
+            Ok(one) => tally += one,
+            Err(what) => {
+                let line = format!("TOCYN_SEED={seed}, {name}: {what}");
+                println!("{line}");
+                wrong.push(line);
+            }
+        }
+    }
+    println!(
+        "{name}: {} runs in {:.1} s, {} with a violation; {} cuts, {} after a kill and a restart, \
+         {} after a failed sync",
+        seeds.len(),
+        since.elapsed().as_secs_f64(),
+        wrong.len(),
+        tally.cuts,
+        tally.after_kill,
+        tally.after_failure
+    );
+    assert!(wrong.is_empty(), "{} of {} runs: {wrong:#?}", wrong.len(), seeds.len());
+}
