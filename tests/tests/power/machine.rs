@@ -134,11 +134,6 @@ impl Machine {
         }
     }
 
-    /// Whether a process has ended by itself.
-    pub(crate) fn has_lost_one(&mut self) -> bool {
-        self.running.iter_mut().any(|child| child.try_wait().is_ok_and(|ended| ended.is_some()))
-    }
-
     /// SIGKILL for every process. The disk keeps what is in the page cache.
     pub(crate) fn kill(&mut self) {
         for child in &mut self.running {

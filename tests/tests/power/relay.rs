@@ -1,7 +1,5 @@
 //! Power cuts under the relay.
 
-use std::time::Duration;
-
 use tocyn_e2e::disk::{Plan, Point, What};
 use tocyn_e2e::faults::Dice;
 
@@ -35,7 +33,6 @@ async fn the_power_goes_at_any_request_under_load() {
             // In the first round also while it makes its files, later while it recovers.
             if run.start().await? {
                 run.post(120).await;
-                run.machine.disk().wait_frozen(Duration::from_millis(100));
             }
             run.cut_and_check(None).await?;
             run.machine.stop();

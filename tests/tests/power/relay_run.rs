@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tocyn_protocol::log::tree::{Edge, Tree};
 use tocyn_protocol::relay::{CellDecoder, MessageId, ProvenReceipt, RelayInfo, pack};
 use tocyn_protocol::token::Token;
 use tocyn_relay::data_dir::DataDir;
+use tokio::task::JoinHandle;
 
 use crate::machine::Machine;
 
@@ -163,18 +164,27 @@ impl RelayRun {
         Ok(checkpoint.size)
     }
 
-    /// Posts with so many fresh tokens, by several clients; each ends at its first error without an
-    /// answer. Gives up where a refusal means that nothing will be stored any more.
-    pub(crate) async fn post(&self, count: usize) {
+    /// Posts with so many fresh tokens, by several clients, until all is answered or the disk
+    /// freezes; then the relay is killed. Says whether all was answered.
+    pub(crate) async fn post(&mut self, count: usize) -> bool {
         let posting = self.start_posting(count);
+        while !posting.is_finished() {
+            if self.machine.disk().wait_frozen(Duration::ZERO) {
+                self.machine.kill();
+                posting.finish().await;
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         posting.finish().await;
+        true
     }
 
     pub(crate) fn start_posting(&self, count: usize) -> Posting {
         let first = self.next.fetch_add(count, Ordering::Relaxed);
         assert!(first + count <= TOKENS, "a run has {TOKENS} tokens");
-        let (turn, stop) = (Arc::new(AtomicUsize::new(first)), Arc::new(AtomicBool::new(false)));
-        let mut clients = tokio::task::JoinSet::new();
+        let turn = Arc::new(AtomicUsize::new(first));
+        let mut clients = Vec::new();
         for number in 0..POSTERS {
             let client = Client {
                 http: self.http.clone(),
@@ -183,9 +193,9 @@ impl RelayRun {
                 cell_bytes: self.cell_bytes,
                 told: self.told.clone(),
             };
-            let (turn, stop) = (turn.clone(), stop.clone());
-            clients.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
+            let turn = turn.clone();
+            clients.push(tokio::spawn(async move {
+                loop {
                     let token = turn.fetch_add(1, Ordering::Relaxed);
                     if token >= first + count || client.post(token).await.is_none() {
                         break;
@@ -194,9 +204,9 @@ impl RelayRun {
                         client.take_checkpoint().await;
                     }
                 }
-            });
+            }));
         }
-        Posting { clients, stop }
+        Posting { clients }
     }
 
     /// The same post again; gives its status, if there is an answer.
@@ -274,7 +284,7 @@ impl RelayRun {
                 "{} acknowledged messages are lost, from {} on: {newest} was acknowledged, the \
                  head is {head}",
                 lost.len(),
-                lost[0]
+                lost.iter().min().expect("not empty")
             )),
         }
     }
@@ -332,20 +342,19 @@ impl RelayRun {
 
 /// Posters that run.
 pub(crate) struct Posting {
-    clients: tokio::task::JoinSet<()>,
-    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<()>>,
 }
 
 impl Posting {
-    /// Waits until all was posted, or the relay answers no more.
-    pub(crate) async fn finish(self) {
-        self.clients.join_all().await;
+    pub(crate) fn is_finished(&self) -> bool {
+        self.clients.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for what is in flight.
-    pub(crate) async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.join_all().await;
+    /// Waits until all was posted, or the relay answers no more.
+    pub(crate) async fn finish(self) {
+        for client in self.clients {
+            client.await.expect("clients do not panic");
+        }
     }
 }
 
