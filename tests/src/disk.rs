@@ -27,6 +27,9 @@ use crate::faults::Dice;
 use model::{Model, ROOT};
 use shared::{Phase, Shared};
 
+/// All that is on a disk whose processes have ended.
+pub struct Image(Model);
+
 /// A mounted disk. Whoever drops it must have killed the processes on it.
 pub struct Disk {
     path: PathBuf,
@@ -48,6 +51,17 @@ impl Disk {
             model.import(folder, ROOT, name)?;
         }
         Self::mount(path, model)
+    }
+
+    /// A disk with all of an image on it, durable.
+    pub fn of(path: &Path, rules: Rules, image: &Image) -> std::io::Result<Self> {
+        Self::mount(path, Model { rules, ..image.0.clone() })
+    }
+
+    /// A copy of all that is on it.
+    pub fn image(&self) -> Image {
+        let state = self.shared.state();
+        Image(survive::survivors(&state.model, Strategy::Kept, &mut Dice::new(0)))
     }
 
     fn mount(path: &Path, model: Model) -> std::io::Result<Self> {

@@ -45,6 +45,17 @@ impl Machine {
         Self { outside, disk: Some(disk), running: Vec::new(), dice, cuts: 0 }
     }
 
+    /// A machine whose disk has all that is on the disk of another one, which runs nothing.
+    pub(crate) fn like(other: &Self, rules: Rules, dice: Dice) -> Self {
+        assert!(other.running.is_empty(), "its processes have ended");
+        let mut machine = Self::new(rules, &[], dice);
+        machine.disk = None; // unmounts it
+        let path = machine.path("");
+        let disk = Disk::of(&path, rules, &other.disk().image()).expect("it can be mounted");
+        machine.disk = Some(disk);
+        machine
+    }
+
     pub(crate) fn disk(&self) -> &Disk {
         self.disk.as_ref().expect("only a cut takes it")
     }
@@ -134,6 +145,11 @@ impl Machine {
         }
     }
 
+    /// Whether a process has ended by itself.
+    pub(crate) fn has_lost_one(&mut self) -> bool {
+        self.running.iter_mut().any(|child| child.try_wait().is_ok_and(|ended| ended.is_some()))
+    }
+
     /// SIGKILL for every process. The disk keeps what is in the page cache.
     pub(crate) fn kill(&mut self) {
         for child in &mut self.running {
@@ -181,6 +197,7 @@ impl Machine {
         self.cut(strategy);
     }
 
+    /// Puts a plan in place of the last one.
     pub(crate) fn plan(&self, plan: Plan) {
         self.disk().plan(plan);
     }

@@ -9,5 +9,7 @@
 mod control;
 mod machine;
 mod relay;
+mod relay_disk;
+mod relay_kill;
 mod relay_run;
 mod runs;

@@ -7,10 +7,10 @@ use crate::relay_run::RelayRun;
 use crate::runs::{Tally, all, rules};
 
 /// The default size of a cell.
-const CELL: usize = 2048;
+pub(crate) const CELL: usize = 2048;
 
 /// A point that is reached at some time under load.
-fn somewhere(dice: &mut Dice) -> (Point, bool) {
+pub(crate) fn somewhere(dice: &mut Dice) -> (Point, bool) {
     let what = [None, Some(What::Write), Some(What::Sync), Some(What::Sync), Some(What::Names)];
     let what = what[dice.below(5) as usize];
     let most = match what {

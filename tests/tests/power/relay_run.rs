@@ -64,7 +64,7 @@ pub(crate) fn set(path: &std::path::Path, old: &str, new: &str) {
 }
 
 /// What clients know.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Told {
     /// Sequence and token of each receipt.
     receipts: Vec<(u64, usize)>,
@@ -112,6 +112,35 @@ impl RelayRun {
             told: Arc::default(),
             known: BTreeMap::new(),
         }
+    }
+
+    /// A relay on a disk of its own that goes on from where another one has stopped.
+    pub(crate) fn like(other: &Self, rules: Rules, seed: u64) -> Self {
+        Self {
+            machine: Machine::like(&other.machine, rules, Dice::new(seed)),
+            url: String::new(),
+            http: http_client(),
+            cell_bytes: other.cell_bytes,
+            key: other.key.clone(),
+            next: Arc::new(AtomicUsize::new(other.sent())),
+            told: Arc::new(Mutex::new(other.told().clone())),
+            known: other.known.clone(),
+        }
+    }
+
+    /// Starts it again if it has ended by itself, as a supervisor does.
+    pub(crate) async fn supervise(&mut self) -> Result<(), String> {
+        if self.machine.has_lost_one() {
+            self.machine.kill_and_thaw();
+            self.start().await?;
+        }
+        Ok(())
+    }
+
+    /// `kill -9`, and another start.
+    pub(crate) async fn restart(&mut self) -> Result<(), String> {
+        self.machine.kill_and_thaw();
+        self.start().await.map(|_| ())
     }
 
     /// Starts the relay, which must need nothing by hand. False if the disk froze meanwhile.
