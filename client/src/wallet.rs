@@ -23,11 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
-};
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqliteConnection};
+use tocyn_durable::sqlite;
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::keys::PublicKey;
 use tocyn_protocol::log::note::{NoteError, VerifierKey};
@@ -85,7 +83,7 @@ pub enum WalletError {
     Damaged(#[from] DecodeError),
     /// A statement failed.
     #[error("the wallet cannot be read or written: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
 }
 
 /// Numbers of tokens for one origin, by state.
@@ -113,6 +111,14 @@ pub struct Balance {
     pub given_up: u64,
     /// Unix second at which the first of the unspent tokens expires.
     pub next_expiry: Option<u64>,
+}
+
+impl From<sqlx::Error> for WalletError {
+    /// Does not return where a sync has failed.
+    fn from(error: sqlx::Error) -> Self {
+        sqlite::exit_if_sync_failed(&error);
+        Self::Database(error)
+    }
 }
 
 /// An open wallet.
@@ -150,15 +156,20 @@ impl Wallet {
             }
         }
         let (path, _) = file("wallet.sqlite")?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+        let options = sqlite::options(&path)
+            // The only connection copies all of the WAL or, where that fails, all of it again.
+            .pragma("wal_autocheckpoint", "1000")
             .foreign_keys(true)
             .pragma("secure_delete", "ON") // what is deleted is overwritten
             .busy_timeout(BUSY_TIMEOUT);
         let refuse = |why: String| WalletError::Open { path: path.clone(), why };
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .after_connect(|connection, _| Box::pin(sqlite::settle(connection)))
+            .connect_with(options)
+            .await;
         let pool = pool.map_err(|error| refuse(error.to_string()))?;
         MIGRATOR.run(&pool).await.map_err(|error| refuse(error.to_string()))?;
         Ok(Self { pool, dir: dir.to_owned(), _lock: Arc::new(lock) })
@@ -183,8 +194,12 @@ impl Wallet {
         written.map(|()| shown).map_err(|source| WalletError::Io { path, source })
     }
 
-    /// Writes what is in the log into the file, and closes it.
+    /// Copies the WAL back into the file, and closes it.
     pub async fn close(self) {
+        if let Ok(mut connection) = self.pool.acquire().await {
+            // A sync that failed ends the process. Any other error leaves it to the next command.
+            let _ = sqlite::checkpoint(&mut connection).await;
+        }
         self.pool.close().await;
     }
 

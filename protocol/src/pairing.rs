@@ -23,6 +23,8 @@ pub use crate::schedule::Epoch;
 pub const PAIRING_VERSION: u32 = 1;
 /// The longest name of an issuer or origin, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
+/// The most pairings that one names as replaced.
+const MAX_REPLACED: usize = 64;
 
 /// What is wrong with a pairing, or with a time asked of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +137,9 @@ pub struct Pairing {
     genesis: u64,
     epoch_seconds: u64,
     secret: Secret,
+    /// TOML wants this before the table that follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaces: Vec<PairingId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<Previous>,
 }
@@ -173,11 +178,37 @@ impl Pairing {
             genesis,
             epoch_seconds,
             secret: Secret::generate(rng),
+            replaces: Vec::new(),
             previous: None,
         };
         rng.fill_bytes(&mut pairing.id.0);
         pairing.validate()?;
         Ok(pairing)
+    }
+
+    /// A new pairing for the same names and epoch length that starts at `genesis` (unix seconds) and
+    /// [replaces](Self::replaces) this one.
+    pub fn successor(&self, genesis: u64, rng: &mut impl CryptoRng) -> Result<Self, PairingError> {
+        let (issuer, origin) = (&self.issuer_name, &self.origin_name);
+        let fresh = Self::generate(issuer, origin, genesis, self.epoch_seconds, rng)?;
+        let replaced = std::iter::once(self.id).chain(self.replaces.iter().copied());
+        Ok(fresh.replacing(replaced))
+    }
+
+    /// Adds pairings to those that it [replaces](Self::replaces).
+    pub fn replacing(mut self, ids: impl IntoIterator<Item = PairingId>) -> Self {
+        for id in ids {
+            if id != self.id && !self.replaces.contains(&id) && self.replaces.len() < MAX_REPLACED {
+                self.replaces.push(id);
+            }
+        }
+        self
+    }
+
+    /// The pairings whose charges and spent tokens are forgotten where this one takes their place,
+    /// the newest first, at most 64. A database that is tied to any other one is not this pairing's.
+    pub fn replaces(&self) -> &[PairingId] {
+        &self.replaces
     }
 
     /// The same pairing with a new secret from a later epoch on, so that no token becomes worthless

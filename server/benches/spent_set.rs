@@ -18,6 +18,7 @@ use rand_core::{Rng, UnwrapErr};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, Issuer};
+use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
 use tocyn_relay::store::{Message, Store};
@@ -60,19 +61,21 @@ async fn main() -> Outcome {
     let dir = tempfile::tempdir_in(&args.folder)?;
     let path = dir.path().join("relay.sqlite");
     let pairing = Pairing::generate("issuer", "relay", 0, 1000, &mut UnwrapErr(SysRng))?;
+    let key = LogKey::generate("relay", &mut UnwrapErr(SysRng)).verifier();
     let mut filled = 0;
     println!("cells of {} bytes; {} posts timed for each figure", args.cell_bytes, args.posts);
     println!(
         "{:>12} {:>8} {:>14} {:>16} {:>14}",
         "spent", "batch", "posts/s", "slowest, ms", "bytes a token"
     );
-    Store::open(&path.as_path().into(), &pairing, args.cell_bytes).await?.close().await;
+    Store::open(&path.as_path().into(), &pairing, &key, args.cell_bytes).await?.close().await;
     for millions in &args.millions {
         fill(&path, filled, millions * MILLION).await?;
         filled = filled.max(millions * MILLION);
         let bytes = std::fs::metadata(&path)?.len() as f64 / filled as f64;
         for batch in &args.batch {
-            let store = Store::open(&path.as_path().into(), &pairing, args.cell_bytes).await?;
+            let store =
+                Store::open(&path.as_path().into(), &pairing, &key, args.cell_bytes).await?;
             let posts = redeemed(&pairing, 0, args.posts, args.cell_bytes);
             let checkpoints = tokio::spawn(checkpoint(store.clone()));
             spend(&store, &posts[..posts.len() / 4], *batch).await?; // warms the caches up
@@ -86,7 +89,7 @@ async fn main() -> Outcome {
             store.close().await;
         }
     }
-    drop_epoch(&path, &pairing, &args).await
+    drop_epoch(&path, &pairing, &key, &args).await
 }
 
 /// Spends all, and gives the time of all and of the slowest transaction.
@@ -111,8 +114,8 @@ async fn checkpoint(store: Store) {
 }
 
 /// Closes the epoch that was filled while tokens of the next are spent all the time.
-async fn drop_epoch(path: &Path, pairing: &Pairing, args: &Args) -> Outcome {
-    let store = Store::open(&path.into(), pairing, args.cell_bytes).await?;
+async fn drop_epoch(path: &Path, pairing: &Pairing, key: &VerifierKey, args: &Args) -> Outcome {
+    let store = Store::open(&path.into(), pairing, key, args.cell_bytes).await?;
     let posts = redeemed(pairing, 1, args.posts, args.cell_bytes);
     let checkpoints = tokio::spawn(checkpoint(store.clone()));
     spend(&store, &posts[..16], 16).await?;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use tocyn_protocol::pairing::Pairing;
+use tocyn_protocol::log::note::VerifierKey;
+use tocyn_protocol::pairing::{Pairing, PairingId};
 use tocyn_protocol::statement::address::Address as OriginAddress;
 use tocyn_service::config::{ConfigCommand, Places, Settings as _};
 use tocyn_service::database::Database;
@@ -166,27 +167,43 @@ async fn install(
     let pairing = read_pairing(file)?;
     let restored = check_restored(data, file, &pairing, nothing_forgotten)?;
     // Where the database cannot be asked now, `serve` asks it.
+    let mut bound = None;
     if let (Ok(store), true) =
         (Store::look_at(&settings.database).await, data.log_key_path().exists())
     {
         let key = data.log_key(pairing.origin_name())?.verifier();
-        let config = &settings.config;
-        let checked = Statements::check(&store, &key, &pairing, config, now).await;
+        let checked = check_pairing(&store, &key, &pairing, &settings.config, now).await;
         store.close().await;
-        checked.map_err(|error| match error {
-            StoreError::PairingReplaced => format!(
-                "{}: this pairing was replaced before; install the issuer's newest pairing.toml",
-                file.display()
-            ),
-            error => format!("{}: {error}", file.display()),
-        })?;
+        bound = checked.map_err(|error| format!("{}: {error}", file.display()))?;
     }
     if let Some(restored) = restored {
         restored.write(&data.restored_path())?;
     }
-    data.install_pairing(file)?;
+    data.install_pairing(file, bound)?;
     let path = data.pairing_path();
     Ok(print(format_args!("installed {}; start the relay again", path.display()))?)
+}
+
+/// Refuses a pairing that clients would not take after the statements in the database. Returns the one
+/// that the database is tied to, which the new one may replace, if the database is this relay's.
+async fn check_pairing(
+    store: &Store,
+    key: &VerifierKey,
+    pairing: &Pairing,
+    config: &Config,
+    now: u64,
+) -> CliResult<Option<PairingId>> {
+    if store.key().await? != Some(key.to_string()) {
+        return Ok(None);
+    }
+    let checked = Statements::check(store, key, pairing, config, now).await;
+    checked.map_err(|error| match error {
+        StoreError::PairingReplaced => {
+            "this pairing was replaced before; install the issuer's newest pairing.toml".into()
+        }
+        error => Box::<dyn std::error::Error>::from(error),
+    })?;
+    Ok(Some(store.pairing_id().await?))
 }
 
 /// Refuses a pairing with which tokens could be spent twice after a restore, unless the operator
@@ -260,7 +277,7 @@ fn init(
     toml::from_str::<Config>(&config)?.validate()?;
     data.create()?;
     create(&data.config_path(), config.as_bytes())?;
-    data.install_pairing(pairing)?;
+    data.install_pairing(pairing, None)?;
     data.log_key(data.pairing()?.origin_name())?;
     let files = [data.config_path(), data.pairing_path(), data.log_key_path()];
     let files = files.map(|path| path.display().to_string()).join(", ");

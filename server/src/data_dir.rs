@@ -10,8 +10,8 @@ use crate::restored::Restored;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use tocyn_protocol::log::note::LogKey;
-use tocyn_protocol::pairing::Pairing;
-use tocyn_service::folder::{Folder, FolderError, create, read_toml};
+use tocyn_protocol::pairing::{Pairing, PairingId};
+use tocyn_service::folder::{Folder, FolderError, create, pairing_text, read_toml};
 
 /// A data folder.
 #[derive(Clone, Debug)]
@@ -110,10 +110,15 @@ impl DataDir {
         check_pairing(&path, self.read_toml(&path)?)
     }
 
-    /// Puts a copy of the pairing file at `from` in place of the one that is there, if any.
+    /// Puts a copy of the pairing file at `from` in place of the one that is there, if any. It names
+    /// that one as replaced, and `bound`, the one that the database is tied to.
     /// The names must stay: clients know the relay by them, and they are in every token.
-    pub fn install_pairing(&self, from: &Path) -> Result<(), FolderError> {
-        let pairing = read_pairing(from)?;
+    pub fn install_pairing(
+        &self,
+        from: &Path,
+        bound: Option<PairingId>,
+    ) -> Result<(), FolderError> {
+        let mut pairing = read_pairing(from)?.replacing(bound);
         if self.pairing_path().exists() {
             let old = self.pairing()?;
             if (old.issuer_name(), old.origin_name())
@@ -129,9 +134,9 @@ impl DataDir {
                 );
                 return Err(FolderError::invalid(from, reason));
             }
+            pairing = pairing.replacing([old.id()]);
         }
-        let text = fs::read_to_string(from).map_err(|source| FolderError::io(from, source, ""))?;
-        let text = zeroize::Zeroizing::new(text);
+        let text = pairing_text(&pairing);
         let (fresh, path) = (self.file("pairing.toml.new"), self.pairing_path());
         let _ = fs::remove_file(&fresh); // left by a crash
         create(&fresh, text.as_bytes())?;

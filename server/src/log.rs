@@ -46,8 +46,8 @@ struct State {
 }
 
 impl Log {
-    /// Loads the end of the tree, and catches up with the log. The log is signed with one key for
-    /// ever: with another one this fails. If pairing or addresses are new, a statement of keys is
+    /// Loads the end of the tree, and catches up with the log. The key is the one that the store was
+    /// opened with: a log is signed with one key for ever. If pairing or addresses are new, a statement of keys is
     /// signed.
     pub async fn open(
         store: Store,
@@ -57,7 +57,6 @@ impl Log {
         now: u64,
     ) -> Result<Self, StoreError> {
         let verifier = key.verifier();
-        bind_key(&store, &verifier).await?;
         let statements = Statements::publish(&store, &key, pairing, config, now).await?;
         let cell_bytes = config.cell_bytes;
         let tiled = store.tiled().await? * TILE_WIDTH;
@@ -266,20 +265,6 @@ impl Log {
         }
         Ok(tree.size() > before)
     }
-}
-
-/// Ties the log to its key, or refuses another one.
-async fn bind_key(store: &Store, verifier: &VerifierKey) -> Result<(), StoreError> {
-    let bound = store.bind_key(verifier).await?;
-    if bound == verifier.to_string() {
-        return Ok(());
-    }
-    let database = "the relay's database".to_owned();
-    let reason = format!(
-        "its log is signed with the key {bound}, but log.key in this data folder belongs to \
-         {verifier}; put the log.key in its place that the log was begun with"
-    );
-    Err(StoreError::Open { database, reason })
 }
 
 /// Takes in a leaf, if it is the next one. Another one than is known is of another log.

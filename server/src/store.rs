@@ -4,6 +4,7 @@
 mod bundles;
 mod copy;
 mod error;
+mod owner;
 mod page;
 mod postgres;
 mod report;
@@ -15,6 +16,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::pairing::{Epoch, Pairing};
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_protocol::relay::{MessageId, PostReceipt};
@@ -25,6 +27,7 @@ use tocyn_service::database::Database;
 
 pub use copy::{Copied, Copying};
 pub use error::StoreError;
+use owner::Owner;
 pub use page::ReadPage;
 pub(crate) use page::block_messages;
 pub use postgres::PostgresStore;
@@ -86,19 +89,6 @@ impl SpendOutcome {
     }
 }
 
-/// Why the pairing of another time is refused.
-const PAIRING_WAS_REPLACED: &str = "this pairing was replaced before, and which of its tokens were \
-    spent is forgotten; install the one that replaced it, or make a new one with `tocyn-issuer \
-    pairing renew`";
-
-/// Why cells of another size are refused.
-fn other_cell_bytes(stored: usize, configured: usize) -> String {
-    format!(
-        "its messages have {stored} bytes, but cell_bytes is {configured}; set it back, or start \
-         with a new database"
-    )
-}
-
 /// Why tables of an older version are not looked at.
 const NOT_UP_TO_DATE: &str = "its tables are of an older version; `tocyn-relay db migrate` brings \
     them up to date, but older relays that use them cannot start again then";
@@ -109,8 +99,8 @@ pub(crate) const NOTHING_YET: &str = "no relay has served from this database yet
 /// What a database is opened for.
 #[derive(Clone, Copy)]
 enum Purpose<'a> {
-    /// To serve: it is tied to this pairing, and its cells must have this size.
-    Serve(&'a Pairing, usize),
+    /// To serve: it is tied to this relay.
+    Serve(Owner<'a>),
     /// To be looked at.
     Look,
     /// To be moved elsewhere, or to find out whether it was.
@@ -137,14 +127,17 @@ pub enum Store {
 
 impl Store {
     /// Opens the database, makes its tables if they are not there, and brings them up to date.
-    /// A pairing other than the last one empties the spent set, since no token of the old one
-    /// can be redeemed any more.
+    /// A database that is not this relay's is refused, and left as it is: another key signs its log,
+    /// its cells have another size, or it is tied to a pairing that this one does not
+    /// [replace](Pairing::replaces). One that this pairing replaces is forgotten with the spent set,
+    /// since none of its tokens can be redeemed any more.
     pub async fn open(
         database: &Database,
         pairing: &Pairing,
+        key: &VerifierKey,
         cell_bytes: usize,
     ) -> Result<Self, StoreError> {
-        Self::open_for(database, Purpose::Serve(pairing, cell_bytes)).await
+        Self::open_for(database, Purpose::Serve(Owner { pairing, key, cell_bytes })).await
     }
 
     /// Opens a database that a relay has made, whatever its pairing. Nothing may be spent there:

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use tocyn_protocol::pairing::Pairing;
 
 /// Why the data folder, or a file of settings, cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +152,15 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         }
         _ => FolderError::io(path, source, ""),
     })
+}
+
+/// A pairing as the text of its file.
+pub fn pairing_text(pairing: &Pairing) -> zeroize::Zeroizing<String> {
+    let text = toml::to_string(pairing).expect("a pairing is plain data");
+    zeroize::Zeroizing::new(format!(
+        "# The secret that this issuer and its relay share. Whoever has it can make tokens.\n\
+         # Copy it to the relay over a channel that nobody reads, and keep it at mode 0600.\n{text}"
+    ))
 }
 
 /// Reads a TOML file.

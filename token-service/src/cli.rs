@@ -19,7 +19,7 @@ use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::config::{ConfigCommand, Places, Sources};
 use tocyn_service::database::Database;
-use tocyn_service::folder::create;
+use tocyn_service::folder::{create, pairing_text};
 use tocyn_service::listen::{Address, Addresses, Listeners};
 use tocyn_service::open_files;
 use tocyn_service::output::{print, stdout};
@@ -29,7 +29,7 @@ use tocyn_service::serve::stop_signal;
 
 use crate::attester::Attester;
 use crate::config::Config;
-use crate::data_dir::{DataDir, pairing_text};
+use crate::data_dir::DataDir;
 use crate::http::operator::{Credentials, MIN_CREDENTIAL};
 use crate::store::Store;
 use crate::{Clock, run, system_clock};
@@ -176,7 +176,9 @@ impl Cli {
             Command::Voucher(command) => runtime.block_on(command.run(&data, settings()?, clock())),
             Command::Ledger(command) => runtime.block_on(command.run(&data, settings()?, clock())),
             Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json, clock()),
-            Command::Pairing(PairingCommand::Renew { planned: false }) => renew(&data, &clock),
+            Command::Pairing(PairingCommand::Renew { planned: false }) => {
+                runtime.block_on(renew(&data, &settings()?.database, &clock))
+            }
             Command::Pairing(PairingCommand::Renew { planned: true }) => {
                 plan_renewal(&data, clock())
             }
@@ -231,7 +233,8 @@ fn init(
     epoch: Duration,
     now: u64,
 ) -> CliResult {
-    let pairing = new_pairing(issuer_name, origin_name, now, epoch.as_secs())?;
+    let rng = &mut UnwrapErr(SysRng);
+    let pairing = Pairing::generate(issuer_name, origin_name, now, epoch.as_secs(), rng)?;
     data.create()?;
     create(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
     create(&data.config_path(), EXAMPLE.as_bytes())?;
@@ -244,16 +247,6 @@ fn init(
         time_text(pairing.schedule().last_end())
     ))?;
     Ok(())
-}
-
-fn new_pairing(
-    issuer_name: &str,
-    origin_name: &str,
-    genesis: u64,
-    epoch_seconds: u64,
-) -> Result<Pairing, Box<dyn std::error::Error>> {
-    let rng = &mut UnwrapErr(SysRng);
-    Ok(Pairing::generate(issuer_name, origin_name, genesis, epoch_seconds, rng)?)
 }
 
 async fn serve(
@@ -382,16 +375,21 @@ fn renewed(old: &Pairing, clock: &Clock) -> Result<(Pairing, u64), Box<dyn std::
         std::thread::sleep(Duration::from_secs(1));
     }
     let now = clock();
-    let fresh =
-        new_pairing(old.issuer_name(), old.origin_name(), now, old.schedule().epoch_seconds)?;
-    Ok((fresh, now))
+    Ok((old.successor(now, &mut UnwrapErr(SysRng))?, now))
 }
 
-fn renew(data: &DataDir, clock: &Clock) -> CliResult {
+async fn renew(data: &DataDir, database: &Database, clock: &Clock) -> CliResult {
     let _lock = data.lock()?;
     let old = data.pairing()?;
     let (fresh, now) = renewed(&old, clock)?;
-    let kept = data.replace_pairing(&fresh, now)?;
+    // The database may be tied to another one still, as after a restore. Where it cannot be asked
+    // now, `serve` asks it.
+    let mut bound = None;
+    if let Ok(Some(store)) = Store::look_at(database).await {
+        bound = store.tied_to(&old).await?;
+        store.close().await;
+    }
+    let kept = data.replace_pairing(&fresh.replacing(bound), now)?;
     print(format_args!(
         "wrote a new {}; the old one is {}",
         data.pairing_path().display(),

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use tocyn_protocol::pairing::Pairing;
-use tocyn_service::folder::{Folder, FolderError, create};
+use tocyn_service::folder::{Folder, FolderError, create, pairing_text};
 
 /// A data folder.
 #[derive(Clone, Debug)]
@@ -67,12 +67,3 @@ impl DataDir {
 }
 
 const INIT_HINT: &str = "; make the data folder with `tocyn-issuer --data DIR init` first";
-
-/// A pairing as the text of its file.
-pub fn pairing_text(pairing: &Pairing) -> zeroize::Zeroizing<String> {
-    let text = toml::to_string(pairing).expect("a pairing is plain data");
-    zeroize::Zeroizing::new(format!(
-        "# The secret that this issuer and its relay share. Whoever has it can make tokens.\n\
-         # Copy it to the relay over a channel that nobody reads, and keep it at mode 0600.\n{text}"
-    ))
-}

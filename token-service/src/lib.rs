@@ -64,10 +64,11 @@ pub async fn run(
     let state = http::AppState::new(config, keyring, store.clone(), clock.clone(), leaving);
     let server = Server::new(config.bounds(), state.metrics().refusals.clone());
     let admin = Admin::new(ObservedIssuer::new(state.clone(), server.clone()));
-    let ready = state.clone();
+    let (ready, working) = (state.clone(), store.clone());
     let tasks = [
         tokio::spawn(http::prune_forever(state.clone())),
         tokio::spawn(http::watch_demand_forever(state.clone())),
+        tokio::spawn(async move { working.work_forever().await }),
         tokio::spawn(admin.clone().sample_forever()),
         tokio::spawn(async move { supervisor::watch_forever(|| ready.lives()).await }),
         tokio::spawn(serve_operator(config, admin, state.clone(), credentials, listeners.admin)),

@@ -147,6 +147,14 @@ impl Store {
         }
     }
 
+    /// Does what the database needs beside the requests, until this is dropped: SQLite's WAL is
+    /// kept short.
+    pub async fn work_forever(&self) {
+        if let Backend::Sqlite(store) = &self.backend {
+            store.work_forever().await;
+        }
+    }
+
     /// Lets go of the database.
     pub async fn close(&self) {
         on_backend!(self.close());

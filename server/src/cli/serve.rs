@@ -42,11 +42,11 @@ pub(super) async fn serve(
     let listeners = Listeners::open(listen, admin, data.path(), shared).await?;
     let folder = settings.log_folder(data);
     let Settings { config, database } = settings;
-    let store = Store::open(&database, &pairing, config.cell_bytes).await?;
     let key = match own {
         Some(key) => key,
         None => data.log_key(pairing.origin_name())?,
     };
+    let store = Store::open(&database, &pairing, &key.verifier(), config.cell_bytes).await?;
     let log = Log::open(store.clone(), key, &pairing, &config, now).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;

@@ -170,8 +170,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("relay.sqlite");
         let pairing = Pairing::generate("issuer", "relay", 0, 100, &mut UnwrapErr(SysRng)).unwrap();
-        let store = Store::open(&path.as_path().into(), &pairing, 64).await.unwrap();
         let key = LogKey::generate("relay", &mut UnwrapErr(SysRng)).verifier();
+        let store = Store::open(&path.as_path().into(), &pairing, &key, 64).await.unwrap();
         let messages = Arc::new(Messages::open(store, None, &key, 64).await.unwrap());
         let url = format!("sqlite://{}", path.display());
         let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();

@@ -1,6 +1,7 @@
 //! What can go wrong with the database.
 
 use sqlx::postgres::PgDatabaseError;
+use tocyn_durable::sqlite::exit_if_sync_failed;
 
 use crate::bundles::FolderError;
 
@@ -103,7 +104,9 @@ impl StoreError {
 }
 
 impl From<sqlx::Error> for StoreError {
+    /// Does not return where a sync has failed.
     fn from(error: sqlx::Error) -> Self {
+        exit_if_sync_failed(&error);
         let Some(database) = error.as_database_error() else {
             return match error {
                 sqlx::Error::PoolTimedOut => Self::Busy,

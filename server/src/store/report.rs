@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tocyn_protocol::log::tile::{ENTRY_HEADER_BYTES, TILE_WIDTH};
-use tocyn_protocol::pairing::{Epoch, Pairing};
+use tocyn_protocol::pairing::{Epoch, Pairing, PairingId};
 use tocyn_service::doctor::Standing;
 
 use super::{Store, StoreError};
@@ -52,11 +52,20 @@ impl Store {
 
     /// How the database stands to a pairing.
     pub async fn standing(&self, pairing: &Pairing) -> Result<Standing, StoreError> {
-        let id = pairing.id().0;
         match self {
-            Self::Sqlite(store) => store.standing(&id).await,
-            Self::Postgres(store) => store.standing(id).await,
+            Self::Sqlite(store) => store.standing(pairing).await,
+            Self::Postgres(store) => store.standing(pairing).await,
         }
+    }
+
+    /// The pairing that the database is tied to.
+    pub async fn pairing_id(&self) -> Result<PairingId, StoreError> {
+        let id: Vec<u8> = match self {
+            Self::Sqlite(store) => store.pairing_id().await?,
+            Self::Postgres(store) => store.pairing_id().await?,
+        };
+        let id = id.try_into().map_err(|_| sqlx::Error::Decode("an id has 32 bytes".into()))?;
+        Ok(PairingId(id))
     }
 
     /// What is wrong with the database; empty if nothing is. Reads all of it.

@@ -1,6 +1,5 @@
 //! The tree over all messages, as the database keeps it: full tiles, and the leaves after them.
 
-use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::log::tile::{TILE_WIDTH, decode_hashes, encode_hashes};
 use tocyn_protocol::log::tree::{HASH_BYTES, NodeHash};
 use tocyn_protocol::relay::{MessageId, STREAM_HEADER_BYTES};
@@ -91,14 +90,6 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.put_old_leaves(leaves).await,
             Self::Postgres(store) => store.put_old_leaves(leaves).await,
-        }
-    }
-
-    /// Ties the log to a key, for good; gives the one that it is tied to.
-    pub async fn bind_key(&self, key: &VerifierKey) -> Result<String, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.bind_key(&key.to_string()).await,
-            Self::Postgres(store) => store.bind_key(&key.to_string()).await,
         }
     }
 

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_relay::store::{Message, SpendOutcome};
 
-use crate::fixture::{Fixture, On, on_both, pairing, seq};
+use crate::fixture::{Fixture, On, on_both, renewed, seq};
 
 on_both! {
     an_epoch_is_dropped_whole_and_stays_closed,
@@ -72,7 +72,7 @@ async fn a_new_pairing_starts_with_an_empty_spent_set_and_keeps_the_messages(on:
     let mut f = Fixture::new(on).await;
     let token = f.token(5);
     f.spend(&[f.pay(&token, 5, "before")], 1).await;
-    f.pairing = pairing();
+    f.pairing = renewed(&f.pairing);
     f.reopen().await;
     assert_eq!(seq(&f.spend(&[f.pay(&f.token(0), 0, "after")], 2).await[0]), Some(2));
     assert_eq!(f.range().await, (1, 2));

@@ -7,7 +7,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sqlx::Connection;
 use tocyn_protocol::issuance::{AmortizedBatchTokenRequest, Issuer};
-use tocyn_protocol::log::note::LogKey;
+use tocyn_protocol::log::note::{LogKey, VerifierKey};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::redemption::{Authorization, Redeemed, Redeemer};
 use tocyn_protocol::token::Token;
@@ -51,12 +51,17 @@ pub(crate) struct Fixture {
 }
 
 pub(crate) fn pairing() -> Pairing {
-    pairing_from(0)
+    Pairing::generate("issuer", "relay", 0, 100, &mut UnwrapErr(SysRng)).unwrap()
 }
 
-/// One that follows another begins later.
-fn pairing_from(genesis: u64) -> Pairing {
-    Pairing::generate("issuer", "relay", genesis, 100, &mut UnwrapErr(SysRng)).unwrap()
+/// The key of a log that nobody else signs.
+pub(crate) fn log_key() -> LogKey {
+    LogKey::generate("relay", &mut UnwrapErr(SysRng))
+}
+
+/// As `tocyn-issuer pairing renew` makes it: one that replaces another begins later.
+pub(crate) fn renewed(pairing: &Pairing) -> Pairing {
+    pairing.successor(pairing.schedule().genesis + 1, &mut UnwrapErr(SysRng)).unwrap()
 }
 
 impl Fixture {
@@ -71,8 +76,9 @@ impl Fixture {
             On::Postgres => Postgres::shared().new_url(),
         };
         let database = Database::parse(&url, dir.path().join("relay.sqlite")).unwrap();
-        let store = Store::open(&database, &pairing, cell_bytes).await.unwrap();
-        let log_key = LogKey::generate("relay", &mut UnwrapErr(SysRng));
+        let log_key = log_key();
+        let store =
+            Store::open(&database, &pairing, &log_key.verifier(), cell_bytes).await.unwrap();
         let log_key = log_key.to_secret_text().to_string();
         Self { dir, database, cell_bytes, pairing, store, log_key }
     }
@@ -82,9 +88,14 @@ impl Fixture {
         self.dir.path().join("relay.sqlite")
     }
 
+    /// The key that its log is signed with.
+    pub(crate) fn key(&self) -> VerifierKey {
+        LogKey::from_secret_text(&self.log_key).unwrap().verifier()
+    }
+
     /// The same database, without anything that the first store has in memory.
     pub(crate) async fn second_store(&self) -> Store {
-        Store::open(&self.database, &self.pairing, self.cell_bytes).await.unwrap()
+        Store::open(&self.database, &self.pairing, &self.key(), self.cell_bytes).await.unwrap()
     }
 
     /// The tree over the store's messages, signed with the fixture's key.
@@ -107,8 +118,7 @@ impl Fixture {
         store: &Store,
         folder: Option<&Path>,
     ) -> Result<Messages, StoreError> {
-        let key = LogKey::from_secret_text(&self.log_key).unwrap().verifier();
-        Messages::open(store.clone(), folder, &key, self.cell_bytes).await
+        Messages::open(store.clone(), folder, &self.key(), self.cell_bytes).await
     }
 
     pub(crate) async fn log_of(&self, store: &Store) -> Result<Log, StoreError> {
@@ -156,7 +166,7 @@ impl Fixture {
 
     /// A copy of the database as it is now, with a new pairing, as after a restore.
     pub(crate) async fn backup(&self) -> Self {
-        let (dir, pairing) = (tempfile::tempdir().unwrap(), pairing_from(1));
+        let (dir, pairing) = (tempfile::tempdir().unwrap(), renewed(&self.pairing));
         let database = match &self.database {
             Database::Sqlite(path) => {
                 let copy = dir.path().join("relay.sqlite");
@@ -170,7 +180,7 @@ impl Fixture {
                 Database::parse(&url, Default::default()).unwrap()
             }
         };
-        let store = Store::open(&database, &pairing, self.cell_bytes).await.unwrap();
+        let store = Store::open(&database, &pairing, &self.key(), self.cell_bytes).await.unwrap();
         let log_key = self.log_key.clone();
         Self { dir, database, cell_bytes: self.cell_bytes, pairing, store, log_key }
     }

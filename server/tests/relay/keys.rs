@@ -59,7 +59,7 @@ async fn a_pairing_that_clients_would_not_take_is_refused(on: On) {
         // As if two issuers had begun at the same second.
         Pairing::generate("issuer", "relay", 0, 200, rng).unwrap(),
     ] {
-        f.pairing = pairing;
+        f.pairing = pairing.replacing([f.pairing.id()]);
         f.store = f.second_store().await;
         let refused = f.log_at(&f.store, 1).await.err().expect("it is refused").to_string();
         assert!(refused.contains("clients would not take this pairing"), "{refused}");
@@ -73,7 +73,7 @@ async fn a_pairing_from_a_clock_that_is_ahead_is_refused(on: On) {
     let mut f = Fixture::new(on).await;
     drop(f.log().await);
     f.store.close().await;
-    f.pairing = Pairing::generate("issuer", "relay", 10_000, 100, &mut UnwrapErr(SysRng)).unwrap();
+    f.pairing = f.pairing.successor(10_000, &mut UnwrapErr(SysRng)).unwrap();
     f.store = f.second_store().await;
     let refused = f.log_at(&f.store, 9_000).await.err().expect("it is ahead").to_string();
     assert!(refused.contains("one of the clocks"), "{refused}");

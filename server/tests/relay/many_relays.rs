@@ -9,7 +9,7 @@ use tocyn_relay::head::Head;
 use tocyn_relay::store::{SpendOutcome, Store, StoreError};
 use tocyn_service::database::Database;
 
-use crate::fixture::{Fixture, On, pairing, seq};
+use crate::fixture::{Fixture, On, renewed, seq};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_at_once_are_dense_and_a_token_pays_once_among_all_relays() {
@@ -105,7 +105,8 @@ async fn a_relay_with_the_old_pairing_can_spend_nothing_and_never_come_back() {
     let old = f.store.clone();
     let paid = f.posts(0..2);
     f.spend(&paid[..1], 1).await;
-    let old_pairing = std::mem::replace(&mut f.pairing, pairing());
+    let old_pairing = f.pairing.clone();
+    f.pairing = renewed(&f.pairing);
     f.store = f.second_store().await;
     for refused in [
         old.spend_and_append(&paid[1..], 1).await.map(drop),
@@ -118,7 +119,8 @@ async fn a_relay_with_the_old_pairing_can_spend_nothing_and_never_come_back() {
     assert!(matches!(old.ready().await, Err(StoreError::PairingReplaced)));
     f.store.ready().await.unwrap();
     assert_eq!(f.range().await, (1, 1));
-    let error = Store::open(&f.database, &old_pairing, 64).await.err().unwrap().to_string();
+    let error =
+        Store::open(&f.database, &old_pairing, &f.key(), 64).await.err().unwrap().to_string();
     assert!(error.contains("was replaced before"), "{error}");
     assert_eq!(seq(&f.spend(&f.posts(2..3), 1).await[0]), Some(2));
 }
@@ -156,11 +158,11 @@ async fn a_log_that_went_back_and_grew_again_is_found_out_and_all_relays_stop() 
         other.spend_and_append(&posts[5..], 1).await.map(drop),
         other.ready().await,
         other.read_after(0, 9).await.map(drop),
-        Store::open(&f.database, &f.pairing, 64).await.map(drop),
+        Store::open(&f.database, &f.pairing, &f.key(), 64).await.map(drop),
     ] {
         assert!(matches!(refused, Err(StoreError::WentBack)), "{refused:?}");
     }
-    f.pairing = pairing();
+    f.pairing = renewed(&f.pairing);
     f.store = f.second_store().await;
     assert_eq!(seq(&f.spend(&f.posts(6..7), 1).await[0]), Some(4), "a new pairing goes on");
 }
@@ -239,7 +241,7 @@ async fn who_was_stopped_before_it_dropped_an_epoch_leaves_that_of_a_new_pairing
     while f.numbers("SELECT closed_below FROM log").await != [1] {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    f.pairing = pairing();
+    f.pairing = renewed(&f.pairing);
     f.store = f.second_store().await;
     let paid = f.posts(1..3);
     f.spend(&paid, 1).await;

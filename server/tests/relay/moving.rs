@@ -6,13 +6,13 @@ use tocyn_relay::store::{Copying, SpendOutcome, Store};
 use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
-use crate::fixture::{Fixture, On, pairing, seq};
+use crate::fixture::{Fixture, On, log_key, pairing, renewed, seq};
 
 /// A log with messages of several epochs, some of them deleted, and a second pairing.
 async fn lived_in() -> Fixture {
     let mut f = Fixture::with_cells_of(On::Sqlite, 100).await;
     f.spend(&f.posts(0..40), 1).await;
-    f.pairing = pairing();
+    f.pairing = renewed(&f.pairing);
     f.reopen().await;
     f.spend(&f.posts(40..60), 2).await;
     f.store.close_epochs_below(1).await.unwrap();
@@ -53,7 +53,8 @@ async fn all_of_the_log_goes_on_in_the_other_database_and_nowhere_else() {
     let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
     assert_eq!((copied.messages, copied.spent), (range.1 + 202 - range.0, 231));
     f.store.close().await;
-    let error = Store::open(&f.database, &f.pairing, 100).await.err().unwrap().to_string();
+    let error =
+        Store::open(&f.database, &f.pairing, &f.key(), 100).await.err().unwrap().to_string();
     assert!(error.contains("moved to PostgreSQL") && error.contains("database.url"), "{error}");
 
     f.database = target;
@@ -89,23 +90,24 @@ async fn a_move_that_was_cut_short_is_finished_and_nobody_serves_both_sides() {
     .unwrap();
     assert!(f.store.move_to(server, 9).await.is_err());
     sqlx::raw_sql("DROP TRIGGER fail ON blocks").execute(&mut waits).await.unwrap();
-    let error = Store::open(&f.database, &f.pairing, 100).await.err().unwrap().to_string();
+    let error =
+        Store::open(&f.database, &f.pairing, &f.key(), 100).await.err().unwrap().to_string();
     assert!(error.contains("run the same `db copy` again"), "{error}");
     let Copying::Elsewhere(first) = move_to(&f, &other).await else { panic!("to two places") };
     assert_eq!(first, target.to_string());
     let Copying::Done(copied) = move_to(&f, &target).await else { panic!("it is not done") };
     // After the commit the target has it all.
     assert_eq!(move_to(&f, &target).await, Copying::DoneBefore(copied));
-    let moved = Store::open(&target, &f.pairing, 100).await.unwrap();
+    let moved = Store::open(&target, &f.pairing, &f.key(), 100).await.unwrap();
     moved.spend_and_append(&[f.pay(&f.token(2), 2, "gone on")], 1).await.unwrap();
     assert_eq!(move_to(&f, &target).await, Copying::GoneOn);
-    assert!(Store::open(&f.database, &f.pairing, 100).await.is_err());
+    assert!(Store::open(&f.database, &f.pairing, &f.key(), 100).await.is_err());
 }
 
 #[tokio::test]
 async fn a_log_of_others_is_not_overwritten() {
     let (f, target) = (lived_in().await, target());
-    let theirs = Store::open(&target, &pairing(), 100).await.unwrap();
+    let theirs = Store::open(&target, &pairing(), &log_key().verifier(), 100).await.unwrap();
     assert_eq!(move_to(&f, &target).await, Copying::NotEmpty);
     theirs.ready().await.unwrap();
     assert_eq!(f.numbers("SELECT count(*) FROM moved").await, [0], "it may be served on");

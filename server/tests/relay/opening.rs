@@ -9,9 +9,10 @@ use tocyn_protocol::relay::PostReceipt;
 use tocyn_relay::store::{SpendOutcome, Store};
 use tocyn_service::doctor::Standing;
 
-use crate::fixture::{Fixture, On, on_both, pairing, seq};
+use crate::fixture::{Fixture, On, log_key, on_both, pairing, renewed, seq};
 
 on_both! {
+    another_ones_database_is_left_as_it_is,
     a_database_of_a_newer_relay_is_refused,
     another_cell_size_is_refused,
     whoever_looks_at_a_database_changes_nothing,
@@ -22,10 +23,32 @@ async fn another_cell_size_is_refused(on: On) {
     f.store.close().await;
     // Of another pairing too, which must not take the place of the one that is there.
     for pairing in [f.pairing.clone(), pairing()] {
-        let error = Store::open(&f.database, &pairing, 128).await.err().unwrap().to_string();
+        let error =
+            Store::open(&f.database, &pairing, &f.key(), 128).await.err().unwrap().to_string();
         assert!(error.contains("64 bytes") && error.contains("128"), "{error}");
     }
     assert_eq!(f.second_store().await.standing(&f.pairing).await.unwrap(), Standing::InUse);
+}
+
+async fn another_ones_database_is_left_as_it_is(on: On) {
+    let f = Fixture::new(on).await;
+    let paid = f.posts(0..2);
+    f.spend(&paid[..1], 1).await;
+    f.store.close().await;
+    let (next, stranger, other_key) = (renewed(&f.pairing), pairing(), log_key().verifier());
+    for (pairing, key, why) in [
+        (&f.pairing, &other_key, "is signed with the key"),
+        (&next, &other_key, "is signed with the key"),
+        (&stranger, &f.key(), "does not name as replaced"),
+    ] {
+        let error = Store::open(&f.database, pairing, key, 64).await.err().unwrap().to_string();
+        assert!(error.contains(why) && error.contains("nothing was changed"), "{error}");
+    }
+    let store = f.second_store().await;
+    assert_eq!(store.standing(&stranger).await.unwrap(), Standing::Foreign);
+    assert_eq!(store.standing(&next).await.unwrap(), Standing::Renewed);
+    let outcomes = store.spend_and_append(&paid, 2).await.unwrap();
+    assert!(matches!(outcomes[0], SpendOutcome::StoredBefore(_)), "{outcomes:?}");
 }
 
 async fn a_database_of_a_newer_relay_is_refused(on: On) {
@@ -36,7 +59,7 @@ async fn a_database_of_a_newer_relay_is_refused(on: On) {
     )
     .await;
     for refused in [
-        Store::open(&f.database, &f.pairing, 64).await.err(),
+        Store::open(&f.database, &f.pairing, &f.key(), 64).await.err(),
         Store::look_at(&f.database).await.err(),
         Store::migrate(&f.database).await.err(),
     ] {
@@ -70,7 +93,7 @@ async fn a_file_is_made_by_who_serves_or_migrates_and_not_by_who_looks() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let refused = Store::look_at(&database).await.err().unwrap().to_string();
     assert!(refused.contains("no relay has served"), "{refused}");
-    Store::open(&database, &pairing(), 64).await.unwrap();
+    Store::open(&database, &pairing(), &log_key().verifier(), 64).await.unwrap();
 }
 
 #[tokio::test]
@@ -78,8 +101,11 @@ async fn a_damaged_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("relay.sqlite");
     std::fs::write(&path, vec![0x55; 8192]).unwrap();
-    let error =
-        Store::open(&path.as_path().into(), &pairing(), 64).await.err().unwrap().to_string();
+    let error = Store::open(&path.as_path().into(), &pairing(), &log_key().verifier(), 64)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("relay.sqlite") && error.contains("restore"), "{error}");
 }
 
@@ -94,7 +120,7 @@ async fn a_file_with_a_damaged_page_is_refused_and_named() {
         let mut bytes = good.clone();
         bytes[page * 4096..][..4096].fill(0x55);
         std::fs::write(f.path(), bytes).unwrap();
-        match Store::open(&f.database, &f.pairing, f.cell_bytes).await {
+        match Store::open(&f.database, &f.pairing, &f.key(), f.cell_bytes).await {
             Ok(store) => store.close().await, // a page that nothing is kept in
             Err(error) => {
                 let error = error.to_string();

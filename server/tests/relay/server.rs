@@ -7,14 +7,14 @@ use tocyn_relay::store::{SpendOutcome, Store, StoreError};
 use tocyn_service::database::Database;
 use tocyn_test_postgres::Postgres;
 
-use crate::fixture::{Fixture, On, pairing, seq};
+use crate::fixture::{Fixture, On, log_key, pairing, seq};
 
 fn parse(url: &str) -> Database {
     Database::parse(url, Default::default()).unwrap()
 }
 
 async fn refusal(database: &Database) -> String {
-    let refused = Store::open(database, &pairing(), 64).await;
+    let refused = Store::open(database, &pairing(), &log_key().verifier(), 64).await;
     let Err(StoreError::Open { database, reason }) = refused else { panic!("it was opened") };
     assert!(database.starts_with("PostgreSQL database "), "{database}");
     reason
@@ -97,7 +97,11 @@ async fn databases_that_cannot_be_used_are_named_with_what_to_do() {
     assert!(nobody.contains("refused") && !nobody.contains("secret"), "{nobody}");
 
     let newer = server.new_database();
-    Store::open(&parse(&server.url(&newer)), &pairing(), 64).await.unwrap().close().await;
+    Store::open(&parse(&server.url(&newer)), &pairing(), &log_key().verifier(), 64)
+        .await
+        .unwrap()
+        .close()
+        .await;
     server.sql(&newer, "INSERT INTO _sqlx_migrations SELECT 9999, 'newer', now(), true, '', 0");
     let reason = refusal(&parse(&server.url(&newer))).await;
     assert!(reason.contains("newer tocyn-relay"), "{reason}");
@@ -138,7 +142,8 @@ async fn who_has_another_clock_than_the_database_deletes_nothing() {
 #[tokio::test]
 async fn relays_that_start_together_on_an_empty_database_make_its_tables_once() {
     let (database, pairing) = (parse(&Postgres::shared().new_url()), pairing());
-    let open = || Store::open(&database, &pairing, 64);
+    let key = log_key().verifier();
+    let open = || Store::open(&database, &pairing, &key, 64);
     let (a, b, c) = tokio::join!(open(), open(), open());
     for store in [a, b, c] {
         store.unwrap().close().await;

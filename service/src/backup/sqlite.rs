@@ -5,8 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::Connection;
+use tocyn_durable::sqlite;
 
 /// How long to wait for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,8 +19,8 @@ pub async fn copy_sqlite(from: &Path, to: &Path) -> Result<(), String> {
     // SQLite takes a file that is there if it is empty, with its mode.
     let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     let target = target.map_err(|error| failed(to, &error))?;
-    let options = SqliteConnectOptions::new().filename(from).busy_timeout(BUSY_TIMEOUT);
-    let mut connection = options.connect().await.map_err(|error| failed(from, &error))?;
+    let options = sqlite::options(from).busy_timeout(BUSY_TIMEOUT);
+    let mut connection = sqlite::connect(&options).await.map_err(|error| failed(from, &error))?;
     let name = to.to_str().ok_or_else(|| failed(to, &"its name is not text"))?;
     let copied = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await;
     copied.map_err(|error| failed(to, &error))?;

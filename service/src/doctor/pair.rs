@@ -57,17 +57,18 @@ pub enum Standing {
     Renewed,
     /// It was replaced by another one.
     Replaced,
+    /// The database is tied to a pairing that this one does not replace, or to other names.
+    Foreign,
 }
 
 impl Standing {
-    /// By the ids of the pairing in use and of the one in question, and by whether the latter was
-    /// replaced.
-    pub fn of(in_use: Option<&[u8]>, id: &[u8], was_replaced: bool) -> Self {
-        match in_use {
-            _ if was_replaced => Self::Replaced,
-            None => Self::Unused,
-            Some(in_use) if in_use == id => Self::InUse,
-            Some(_) => Self::Renewed,
+    /// By the id of the pairing in use, and by whether the one in question was replaced.
+    pub fn of(in_use: &[u8], pairing: &Pairing, was_replaced: bool) -> Self {
+        match () {
+            () if was_replaced => Self::Replaced,
+            () if in_use == pairing.id().0 => Self::InUse,
+            () if pairing.replaces().iter().any(|old| old.0 == in_use) => Self::Renewed,
+            () => Self::Foreign,
         }
     }
 }
@@ -167,6 +168,13 @@ impl Report {
                 check,
                 "it is another one than the database knows: it was renewed, and not used yet. The \
                  next `serve` brings it in; tokens of the old one are void then",
+            ),
+            Standing::Foreign => self.bad(
+                check,
+                "the database is tied to another one, which this one does not replace: set \
+                 database.url right if it is another service's. If it is this service's, bring the \
+                 newest pairing.toml here: `tocyn-issuer pairing renew` makes it, `tocyn-relay pairing \
+                 install FILE` takes it",
             ),
             Standing::Replaced => self.bad(
                 check,

@@ -28,8 +28,10 @@ async fn main() {
     );
     let _lock = data.lock().expect("no relay runs");
     let database = Database::parse(url, data.database_path()).expect("a URL");
-    let store = Store::open(&database, &pairing, config.cell_bytes).await.expect("a database");
     let key = data.log_key(pairing.origin_name()).expect("a key");
+    let verifier = key.verifier();
+    let store = Store::open(&database, &pairing, &verifier, config.cell_bytes);
+    let store = store.await.expect("a database");
     let log = Log::open(store.clone(), key, &pairing, &config, tocyn_service::system_clock()())
         .await
         .expect("a log");

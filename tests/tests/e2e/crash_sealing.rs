@@ -66,7 +66,8 @@ impl Stopped {
             })
             .collect();
         let parsed = Database::parse(&database, data.database_path()).unwrap();
-        let store = Store::open(&parsed, &pairing, cells[0].len()).await.unwrap();
+        let key = data.log_key(pairing.origin_name()).unwrap().verifier();
+        let store = Store::open(&parsed, &pairing, &key, cells[0].len()).await.unwrap();
         for commit in posts.chunks(90) {
             store.spend_and_append(commit, now).await.unwrap();
         }

@@ -234,7 +234,7 @@ fn pairings_that_do_not_go_together_are_named() {
                     |f: &&Finding| f.check == check && f.level == level && f.text.contains(part);
                 assert!(found.iter().any(|f| is(&f)), "{check}: {found:#?}");
             };
-            has("pairing", "warning", "it was renewed, and not used yet");
+            has("pairing", "bad", "the database is tied to another one");
             has("service", "bad", "what runs there has another pairing");
             has("peer", "bad", "both sides need the same pairing.toml");
         },
@@ -245,7 +245,7 @@ fn pairings_that_do_not_go_together_are_named() {
         || {
             let found = findings(&mut pair.of_issuer());
             let bad = found.iter().filter(|f| f.level == "bad").map(|f| f.check.as_str());
-            assert_eq!(bad.collect::<Vec<_>>(), ["service", "peer"], "{found:#?}");
+            assert_eq!(bad.collect::<Vec<_>>(), ["pairing", "service", "peer"], "{found:#?}");
         },
     );
     // Another service at the address; and nobody.

@@ -70,10 +70,11 @@ impl Scene {
         let relay_config = tocyn_relay::config::Config::default();
         let relay_path = dir.path().join("relay.sqlite");
         let cell_bytes = relay_config.cell_bytes;
-        let relay =
-            tocyn_relay::store::Store::open(&relay_path.as_path().into(), &pairing, cell_bytes)
-                .await
-                .unwrap();
+        let key = LogKey::generate(pairing.origin_name(), &mut UnwrapErr(SysRng));
+        let database = relay_path.as_path().into();
+        let verifier = key.verifier();
+        let relay = tocyn_relay::store::Store::open(&database, &pairing, &verifier, cell_bytes);
+        let relay = relay.await.unwrap();
         let (store, issuer_pairing, issuer_clock) =
             (issuer.clone(), pairing.clone(), clock.clone());
         tokio::spawn(async move {
@@ -85,7 +86,6 @@ impl Scene {
             tocyn_issuer::run(&config, pairing, store, listeners, credentials, clock, never).await;
         });
         let store = relay.clone();
-        let key = LogKey::generate(pairing.origin_name(), &mut UnwrapErr(SysRng));
         let now = clock();
         let log = tocyn_relay::log::Log::open(store.clone(), key, &pairing, &relay_config, now);
         let log = log.await.unwrap();

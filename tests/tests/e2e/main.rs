@@ -34,6 +34,7 @@ mod manual;
 mod onion;
 mod openapi;
 mod output;
+mod owners;
 mod privacy;
 mod proxies;
 mod reading;

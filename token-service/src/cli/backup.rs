@@ -8,12 +8,12 @@ use tocyn_service::backup::{
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
-use tocyn_service::folder::create;
+use tocyn_service::folder::{create, pairing_text};
 use tocyn_service::output::print;
 
 use super::{CliResult, Settings, renewed};
 use crate::Clock;
-use crate::data_dir::{DataDir, pairing_text};
+use crate::data_dir::DataDir;
 use crate::store::Store;
 
 /// Its name in a backup, whatever the settings call it.

@@ -40,9 +40,7 @@ pub enum Copying {
 /// All that the database holds: a few hundred bytes for each voucher and charge.
 #[derive(Default, Serialize)]
 pub(super) struct Contents {
-    pub(super) pairing_id: Option<Vec<u8>>,
-    pub(super) keys_id: Option<Vec<u8>>,
-    pub(super) closed_below: i64,
+    pub(super) issuer: IssuerRecord,
     /// Sorted.
     pub(super) retired_pairings: Vec<Vec<u8>>,
     /// The oldest first.
@@ -61,6 +59,16 @@ pub(super) struct Contents {
     pub(super) grants: Vec<(Vec<u8>, i64, i64)>,
 }
 
+/// Whose it is.
+#[derive(Default, Serialize, sqlx::FromRow)]
+pub(super) struct IssuerRecord {
+    pub(super) issuer_name: Option<String>,
+    pub(super) origin_name: Option<String>,
+    pub(super) pairing_id: Option<Vec<u8>>,
+    pub(super) keys_id: Option<Vec<u8>>,
+    pub(super) closed_below: i64,
+}
+
 /// A charge in the database.
 #[derive(Serialize, sqlx::FromRow)]
 pub(super) struct ChargeRecord {
@@ -73,7 +81,8 @@ pub(super) struct ChargeRecord {
 }
 
 /// The queries for [`Contents`], the same in both databases.
-pub(super) const ISSUER: &str = "SELECT pairing_id, keys_id, closed_below FROM issuer";
+pub(super) const ISSUER: &str =
+    "SELECT issuer_name, origin_name, pairing_id, keys_id, closed_below FROM issuer";
 pub(super) const RETIRED: &str = "SELECT pairing_id FROM retired_pairings ORDER BY pairing_id";
 pub(super) const SECRETS: &str =
     "SELECT purpose, number, secret FROM secrets ORDER BY purpose, number";
@@ -93,7 +102,7 @@ impl Contents {
 
     /// Whether nobody has used the database yet.
     fn is_empty(&self) -> bool {
-        self.vouchers.is_empty() && self.pairing_id.is_none()
+        self.vouchers.is_empty() && self.issuer.pairing_id.is_none()
     }
 }
 

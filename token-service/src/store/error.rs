@@ -1,6 +1,7 @@
 //! What can go wrong with the database.
 
 use sqlx::postgres::PgDatabaseError;
+use tocyn_durable::sqlite::exit_if_sync_failed;
 
 /// The database failed. Nothing was charged; or, where the connection to a server broke in the
 /// commit, all or nothing: the same request sent again finds out.
@@ -56,7 +57,9 @@ impl StoreError {
 }
 
 impl From<sqlx::Error> for StoreError {
+    /// Does not return where a sync has failed.
     fn from(error: sqlx::Error) -> Self {
+        exit_if_sync_failed(&error);
         let Some(database) = error.as_database_error() else {
             return match error {
                 sqlx::Error::PoolTimedOut => Self::Busy,

@@ -1,6 +1,6 @@
 //! Looking at a database without changing its tables.
 
-use tocyn_protocol::pairing::Pairing;
+use tocyn_protocol::pairing::{Pairing, PairingId};
 use tocyn_service::database::Database;
 use tocyn_service::doctor::Standing;
 
@@ -45,5 +45,15 @@ impl Store {
             Backend::Postgres(store) => store.bound(&bound).await?,
         };
         Ok(bound.standing(&stored, &retired))
+    }
+
+    /// The pairing that the database is tied to, if it is one for the names of this one.
+    pub async fn tied_to(&self, pairing: &Pairing) -> Result<Option<PairingId>, StoreError> {
+        let bound = Bound::of(pairing);
+        let (stored, _) = match &self.backend {
+            Backend::Sqlite(store) => store.bound(&bound).await?,
+            Backend::Postgres(store) => store.bound(&bound).await?,
+        };
+        Ok(bound.tied_to(&stored).map(PairingId))
     }
 }

@@ -7,14 +7,19 @@ mod report;
 mod secrets;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sqlx::sqlite::SqlitePool;
+use tocyn_durable::sqlite::{self, Checkpointer};
 use tocyn_protocol::pairing::Epoch;
 
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};
 use super::{Hash, StoreError, VOUCHER, VOUCHERS, VoucherRecord, VoucherRow};
 use crate::attester::Attester;
+
+/// How often the WAL is copied back, if anything was committed.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A database file.
 #[derive(Clone)]
@@ -29,8 +34,38 @@ impl SqliteStore {
         self.readers.connect_options().get_filename().to_owned()
     }
 
+    /// Copies the WAL back, until this is dropped.
+    pub(super) async fn work_forever(&self) {
+        let mut checkpointer = None;
+        loop {
+            tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+            if let Err(error) = self.copy_back(&mut checkpointer).await {
+                tracing::warn!(%error, "cannot shorten the database's WAL; it will be tried again");
+            }
+        }
+    }
+
+    async fn copy_back(&self, checkpointer: &mut Option<Checkpointer>) -> Result<(), StoreError> {
+        let checkpointer = match checkpointer {
+            Some(checkpointer) => checkpointer,
+            None => checkpointer.insert(Checkpointer::open(&self.readers.connect_options()).await?),
+        };
+        if checkpointer.is_behind().await? {
+            checkpointer.copy_back().await?;
+            sqlite::checkpoint(&mut *self.writer.acquire().await?).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies back what is left in the WAL, and closes all connections. The close would do it too,
+    /// but say nothing of a sync that failed.
     pub(super) async fn close(&self) {
         self.readers.close().await;
+        if let Ok(mut writer) = self.writer.acquire().await
+            && let Err(error) = sqlite::checkpoint(&mut writer).await
+        {
+            tracing::warn!(%error, "cannot shorten the database's WAL; the next start does it");
+        }
         self.writer.close().await;
     }
 

@@ -180,14 +180,14 @@ async fn the_ledger_names_an_excess(db: On) {
 async fn a_new_pairing_begins_with_nothing(db: On) {
     let (_dir, database) = database(db);
     let store = Store::open(&database).await.unwrap();
-    let pairing = || Pairing::generate("i", "r", 0, 1000, &mut rand()).unwrap();
-    store.bind(&pairing()).await.unwrap();
+    let pairing = Pairing::generate("i", "r", 0, 1000, &mut rand()).unwrap();
+    store.bind(&pairing).await.unwrap();
     store.create_vouchers(&[ALLOWANCE], Attester::Allowance, 32, 1000).await.unwrap();
     charge_one(&store, on(ALLOWANCE, 1, 32, 5), RULES, 10).await.unwrap();
     store.report_redeemed(5, 40, false, 20).await.unwrap();
     store.close().await;
     let store = Store::open(&database).await.unwrap();
-    store.bind(&pairing()).await.unwrap();
+    store.bind(&pairing.successor(1, &mut rand()).unwrap()).await.unwrap();
     assert_eq!(store.ledger().await.unwrap(), []);
     // Its epochs count from 0 again, and so does the allowance.
     assert_eq!(charge_one(&store, on(ALLOWANCE, 1, 32, 4), RULES, 10).await, Ok(4));

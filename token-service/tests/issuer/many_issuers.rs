@@ -97,7 +97,8 @@ async fn an_issuer_that_is_stopped_in_a_transaction_holds_others_up_for_a_moment
 async fn an_issuer_with_the_old_pairing_charges_nothing_and_never_comes_back() {
     let (_dir, database) = database(On::Postgres);
     let (old, new) = (Store::open(&database).await.unwrap(), Store::open(&database).await.unwrap());
-    let (old_pairing, new_pairing) = (pairing(), pairing());
+    let old_pairing = pairing();
+    let new_pairing = old_pairing.successor(1, &mut UnwrapErr(SysRng)).unwrap();
     old.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     old.bind(&old_pairing).await.unwrap();
     assert_eq!(charge_one(&old, charge(1, 16), RULES, 1).await, Ok(5));
@@ -161,7 +162,8 @@ async fn a_killed_server_loses_no_charge_that_was_answered_and_is_found_again() 
 async fn charges_by_the_ten_thousand_are_forgotten_in_steps_and_at_once_with_their_pairing() {
     let (_dir, database) = database(On::Postgres);
     let store = Store::open(&database).await.unwrap();
-    store.bind(&pairing()).await.unwrap();
+    let pairing = pairing();
+    store.bind(&pairing).await.unwrap();
     store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
     let Database::Postgres(server) = &database else { panic!("asked for PostgreSQL") };
     let mut db = sqlx::PgConnection::connect_with(server).await.unwrap();
@@ -172,7 +174,7 @@ async fn charges_by_the_ten_thousand_are_forgotten_in_steps_and_at_once_with_the
     assert_eq!(store.stats().await.unwrap().charges, 5_000);
     // An issuer that was stopped in the midst finds a new pairing, with epochs of the same numbers.
     let other = Store::open(&database).await.unwrap();
-    other.bind(&pairing()).await.unwrap();
+    other.bind(&pairing.successor(1, &mut UnwrapErr(SysRng)).unwrap()).await.unwrap();
     assert_eq!(other.stats().await.unwrap().charges, 0);
     let early = Rules { oldest_epoch: 0, ..RULES };
     let charge = Charge { epoch: Some(0), ..charge(1, 16) };

@@ -6,11 +6,13 @@ use tocyn_issuer::attester::Attester;
 use tocyn_issuer::store::Store;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::database::Database;
+use tocyn_service::doctor::Standing;
 use tocyn_test_postgres::Postgres;
 
 use crate::fixture::{On, RULES, VOUCHER, charge, charge_one, database, on_both};
 
 on_both! {
+    another_ones_database_is_left_as_it_is,
     a_new_pairing_forgets_the_charges_and_an_old_one_stays_away,
     what_is_wrong_is_found,
 }
@@ -18,8 +20,8 @@ on_both! {
 async fn a_new_pairing_forgets_the_charges_and_an_old_one_stays_away(on: On) {
     let (_dir, database) = database(on);
     let rng = &mut UnwrapErr(SysRng);
-    let mut pairing = || Pairing::generate("issuer", "relay", 0, 100, rng).unwrap();
-    let (first, second) = (pairing(), pairing());
+    let first = Pairing::generate("issuer", "relay", 0, 100, rng).unwrap();
+    let second = first.successor(1, rng).unwrap();
     let open = async || Store::open(&database).await.unwrap();
     let store = open().await;
     store.bind(&first).await.unwrap();
@@ -35,6 +37,31 @@ async fn a_new_pairing_forgets_the_charges_and_an_old_one_stays_away(on: On) {
     let back = open().await.bind(&first).await.unwrap_err().to_string();
     assert!(back.contains("was replaced before"), "{back}");
     open().await.bind(&second).await.unwrap();
+}
+
+async fn another_ones_database_is_left_as_it_is(on: On) {
+    let (_dir, database) = database(on);
+    let rng = &mut UnwrapErr(SysRng);
+    let mut pairing = |issuer, relay| Pairing::generate(issuer, relay, 0, 100, rng).unwrap();
+    let own = pairing("issuer", "relay");
+    let strangers =
+        [("issuer", "relay"), ("other", "relay"), ("issuer", "other")].map(|(i, r)| pairing(i, r));
+    let store = Store::open(&database).await.unwrap();
+    assert_eq!(store.standing(&own).await.unwrap(), Standing::Unused);
+    store.bind(&own).await.unwrap();
+    store.create_vouchers(&[VOUCHER], Attester::Voucher, 100, 1000).await.unwrap();
+    assert_eq!(charge_one(&store, charge(1, 16), RULES, 1).await, Ok(5));
+    for stranger in &strangers {
+        assert_eq!(store.standing(stranger).await.unwrap(), Standing::Foreign);
+        let refused = store.bind(stranger).await.unwrap_err().to_string();
+        assert!(refused.contains("nothing was changed"), "{refused}");
+    }
+    // Other names stay away though the pairing claims to replace this one.
+    let claims = strangers[1].clone().replacing([own.id()]);
+    let refused = store.bind(&claims).await.unwrap_err().to_string();
+    assert!(refused.contains("belongs to issuer issuer for origin relay"), "{refused}");
+    assert!(store.was_charged(&VOUCHER, &[1; 32]).await.unwrap());
+    store.bind(&own).await.unwrap();
 }
 
 async fn what_is_wrong_is_found(on: On) {

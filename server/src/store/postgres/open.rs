@@ -10,9 +10,10 @@ use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::Mutex;
 
 use super::{Inner, PostgresStore, StoreError, epochs, in_time};
+use crate::store::owner::{BOUND, Bound, Change, Owner};
 use crate::store::page::SEQUENCE_BYTES;
 use crate::store::tail::Tail;
-use crate::store::{NOT_UP_TO_DATE, NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
+use crate::store::{NOT_UP_TO_DATE, NOTHING_YET, Purpose};
 use tocyn_service::database::Database;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
@@ -43,14 +44,11 @@ impl PostgresStore {
             },
         }
         let (pairing_id, cell_bytes) = match purpose {
-            Purpose::Serve(pairing, cell_bytes) => {
-                let pairing_id = pairing.id().0;
-                let stored = bind(&mut connection, pairing_id, cell_bytes).await?;
-                let stored = stored.ok_or_else(|| refuse(PAIRING_WAS_REPLACED.to_owned()))?;
-                if stored != cell_bytes {
-                    return Err(refuse(other_cell_bytes(stored, cell_bytes)));
+            Purpose::Serve(owner) => {
+                if let Some(why) = in_time(bind(&mut connection, &owner)).await? {
+                    return Err(refuse(why));
                 }
-                (pairing_id, cell_bytes)
+                (owner.pairing.id().0, owner.cell_bytes)
             }
             Purpose::Look | Purpose::Move => {
                 let stored =
@@ -226,57 +224,58 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<bool, Strin
     Ok(true)
 }
 
-/// Ties the log to a pairing; gives the size of its cells. None if the pairing was replaced
-/// before: its spent tokens are forgotten.
+/// Ties the database to a relay and its pairing. A reason not to, if there is one: then nothing was
+/// changed.
 async fn bind(
     connection: &mut PgConnection,
-    pairing_id: [u8; 32],
-    cell_bytes: usize,
-) -> Result<Option<usize>, StoreError> {
-    let (stored, bound) = in_time(async {
-        sqlx::query(
-            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below)
-             VALUES (1, 0, $1, $2, 0) ON CONFLICT DO NOTHING",
-        )
-        .bind(cell_bytes as i32)
-        .bind(pairing_id)
-        .execute(&mut *connection)
-        .await?;
-        let row = sqlx::query("SELECT cell_bytes, pairing_id FROM log").fetch_one(&mut *connection);
-        let row = row.await?;
-        let stored: i32 = row.try_get("cell_bytes")?;
-        Ok::<_, sqlx::Error>((stored as usize, row.try_get::<Vec<u8>, _>("pairing_id")?))
-    })
+    owner: &Owner<'_>,
+) -> Result<Option<String>, StoreError> {
+    let id = owner.pairing.id().0;
+    sqlx::query(
+        "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below, verifier_key)
+         VALUES (1, 0, $1, $2, 0, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(owner.cell_bytes as i32)
+    .bind(id)
+    .bind(owner.key.to_string())
+    .execute(&mut *connection)
     .await?;
-    if bound == pairing_id || stored != cell_bytes {
-        return Ok(Some(stored));
+    let bound: Bound = sqlx::query_as(BOUND).bind(id).fetch_one(&mut *connection).await?;
+    match owner.claim(&bound) {
+        Ok(Change::None) => Ok(None),
+        Ok(_) => rebind(connection, owner).await,
+        Err(why) => Ok(Some(why)),
     }
-    in_time(rebind(connection, pairing_id)).await.map(|bound| bound.then_some(stored))
 }
 
-/// Puts this pairing in place of the one that is there, unless it was replaced before.
-async fn rebind(connection: &mut PgConnection, pairing_id: [u8; 32]) -> Result<bool, StoreError> {
+/// The same where something is to be changed, under locks that other relays wait for.
+async fn rebind(
+    connection: &mut PgConnection,
+    owner: &Owner<'_>,
+) -> Result<Option<String>, StoreError> {
+    let id = owner.pairing.id().0;
     let mut tx = connection.begin_with(epochs::BEGIN).await?;
     // The set before the log, as posts lock them.
     sqlx::raw_sql("LOCK TABLE spent IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await?;
-    let bound: Vec<u8> = sqlx::query_scalar("SELECT pairing_id FROM log FOR NO KEY UPDATE")
-        .fetch_one(&mut *tx)
-        .await?;
-    if bound == pairing_id {
-        return Ok(true); // another relay has just done it
+    sqlx::query("SELECT 1 FROM log FOR NO KEY UPDATE").execute(&mut *tx).await?;
+    let bound: Bound = sqlx::query_as(BOUND).bind(id).fetch_one(&mut *tx).await?;
+    let change = match owner.claim(&bound) {
+        Ok(Change::None) => return Ok(None), // another relay has just done it
+        Ok(change) => change,
+        Err(why) => return Ok(Some(why)),
+    };
+    if change == Change::Pairing {
+        sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT pairing_id FROM log")
+            .execute(&mut *tx)
+            .await?;
+        epochs::clear(&mut tx).await?;
+        sqlx::query("UPDATE log SET went_back = false").execute(&mut *tx).await?;
     }
-    let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = $1");
-    if retired.bind(pairing_id).fetch_optional(&mut *tx).await?.is_some() {
-        return Ok(false);
-    }
-    sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)")
-        .bind(bound)
-        .execute(&mut *tx)
-        .await?;
-    epochs::clear(&mut tx).await?;
-    let replace = "UPDATE log SET pairing_id = $1, went_back = false";
-    sqlx::query(replace).bind(pairing_id).execute(&mut *tx).await?;
+    let update = sqlx::query("UPDATE log SET pairing_id = $1, verifier_key = $2");
+    update.bind(id).bind(owner.key.to_string()).execute(&mut *tx).await?;
     tx.commit().await?;
-    tracing::info!("the pairing is new: the spent set of the old one was dropped");
-    Ok(true)
+    if change == Change::Pairing {
+        tracing::info!("the pairing is new: the spent set of the old one was dropped");
+    }
+    Ok(None)
 }

@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::open::check_server;
 use super::{PostgresStore, StoreError, in_time, unsigned};
 use crate::store::report::{SpentInEpoch, Stats, broken, rules, sealed_bytes};
+use tocyn_protocol::pairing::Pairing;
 use tocyn_service::doctor::Standing;
 
 impl PostgresStore {
@@ -45,14 +46,22 @@ impl PostgresStore {
         })
     }
 
-    pub(in crate::store) async fn standing(&self, id: [u8; 32]) -> Result<Standing, StoreError> {
+    pub(in crate::store) async fn pairing_id(&self) -> Result<Vec<u8>, StoreError> {
+        let id = sqlx::query_scalar("SELECT pairing_id FROM log");
+        Ok(self.ask(async |db| id.fetch_one(db).await).await?)
+    }
+
+    pub(in crate::store) async fn standing(
+        &self,
+        pairing: &Pairing,
+    ) -> Result<Standing, StoreError> {
         let row = sqlx::query_as(
             "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = $1) FROM log",
         );
-        let row = row.bind(id);
+        let row = row.bind(pairing.id().0);
         let (in_use, retired): (Vec<u8>, bool) =
             self.ask(async |db| row.fetch_one(db).await).await?;
-        Ok(Standing::of(Some(&in_use), &id, retired))
+        Ok(Standing::of(&in_use, pairing, retired))
     }
 
     pub(crate) async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -144,14 +144,6 @@ impl PostgresStore {
         Ok(())
     }
 
-    pub(in crate::store) async fn bind_key(&self, key: &str) -> Result<String, StoreError> {
-        let mut connection = in_time(self.connect()).await?;
-        let bind = "UPDATE log SET verifier_key = $1 WHERE verifier_key IS NULL";
-        in_time(sqlx::query(bind).bind(key).execute(&mut connection)).await?;
-        let bound = sqlx::query_scalar("SELECT verifier_key FROM log");
-        Ok(in_time(bound.fetch_one(&mut connection)).await?)
-    }
-
     pub(in crate::store) async fn key(&self) -> Result<Option<String>, StoreError> {
         let bound = sqlx::query_scalar("SELECT verifier_key FROM log");
         Ok(self.ask(async |db| bound.fetch_one(db).await).await?)

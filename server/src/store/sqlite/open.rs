@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
-use tocyn_protocol::pairing::Pairing;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Connection, SqliteConnection};
+use tocyn_durable::sqlite;
 
 use super::super::page::{BLOCK_BYTES, SEQUENCE_BYTES};
 use super::writer::Writer;
 use super::{SqliteStore, StoreError, Tail, spent};
-use crate::store::{NOT_UP_TO_DATE, NOTHING_YET, PAIRING_WAS_REPLACED, Purpose, other_cell_bytes};
+use crate::store::owner::{BOUND, Bound, Change, Owner};
+use crate::store::{NOT_UP_TO_DATE, NOTHING_YET, Purpose};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -77,6 +78,10 @@ fn make_file(path: &Path) -> Result<(), StoreError> {
     opened.map(drop).map_err(|error| refusal(path, error.to_string()))
 }
 
+async fn stranger(connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
+    sqlite::stranger(connection, "tocyn-relay", "vouchers").await
+}
+
 fn unreadable(path: &Path, error: sqlx::Error) -> StoreError {
     match error.as_database_error() {
         // SQLITE_CORRUPT and SQLITE_NOTADB.
@@ -101,12 +106,7 @@ impl SqliteStore {
             Purpose::Look | Purpose::Move if path.exists() => {}
             Purpose::Look | Purpose::Move => return Err(refuse(NOTHING_YET.to_owned())),
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .page_size(PAGE_BYTES)
-            .busy_timeout(BUSY_TIMEOUT);
+        let options = sqlite::options(path).page_size(PAGE_BYTES).busy_timeout(BUSY_TIMEOUT);
         let writing = options
             .clone()
             .pragma("cache_size", WRITER_CACHE_KIB)
@@ -133,6 +133,9 @@ impl SqliteStore {
         {
             return Err(refuse(NOT_UP_TO_DATE.to_owned()));
         }
+        if let Some(why) = stranger(&mut *writer.turn().await?).await? {
+            return Err(refuse(why));
+        }
         let migrated = MIGRATOR.run(&mut *writer.turn().await?).await;
         migrated.map_err(|error| refuse(not_migrated(&error)))?;
         let readers = SqlitePoolOptions::new()
@@ -141,7 +144,7 @@ impl SqliteStore {
             .await
             .map_err(unreadable)?;
         let cell_bytes = match purpose {
-            Purpose::Serve(_, cell_bytes) => cell_bytes,
+            Purpose::Serve(owner) => owner.cell_bytes,
             Purpose::Look | Purpose::Move => {
                 let stored = sqlx::query_scalar::<_, i64>("SELECT cell_bytes FROM log");
                 let stored = stored.fetch_optional(&readers).await.map_err(unreadable)?;
@@ -161,22 +164,20 @@ impl SqliteStore {
                  short, run the same `db copy` again"
             )));
         }
-        let Purpose::Serve(pairing, _) = purpose else { return Ok(store) };
-        let Some(stored) = store.bind(pairing, cell_bytes).await? else {
+        if let Purpose::Serve(owner) = purpose
+            && let Some(why) = store.bind(&owner).await?
+        {
             store.close().await;
-            return Err(refuse(PAIRING_WAS_REPLACED.to_owned()));
-        };
-        if stored != cell_bytes {
-            store.close().await;
-            return Err(refuse(other_cell_bytes(stored, cell_bytes)));
+            return Err(refuse(why));
         }
         Ok(store)
     }
 
     /// Whether a relay has served from this file and its log was not moved elsewhere.
     pub(in crate::store) async fn is_in_use(path: &Path) -> Result<bool, StoreError> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
+        let options = sqlite::options(path).page_size(PAGE_BYTES).busy_timeout(BUSY_TIMEOUT);
+        let opened = sqlite::connect(&options).await;
+        let mut connection = opened.map_err(|error| unreadable(path, error))?;
         let in_use = "SELECT EXISTS (SELECT 1 FROM log) AND NOT EXISTS (SELECT 1 FROM moved)";
         // A file without these tables is of a relay that never could move.
         Ok(sqlx::query_scalar(in_use).fetch_one(&mut connection).await.unwrap_or(true))
@@ -184,59 +185,52 @@ impl SqliteStore {
 
     pub(in crate::store) async fn migrate(path: &Path) -> Result<bool, StoreError> {
         make_file(path)?;
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await.map_err(|error| unreadable(path, error))?;
+        let options = sqlite::options(path).page_size(PAGE_BYTES).busy_timeout(BUSY_TIMEOUT);
+        let opened = sqlite::connect(&options).await;
+        let mut connection = opened.map_err(|error| unreadable(path, error))?;
+        if let Some(why) = stranger(&mut connection).await? {
+            return Err(refusal(path, why));
+        }
         let before = version(&mut connection).await;
         let migrated = MIGRATOR.run(&mut connection).await;
         migrated.map_err(|error| refusal(path, not_migrated(&error)))?;
         Ok(before != newest_version())
     }
 
-    /// Ties the database to a pairing; gives the size of its cells. None if the pairing was
-    /// replaced before: its spent tokens are forgotten.
-    async fn bind(
-        &self,
-        pairing: &Pairing,
-        cell_bytes: usize,
-    ) -> Result<Option<usize>, StoreError> {
-        let pairing_id = pairing.id().0;
+    /// Ties the database to a relay and its pairing. A reason not to, if there is one: then nothing
+    /// was changed.
+    async fn bind(&self, owner: &Owner<'_>) -> Result<Option<String>, StoreError> {
+        let (id, key) = (&owner.pairing.id().0[..], owner.key.to_string());
         let mut writer = self.writer.turn().await?;
         let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below)
-             VALUES (1, 0, ?1, ?2, 0) ON CONFLICT DO NOTHING",
-        )
-        .bind(cell_bytes as i64)
-        .bind(&pairing_id[..])
-        .execute(&mut *tx)
-        .await?;
-        let row = sqlx::query("SELECT cell_bytes, pairing_id FROM log WHERE id = 1")
-            .fetch_one(&mut *tx)
-            .await?;
-        let bound: Vec<u8> = row.try_get("pairing_id")?;
-        let stored = row.try_get::<i64, _>("cell_bytes")? as usize;
-        // A start that is refused changes nothing.
-        if bound != pairing_id && stored == cell_bytes {
-            let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1")
-                .bind(&pairing_id[..])
-                .fetch_optional(&mut *tx)
-                .await?;
-            if retired.is_some() {
-                return Ok(None);
-            }
-            sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES (?1)")
-                .bind(&bound)
+        let bound = sqlx::query_as(BOUND).bind(id).fetch_optional(&mut *tx).await?;
+        let Some(bound): Option<Bound> = bound else {
+            let insert =
+                "INSERT INTO log (id, head, cell_bytes, pairing_id, closed_below, verifier_key)
+                 VALUES (1, 0, ?1, ?2, 0, ?3)";
+            let insert = sqlx::query(insert).bind(owner.cell_bytes as i64).bind(id).bind(key);
+            insert.execute(&mut *tx).await?;
+            tx.commit().await?;
+            return Ok(None);
+        };
+        let change = match owner.claim(&bound) {
+            Ok(Change::None) => return Ok(None),
+            Ok(change) => change,
+            Err(why) => return Ok(Some(why)),
+        };
+        if change == Change::Pairing {
+            sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT pairing_id FROM log")
                 .execute(&mut *tx)
                 .await?;
             spent::clear(&mut tx).await?;
-            sqlx::query("UPDATE log SET pairing_id = ?1 WHERE id = 1")
-                .bind(&pairing_id[..])
-                .execute(&mut *tx)
-                .await?;
+        }
+        let update = sqlx::query("UPDATE log SET pairing_id = ?1, verifier_key = ?2");
+        update.bind(id).bind(key).execute(&mut *tx).await?;
+        tx.commit().await?;
+        if change == Change::Pairing {
             tracing::info!("the pairing is new: the spent set of the old one was dropped");
         }
-        tx.commit().await?;
-        Ok(Some(stored))
+        Ok(None)
     }
 
     /// Shortens the write-ahead log if it is due; says whether it was.
@@ -249,7 +243,7 @@ impl SqliteStore {
         loop {
             tokio::time::sleep(CHECKPOINT_INTERVAL).await;
             if let Err(error) = self.checkpoint_if_due().await {
-                tracing::warn!(%error, "cannot shorten the database's log; it will be tried again");
+                tracing::warn!(%error, "cannot shorten the database's WAL; it will be tried again");
             }
         }
     }

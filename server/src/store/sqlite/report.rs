@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::spent::{SLOTS, all_of_slot};
 use super::{SqliteStore, StoreError};
 use crate::store::report::{SpentInEpoch, Stats, broken, rules, sealed_bytes};
+use tocyn_protocol::pairing::Pairing;
 use tocyn_service::database::wal_bytes;
 use tocyn_service::doctor::Standing;
 
@@ -50,14 +51,22 @@ impl SqliteStore {
         })
     }
 
-    pub(in crate::store) async fn standing(&self, id: &[u8]) -> Result<Standing, StoreError> {
+    pub(in crate::store) async fn pairing_id(&self) -> Result<Vec<u8>, StoreError> {
+        let id = sqlx::query_scalar("SELECT pairing_id FROM log");
+        Ok(id.fetch_one(&self.readers).await?)
+    }
+
+    pub(in crate::store) async fn standing(
+        &self,
+        pairing: &Pairing,
+    ) -> Result<Standing, StoreError> {
         let row = sqlx::query(
             "SELECT pairing_id, EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = ?1) AS retired
              FROM log",
         );
-        let row = row.bind(id).fetch_one(&self.readers).await?;
+        let row = row.bind(&pairing.id().0[..]).fetch_one(&self.readers).await?;
         let in_use: Vec<u8> = row.try_get("pairing_id")?;
-        Ok(Standing::of(Some(&in_use), id, row.try_get("retired")?))
+        Ok(Standing::of(&in_use, pairing, row.try_get("retired")?))
     }
 
     pub(crate) async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -92,16 +92,6 @@ impl SqliteStore {
         Ok(insert(&mut writer, leaves.first_seq, &leaves.to_bytes()).await?)
     }
 
-    pub(in crate::store) async fn bind_key(&self, key: &str) -> Result<String, StoreError> {
-        let mut writer = self.writer.turn().await?;
-        sqlx::query("UPDATE log SET verifier_key = ?1 WHERE verifier_key IS NULL")
-            .bind(key)
-            .execute(&mut *writer)
-            .await?;
-        let bound = sqlx::query_scalar("SELECT verifier_key FROM log");
-        Ok(bound.fetch_one(&mut *writer).await?)
-    }
-
     pub(in crate::store) async fn key(&self) -> Result<Option<String>, StoreError> {
         let bound = sqlx::query_scalar("SELECT verifier_key FROM log");
         Ok(bound.fetch_one(&self.readers).await?)

@@ -1,41 +1,46 @@
-//! The one connection that writes, and what keeps its write-ahead log short.
+//! The one connection that writes, and what keeps its write-ahead log (WAL) short.
 //!
-//! SQLite copies the log into the database file now and then, a *checkpoint*. In the midst of a
+//! SQLite copies the WAL into the database file now and then, a *checkpoint*. In the midst of a
 //! commit that would hold posts up for as long as a thousand scattered pages take, so another
-//! connection does it beside the writer, and the writer only waits for the rest.
+//! connection does it beside the writer, and the writer only waits for the rest. Nobody waits for
+//! readers: while one needs old pages, the WAL grows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
+use tocyn_durable::sqlite::{self, Checkpointer};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::open::PAGE_BYTES;
 
-/// Pages in the log after which a checkpoint is due: about 48 MiB.
+/// Pages in the WAL after which a checkpoint is due: about 48 MiB.
 const CHECKPOINT_PAGES: u64 = 12_288;
-/// Pages in the log after which the writer checkpoints by itself, should the other be stuck.
-const CHECKPOINT_PAGES_AT_MOST: &str = "100000";
+/// Time after which one is due for any change. A copy of the database file without its WAL, a common
+/// mistake, lacks no more than this.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(60);
 
 /// Those who write take turns, in the order in which they come.
 pub(super) struct Writer {
     connection: Mutex<Option<SqliteConnection>>,
     options: SqliteConnectOptions,
-    /// Taken only for checkpoints.
-    beside: Mutex<Option<SqliteConnection>>,
-    /// About how many are in the log.
+    checkpointer: Mutex<Option<Checkpointer>>,
+    /// About how many are in the WAL.
     pages: AtomicU64,
+    checkpointed_at: std::sync::Mutex<Instant>,
 }
 
 impl Writer {
     pub(super) async fn open(options: SqliteConnectOptions) -> Result<Arc<Self>, sqlx::Error> {
-        let writing = options.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES_AT_MOST);
+        let connection = sqlite::connect(&options).await?;
         Ok(Arc::new(Self {
-            connection: Mutex::new(Some(writing.connect().await?)),
-            options: writing,
-            beside: Mutex::new(Some(options.connect().await?)),
+            connection: Mutex::new(Some(connection)),
+            checkpointer: Mutex::new(Some(Checkpointer::open(&options).await?)),
+            options,
             pages: AtomicU64::new(0),
+            checkpointed_at: Instant::now().into(),
         }))
     }
 
@@ -57,42 +62,47 @@ impl Writer {
         self.pages.fetch_add(pages as u64, Ordering::Relaxed);
     }
 
-    /// Checkpoints if enough was written since the last time; says whether.
+    /// Checkpoints if enough was written since the last time, or anything a while ago; says whether.
     pub(super) async fn checkpoint_if_due(&self) -> Result<bool, sqlx::Error> {
-        if self.pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
+        let is_long = self.pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES;
+        if !is_long && self.checkpointed_at().elapsed() < CHECKPOINT_TIME {
+            return Ok(false);
+        }
+        *self.checkpointed_at() = Instant::now();
+        let mut checkpointer = open_one(&self.checkpointer).await?;
+        if !is_long && !checkpointer.is_behind().await? {
             return Ok(false);
         }
         self.pages.store(0, Ordering::Relaxed);
-        self.checkpoint().await?;
+        checkpointer.copy_back().await?;
+        sqlite::checkpoint(&mut *self.turn().await?).await?;
         Ok(true)
     }
 
-    /// Copies what is in the log into the database file, most of it beside the writer; then
-    /// lets the writer begin the log anew, without which it would only grow.
-    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
-        let mut beside = open_one(&self.beside).await?;
-        // The second round is for what was written during the first.
-        for _ in 0..2 {
-            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut *beside).await?;
-        }
-        let mut writer = self.turn().await?;
-        sqlx::query("PRAGMA wal_checkpoint(RESTART)").fetch_one(&mut *writer).await?;
-        Ok(())
+    fn checkpointed_at(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.checkpointed_at.lock().expect("no panic under the lock")
     }
 
-    /// Closes both connections; the last one copies what is left in the log.
+    /// Copies back what is left in the WAL, and closes both connections. The close would do it too,
+    /// but say nothing of a sync that failed.
     pub(super) async fn close(&self) {
-        for connection in [&self.beside, &self.connection] {
-            if let Some(connection) = connection.lock().await.take() {
-                let _ = connection.close().await;
-            }
+        if let Ok(mut writer) = self.turn().await
+            && let Err(error) = sqlite::checkpoint(&mut writer).await
+        {
+            tracing::warn!(%error, "cannot shorten the database's WAL; the next start does it");
+        }
+        if let Some(checkpointer) = self.checkpointer.lock().await.take() {
+            checkpointer.close().await;
+        }
+        if let Some(connection) = self.connection.lock().await.take() {
+            let _ = connection.close().await;
         }
     }
 }
 
-async fn open_one(
-    connection: &Mutex<Option<SqliteConnection>>,
-) -> Result<MappedMutexGuard<'_, SqliteConnection>, sqlx::Error> {
+async fn open_one<T>(
+    connection: &Mutex<Option<T>>,
+) -> Result<MappedMutexGuard<'_, T>, sqlx::Error> {
     MutexGuard::try_map(connection.lock().await, Option::as_mut)
         .map_err(|_| sqlx::Error::PoolClosed)
 }

@@ -4,12 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use tocyn_protocol::pairing::Epoch;
 
 use super::{BEGIN, PostgresStore, StoreError, in_time, signed};
 use crate::attester::Attester;
 use crate::store::Hash;
+use crate::store::bound;
 use crate::store::charge::{Charge, Charged, Ledger, Request, RequestState, Rules, Tally, Voucher};
 use crate::store::issued::{IssuedRow, attester, issued_row};
 
@@ -37,8 +38,8 @@ impl PostgresStore {
     /// what was charged to them. The second statement sees whatever was committed while the first
     /// one waited.
     async fn read(&self, tx: &mut PgConnection, charges: &[Charge]) -> Result<Ledger, StoreError> {
-        let pairing = sqlx::query_as("SELECT pairing_id, keys_id FROM issuer FOR KEY SHARE");
-        self.check_pairing(&pairing.fetch_one(&mut *tx).await?)?;
+        let bound = AssertSqlSafe(format!("{} FOR KEY SHARE", bound::STORED));
+        self.check_pairing(&sqlx::query_as(bound).fetch_one(&mut *tx).await?)?;
         // Also without budgets: another issuer may have them, and locks in this order.
         let issued = lock_issued(tx, charges).await?;
         let mut ledger = Ledger { issued, ..Ledger::default() };

@@ -28,12 +28,8 @@ impl Target {
 
     pub(in crate::store) async fn contents(&mut self) -> Result<Contents, StoreError> {
         let db = &mut self.0;
-        let (pairing_id, keys_id, closed_below) =
-            sqlx::query_as(ISSUER).fetch_one(&mut *db).await?;
         Ok(Contents {
-            pairing_id,
-            keys_id,
-            closed_below,
+            issuer: sqlx::query_as(ISSUER).fetch_one(&mut *db).await?,
             retired_pairings: sqlx::query_scalar(RETIRED).fetch_all(&mut *db).await?,
             vouchers: sqlx::query_as(VOUCHERS).fetch_all(&mut *db).await?,
             charges: sqlx::query_as(CHARGES).fetch_all(&mut *db).await?,
@@ -47,12 +43,18 @@ impl Target {
 
     pub(in crate::store) async fn put(&mut self, contents: &Contents) -> Result<(), StoreError> {
         let db = &mut self.0;
-        sqlx::query("UPDATE issuer SET pairing_id = $1, closed_below = $2, keys_id = $3")
-            .bind(&contents.pairing_id)
-            .bind(contents.closed_below)
-            .bind(&contents.keys_id)
-            .execute(&mut *db)
-            .await?;
+        let issuer = &contents.issuer;
+        sqlx::query(
+            "UPDATE issuer SET issuer_name = $1, origin_name = $2, pairing_id = $3, keys_id = $4,
+                 closed_below = $5",
+        )
+        .bind(&issuer.issuer_name)
+        .bind(&issuer.origin_name)
+        .bind(&issuer.pairing_id)
+        .bind(&issuer.keys_id)
+        .bind(issuer.closed_below)
+        .execute(&mut *db)
+        .await?;
         sqlx::query("INSERT INTO retired_pairings (pairing_id) SELECT unnest($1::bytea[])")
             .bind(&contents.retired_pairings)
             .execute(&mut *db)

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, Row};
 
 use super::{BEGIN, Inner, PostgresStore, StoreError, in_time};
 use crate::store::NEW_PAIRING;
-use crate::store::bound::{self, Bound};
+use crate::store::bound::{self, Bound, Change};
 use tocyn_service::database::Database;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
@@ -52,9 +52,7 @@ impl PostgresStore {
         in_time(async {
             let mut lent = self.lend().await?;
             let stored = sqlx::query_as(bound::STORED).fetch_one(&mut *lent).await?;
-            let retired = sqlx::query_scalar(
-                "SELECT pairing_id FROM retired_pairings WHERE pairing_id IN ($1, $2)",
-            );
+            let retired = sqlx::query_scalar(bound::RETIRED);
             let retired = retired.bind(asked.pairing_id).bind(asked.keys_id);
             let retired = retired.fetch_all(&mut *lent).await?;
             lent.release();
@@ -68,7 +66,9 @@ impl PostgresStore {
             let mut lent = self.lend().await?;
             if !new.is(&stored(&mut lent).await?) {
                 let mut tx = lent.begin_with(BEGIN).await?;
-                rebind(&mut tx, &new).await?;
+                if let Some(why) = rebind(&mut tx, &new).await? {
+                    return Err(refusal(&self.0.pool.connect_options(), why));
+                }
                 tx.commit().await?;
             }
             lent.release();
@@ -85,41 +85,44 @@ async fn stored(connection: &mut PgConnection) -> Result<bound::Stored, sqlx::Er
 }
 
 /// Puts a pairing in place of the one that was there. The locks wait for charges under the old
-/// one, and hold back those to come.
-async fn rebind(tx: &mut PgConnection, new: &Bound) -> Result<(), StoreError> {
+/// one, and hold back those to come. A reason not to, if there is one.
+async fn rebind(tx: &mut PgConnection, new: &Bound) -> Result<Option<String>, StoreError> {
     sqlx::raw_sql("LOCK TABLE issuer, issued, charges IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *tx)
         .await?;
     let stored = stored(tx).await?;
-    if new.is(&stored) {
-        return Ok(()); // another issuer has just done it
-    }
-    let (id, refused) = new.new_id(&stored);
-    let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = $1").bind(id);
-    if retired.fetch_optional(&mut *tx).await?.is_some() {
-        let database = "this issuer's database".to_owned();
-        return Err(StoreError::Open { database, reason: refused.to_owned() });
-    }
-    if !new.has_pairing(&stored) {
-        if stored.0.is_some() {
-            tracing::warn!("{NEW_PAIRING}");
+    let retired = sqlx::query_scalar(bound::RETIRED).bind(new.pairing_id).bind(new.keys_id);
+    let retired: Vec<Vec<u8>> = retired.fetch_all(&mut *tx).await?;
+    let old = match new.claim(&stored, &retired) {
+        Ok(Change::None) => return Ok(None), // another issuer has just done it
+        Ok(Change::Keys(old)) => old,
+        Ok(Change::Pairing(old)) => {
+            if old.is_some() {
+                tracing::warn!("{NEW_PAIRING}");
+            }
+            sqlx::raw_sql("TRUNCATE charges, issued, redeemed").execute(&mut *tx).await?;
+            sqlx::query("UPDATE vouchers SET refilled_epoch = -1 WHERE refilled_epoch >= 0")
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("UPDATE issuer SET closed_below = 0").execute(&mut *tx).await?;
+            old
         }
-        sqlx::raw_sql("TRUNCATE charges, issued, redeemed").execute(&mut *tx).await?;
-        sqlx::query("UPDATE vouchers SET refilled_epoch = -1 WHERE refilled_epoch >= 0")
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("UPDATE issuer SET closed_below = 0").execute(&mut *tx).await?;
-    }
-    if let Some(old) = new.replaces(stored) {
+        Err(why) => return Ok(Some(why)),
+    };
+    if let Some(old) = old {
         let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES ($1)");
         retire.bind(old).execute(&mut *tx).await?;
     }
-    sqlx::query("UPDATE issuer SET pairing_id = $1, keys_id = $2")
-        .bind(new.pairing_id)
-        .bind(new.keys_id)
-        .execute(&mut *tx)
-        .await?;
-    Ok(())
+    sqlx::query(
+        "UPDATE issuer SET pairing_id = $1, keys_id = $2, issuer_name = $3, origin_name = $4",
+    )
+    .bind(new.pairing_id)
+    .bind(new.keys_id)
+    .bind(&new.issuer_name)
+    .bind(&new.origin_name)
+    .execute(&mut *tx)
+    .await?;
+    Ok(None)
 }
 
 pub(super) fn refusal(server: &PgConnectOptions, reason: String) -> StoreError {

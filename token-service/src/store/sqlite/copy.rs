@@ -31,12 +31,8 @@ impl Moving {
 
     pub(in crate::store) async fn contents(&mut self) -> Result<Contents, StoreError> {
         let tx = &mut *self.0;
-        let (pairing_id, keys_id, closed_below) =
-            sqlx::query_as(ISSUER).fetch_one(&mut *tx).await?;
         Ok(Contents {
-            pairing_id,
-            keys_id,
-            closed_below,
+            issuer: sqlx::query_as(ISSUER).fetch_one(&mut *tx).await?,
             retired_pairings: sqlx::query_scalar(RETIRED).fetch_all(&mut *tx).await?,
             vouchers: sqlx::query_as(VOUCHERS).fetch_all(&mut *tx).await?,
             charges: sqlx::query_as(CHARGES).fetch_all(&mut *tx).await?,

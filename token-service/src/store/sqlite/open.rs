@@ -4,13 +4,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::SqlitePoolOptions;
+use tocyn_durable::sqlite;
 
 use super::{SqliteStore, StoreError};
 use crate::store::NEW_PAIRING;
-use crate::store::bound::{self, Bound};
+use crate::store::bound::{self, Bound, Change};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -45,12 +46,7 @@ impl SqliteStore {
         let _first = locked
             .unwrap_or_else(|error| Err(std::io::Error::other(error)))
             .map_err(|error| refuse(error.to_string()))?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+        let options = sqlite::options(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
         let unreadable = |error: sqlx::Error| match error.as_database_error() {
             // SQLITE_CORRUPT and SQLITE_NOTADB.
             Some(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
@@ -70,7 +66,16 @@ impl SqliteStore {
                     Box::pin(async move { Ok(good) })
                 })
         };
-        let writer = pool(1).connect_with(options.clone()).await.map_err(unreadable)?;
+        // Its connection stays, so that no other one is the first to read the WAL.
+        let writer = pool(1).idle_timeout(None).max_lifetime(None);
+        let writer = writer.after_connect(|connection, _| Box::pin(sqlite::settle(connection)));
+        let writer = writer.connect_with(options.clone()).await.map_err(unreadable)?;
+        let mut first = writer.acquire().await.map_err(unreadable)?;
+        let stranger = sqlite::stranger(&mut first, "tocyn-issuer", "blocks").await;
+        drop(first);
+        if let Some(why) = stranger.map_err(unreadable)? {
+            return Err(refuse(why));
+        }
         MIGRATOR.run(&writer).await.map_err(|error| match error {
             MigrateError::VersionMissing(_) => {
                 refuse("the tables were made by a newer tocyn-issuer; update this one".to_owned())
@@ -93,8 +98,8 @@ impl SqliteStore {
     /// Whether the tables of a file that is there are as this version has them; false where there
     /// are none. Nothing is changed.
     pub(in crate::store) async fn is_current(path: &Path) -> Result<bool, sqlx::Error> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await?;
+        let options = sqlite::options(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = sqlite::connect(&options).await?;
         let version = "SELECT max(version) FROM _sqlx_migrations WHERE success";
         let version: Result<Option<i64>, _> =
             sqlx::query_scalar(version).fetch_one(&mut connection).await;
@@ -117,17 +122,15 @@ impl SqliteStore {
         asked: &Bound,
     ) -> Result<(bound::Stored, Vec<Vec<u8>>), StoreError> {
         let stored = sqlx::query_as(bound::STORED).fetch_one(&self.readers).await?;
-        let retired = sqlx::query_scalar(
-            "SELECT pairing_id FROM retired_pairings WHERE pairing_id IN (?1, ?2)",
-        );
+        let retired = sqlx::query_scalar(bound::RETIRED);
         let retired = retired.bind(&asked.pairing_id[..]).bind(&asked.keys_id[..]);
         Ok((stored, retired.fetch_all(&self.readers).await?))
     }
 
     /// Whether there are vouchers in this file that were not moved elsewhere.
     pub(in crate::store) async fn is_in_use(path: &Path) -> Result<bool, StoreError> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.connect().await?;
+        let options = sqlite::options(path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = sqlite::connect(&options).await?;
         let in_use = "SELECT EXISTS (SELECT 1 FROM vouchers) AND NOT EXISTS (SELECT 1 FROM moved)";
         // A file without these tables is of an issuer that never could move.
         Ok(sqlx::query_scalar(in_use).fetch_one(&mut connection).await.unwrap_or(true))
@@ -135,35 +138,42 @@ impl SqliteStore {
 
     pub(in crate::store) async fn bind(&self, new: Bound) -> Result<(), StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let stored: bound::Stored = sqlx::query_as(bound::STORED).fetch_one(&mut *tx).await?;
-        if new.is(&stored) {
-            return Ok(());
-        }
-        let (id, refused) = new.new_id(&stored);
-        let retired = sqlx::query("SELECT 1 FROM retired_pairings WHERE pairing_id = ?1");
-        if retired.bind(&id[..]).fetch_optional(&mut *tx).await?.is_some() {
-            let database = "this issuer's database".to_owned();
-            return Err(StoreError::Open { database, reason: refused.to_owned() });
-        }
-        if !new.has_pairing(&stored) {
-            if stored.0.is_some() {
-                tracing::warn!("{NEW_PAIRING}");
+        let stored = sqlx::query_as(bound::STORED).fetch_one(&mut *tx).await?;
+        let retired = sqlx::query_scalar(bound::RETIRED);
+        let retired = retired.bind(&new.pairing_id[..]).bind(&new.keys_id[..]);
+        let retired: Vec<Vec<u8>> = retired.fetch_all(&mut *tx).await?;
+        let change = new.claim(&stored, &retired).map_err(|reason| StoreError::Open {
+            database: self.file().display().to_string(),
+            reason,
+        })?;
+        let old = match change {
+            Change::None => return Ok(()),
+            Change::Keys(old) => old,
+            Change::Pairing(old) => {
+                if old.is_some() {
+                    tracing::warn!("{NEW_PAIRING}");
+                }
+                for table in ["DELETE FROM charges", "DELETE FROM issued", "DELETE FROM redeemed"] {
+                    sqlx::query(table).execute(&mut *tx).await?;
+                }
+                sqlx::query("UPDATE vouchers SET refilled_epoch = -1").execute(&mut *tx).await?;
+                sqlx::query("UPDATE issuer SET closed_below = 0").execute(&mut *tx).await?;
+                old
             }
-            for table in ["DELETE FROM charges", "DELETE FROM issued", "DELETE FROM redeemed"] {
-                sqlx::query(table).execute(&mut *tx).await?;
-            }
-            sqlx::query("UPDATE vouchers SET refilled_epoch = -1").execute(&mut *tx).await?;
-            sqlx::query("UPDATE issuer SET closed_below = 0").execute(&mut *tx).await?;
-        }
-        if let Some(old) = new.replaces(stored) {
+        };
+        if let Some(old) = old {
             let retire = sqlx::query("INSERT INTO retired_pairings (pairing_id) VALUES (?1)");
             retire.bind(old).execute(&mut *tx).await?;
         }
-        sqlx::query("UPDATE issuer SET pairing_id = ?1, keys_id = ?2")
-            .bind(&new.pairing_id[..])
-            .bind(&new.keys_id[..])
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "UPDATE issuer SET pairing_id = ?1, keys_id = ?2, issuer_name = ?3, origin_name = ?4",
+        )
+        .bind(&new.pairing_id[..])
+        .bind(&new.keys_id[..])
+        .bind(&new.issuer_name)
+        .bind(&new.origin_name)
+        .execute(&mut *tx)
+        .await?;
         Ok(tx.commit().await?)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions};
+use sqlx::sqlite::SqliteArguments;
 use sqlx::{ConnectOptions, Connection, Sqlite};
+use tocyn_durable::sqlite;
 
 use super::{Hash, SqliteStore, StoreError};
 
@@ -87,8 +88,7 @@ impl SqliteStore {
     /// Copies the log into the file and empties it, on a connection of its own: nobody waits for who
     /// reads there.
     pub(in crate::store) async fn flush_wiped(&self) -> Result<bool, StoreError> {
-        let options =
-            SqliteConnectOptions::new().filename(self.file()).busy_timeout(FLUSH_PATIENCE);
+        let options = sqlite::options(&self.file()).busy_timeout(FLUSH_PATIENCE);
         let mut connection = options.connect().await?;
         let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(&mut connection)
