@@ -14,6 +14,9 @@ use tocyn_e2e::programs::program;
 /// How long a process may take for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Starts of a service that ends because the disk refuses something; each forgets the plan.
+const STARTS: u32 = 4;
+
 /// How a command on the machine ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -104,6 +107,20 @@ impl Machine {
         }
     }
 
+    /// Starts `serve` as a supervisor does: again, where it ends because the plan refuses something.
+    /// None if the disk froze meanwhile, an error if something must be done by hand.
+    pub(crate) fn start(&mut self, name: &str, folder: &str) -> Result<Option<String>, String> {
+        for _ in 0..STARTS {
+            match self.serve(name, folder) {
+                Ok(url) => return Ok(Some(url)),
+                Err(None) => return Ok(None),
+                Err(Some(_)) if self.disk().counts().refused > 0 => self.kill_and_thaw(),
+                Err(Some(said)) => return Err(format!("it does not start: {said}")),
+            }
+        }
+        Err("it does not start, and nothing is refused any more".to_owned())
+    }
+
     /// Runs a command to its end, or until the disk freezes.
     pub(crate) fn run(&mut self, command: &mut Command) -> Ended {
         let said = self.outside.path().join("said");
@@ -137,12 +154,17 @@ impl Machine {
         folder: &str,
         args: &[&str],
     ) -> Result<String, String> {
-        let mut command = Command::new(program(name));
-        command.arg("--data").arg(self.path(folder)).args(args);
-        match self.run(&mut command) {
+        match self.command(name, folder, args) {
             Ended::Exited(status, said) if status.success() => Ok(said),
             ended => Err(format!("{name} {args:?}: {ended:?}")),
         }
+    }
+
+    /// A command of a service on a folder of the disk, to its end or until the disk freezes.
+    pub(crate) fn command(&mut self, name: &str, folder: &str, args: &[&str]) -> Ended {
+        let mut command = Command::new(program(name));
+        command.arg("--data").arg(self.path(folder)).args(args);
+        self.run(&mut command)
     }
 
     /// Whether a process has ended by itself.

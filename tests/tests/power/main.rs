@@ -6,9 +6,16 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bank;
 mod control;
+mod issuer;
+mod issuer_check;
+mod issuer_client;
+mod issuer_run;
 mod machine;
 mod relay;
+mod relay_check;
+mod relay_client;
 mod relay_disk;
 mod relay_kill;
 mod relay_run;

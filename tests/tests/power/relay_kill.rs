@@ -5,9 +5,9 @@ use std::time::Duration;
 use tocyn_e2e::disk::{Plan, Point, Strategy, What};
 use tocyn_e2e::faults::Dice;
 
-use crate::relay::{CELL, somewhere};
+use crate::relay::CELL;
 use crate::relay_run::RelayRun;
-use crate::runs::{Tally, all, rules};
+use crate::runs::{Tally, all, rules, somewhere};
 
 /// The n-th sync of the write-ahead log.
 fn wal(nth: u64) -> Point {

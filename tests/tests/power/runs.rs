@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime};
 
-use tocyn_e2e::disk::{Disk, Rules};
+use tocyn_e2e::disk::{Disk, Point, Rules, What};
 use tocyn_e2e::faults::Dice;
 
 /// What a run has done.
@@ -60,6 +60,19 @@ fn seeds(default: u64) -> Vec<u64> {
 /// The rules of a run.
 pub(crate) fn rules(dice: &mut Dice) -> Rules {
     if dice.below(2) == 0 { Rules::Ext4 } else { Rules::Strict }
+}
+
+/// A point that is reached at some time under load.
+pub(crate) fn somewhere(dice: &mut Dice) -> (Point, bool) {
+    let what = [None, Some(What::Write), Some(What::Sync), Some(What::Sync), Some(What::Names)];
+    let what = what[dice.below(5) as usize];
+    let most = match what {
+        None => 400,
+        Some(What::Write) => 300,
+        Some(What::Sync) => 60,
+        Some(What::Names) => 12,
+    };
+    (Point { what, name: "", nth: 1 + dice.below(most) }, dice.below(2) == 0)
 }
 
 /// Runs a case for each seed, one after the other; all that goes wrong is in the panic.
