@@ -32,6 +32,8 @@ pub struct Counts {
     pub requests: u64,
     /// Syncs among them.
     pub syncs: u64,
+    /// Syncs that failed by plan.
+    pub failed_syncs: u64,
     /// What was refused with EIO or ENOSPC by plan.
     pub refused: u64,
 }
@@ -123,6 +125,8 @@ impl Shared {
             },
             Fate::Failed => {
                 state.counts.refused += 1;
+                let is_sync = matches!(counted, Some((What::Sync, _)));
+                state.counts.failed_syncs += u64::from(is_sync);
                 if let (Some((What::Sync, name)), true) =
                     (&counted, state.model.rules != Rules::Lying)
                 {

@@ -4,7 +4,7 @@ use tocyn_e2e::disk::{Plan, Point, Strategy, What};
 use tocyn_e2e::faults::Dice;
 
 use crate::issuer_run::IssuerRun;
-use crate::runs::{Tally, all, rules, somewhere};
+use crate::runs::{all, rules, somewhere};
 
 fn wal(what: What, nth: u64) -> Point {
     Point { what: Some(what), name: ".sqlite-wal", nth }
@@ -30,7 +30,7 @@ async fn the_power_goes_at_any_request_under_load() {
             run.cut_and_check(None).await?;
             run.machine.stop();
         }
-        Ok(Tally { cuts: run.machine.cuts, ..Tally::default() })
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -56,8 +56,7 @@ async fn an_issuer_that_is_killed_stands_by_what_it_answers_after_its_start() {
             }
             run.cut_and_check(strategy(&mut dice)).await?;
         }
-        let cuts = run.machine.cuts;
-        Ok(Tally { cuts, after_kill: cuts, ..Tally::default() })
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -85,7 +84,7 @@ async fn one_failed_sync_costs_nothing_that_was_answered() {
         }
         run.buy(60).await;
         run.cut_and_check(strategy(&mut dice)).await?;
-        Ok(Tally { cuts: 1, after_kill: 1, after_failure: 1 })
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -107,7 +106,7 @@ async fn one_failed_sync_of_the_database_costs_nothing() {
         }
         run.buy(60).await;
         run.cut_and_check(strategy(&mut dice)).await?;
-        Ok(Tally { cuts: 1, after_kill: 1, after_failure: 1 })
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -134,7 +133,7 @@ async fn a_full_disk_and_failing_writes_cost_nothing_that_was_answered() {
         }
         run.buy(40).await;
         run.cut_and_check(None).await?;
-        Ok(Tally { cuts: 1, after_kill: killed.into(), ..Tally::default() })
+        Ok(run.machine.tally)
     })
     .await;
 }

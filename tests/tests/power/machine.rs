@@ -11,6 +11,8 @@ use tocyn_e2e::disk::{Disk, Plan, Rules, Strategy};
 use tocyn_e2e::faults::Dice;
 use tocyn_e2e::programs::program;
 
+use crate::runs::Tally;
+
 /// How long a process may take for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,8 +36,11 @@ pub(crate) struct Machine {
     running: Vec<Child>,
     /// What is drawn for this run.
     pub(crate) dice: Dice,
-    /// How often the power was cut.
-    pub(crate) cuts: u64,
+    /// Cuts so far.
+    pub(crate) tally: Tally,
+    /// Since the last cut a process was killed, and then another one has run.
+    was_killed: bool,
+    has_restarted: bool,
 }
 
 impl Machine {
@@ -45,7 +50,15 @@ impl Machine {
         let path = outside.path().join("disk");
         std::fs::create_dir(&path).expect("it is ours");
         let disk = Disk::with(&path, rules, folders).expect("it can be mounted");
-        Self { outside, disk: Some(disk), running: Vec::new(), dice, cuts: 0 }
+        Self {
+            outside,
+            disk: Some(disk),
+            running: Vec::new(),
+            dice,
+            tally: Tally::default(),
+            was_killed: false,
+            has_restarted: false,
+        }
     }
 
     /// A machine whose disk has all that is on the disk of another one, which runs nothing.
@@ -66,6 +79,11 @@ impl Machine {
     /// A path on the disk.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.outside.path().join("disk").join(name)
+    }
+
+    /// A path that is not on the disk.
+    pub(crate) fn outside(&self, name: &str) -> PathBuf {
+        self.outside.path().join(name)
     }
 
     /// Starts `serve` on a folder of the disk; gives its URL. An error is what it says where it
@@ -91,6 +109,7 @@ impl Machine {
         loop {
             match lines.recv_timeout(Duration::from_millis(2)) {
                 Ok(Some(line)) => {
+                    self.has_restarted |= self.was_killed;
                     let url = line.strip_prefix("listening on ").expect("that comes first");
                     return Ok(url.to_owned());
                 }
@@ -135,6 +154,7 @@ impl Machine {
         let since = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("it can be waited for") {
+                self.has_restarted |= self.was_killed;
                 let said = std::fs::read(&said).expect("a file");
                 return Ended::Exited(status, String::from_utf8_lossy(&said).into_owned());
             }
@@ -175,6 +195,7 @@ impl Machine {
     /// SIGKILL for every process. The disk keeps what is in the page cache.
     pub(crate) fn kill(&mut self) {
         for child in &mut self.running {
+            self.was_killed |= child.try_wait().is_ok_and(|ended| ended.is_none());
             let _ = child.kill();
         }
         let since = Instant::now();
@@ -207,10 +228,13 @@ impl Machine {
     /// The power goes, and comes back.
     pub(crate) fn cut(&mut self, strategy: Strategy) {
         self.disk().freeze();
+        self.tally.cuts += 1;
+        self.tally.after_kill += u64::from(self.has_restarted);
+        self.tally.after_failure += u64::from(self.disk().counts().failed_syncs > 0);
         self.kill();
+        (self.was_killed, self.has_restarted) = (false, false);
         let disk = self.disk.take().expect("only this takes it");
         self.disk = Some(disk.cut(strategy, &mut self.dice).expect("it can be mounted again"));
-        self.cuts += 1;
     }
 
     /// A cut of which anything may survive.

@@ -1,8 +1,8 @@
 //! Power cuts under the three programs, on a disk in memory (see [`tocyn_e2e::disk`]).
 //!
-//! Each run is drawn from a seed, which is printed where it fails: `TOCYN_SEED=N ./test power::`
-//! repeats it. `TOCYN_RUNS` is how many runs each case has. Where nothing can be mounted there are
-//! none, and that is said loudly.
+//! Each run is drawn from a seed, which is printed where it fails, with the command that repeats it:
+//! the same plan and the same cut, though threads may take other turns. `TOCYN_RUNS` is how many
+//! runs each quick case has. Where nothing can be mounted there are none, and that is said loudly.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -20,3 +20,5 @@ mod relay_disk;
 mod relay_kill;
 mod relay_run;
 mod runs;
+mod wallet;
+mod wallet_run;

@@ -4,7 +4,7 @@ use tocyn_e2e::disk::Plan;
 use tocyn_e2e::faults::Dice;
 
 use crate::relay_run::RelayRun;
-use crate::runs::{Tally, all, rules, somewhere};
+use crate::runs::{all, rules, somewhere};
 
 /// The default size of a cell.
 pub(crate) const CELL: usize = 2048;
@@ -24,7 +24,7 @@ async fn the_power_goes_at_any_request_under_load() {
             run.cut_and_check(None).await?;
             run.machine.stop();
         }
-        Ok(Tally { cuts: run.machine.cuts, ..Tally::default() })
+        Ok(run.machine.tally)
     })
     .await;
 }

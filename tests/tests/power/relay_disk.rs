@@ -8,7 +8,7 @@ use tocyn_e2e::faults::Dice;
 
 use crate::relay::CELL;
 use crate::relay_run::RelayRun;
-use crate::runs::{Tally, all, rules};
+use crate::runs::{all, rules};
 
 /// The largest cell: the write-ahead log is long enough for a checkpoint after 723 posts.
 const LARGE: usize = 65_535;
@@ -51,7 +51,7 @@ async fn one_failed_sync_in_a_checkpoint_costs_nothing() {
         run.supervise().await?;
         run.post(100).await;
         run.cut_and_check([Some(Strategy::Lost), None][dice.below(2) as usize]).await?;
-        Ok(Tally { cuts: 1, after_kill: 1, after_failure: 1 })
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -68,7 +68,7 @@ async fn the_power_goes_during_a_checkpoint() {
         run.machine.plan(Plan::freeze(point, dice.below(2) == 0));
         while run.sent() < 3 * UNTIL_CHECKPOINT && run.post(UNTIL_CHECKPOINT / 2).await {}
         run.cut_and_check(None).await?;
-        Ok(Tally { cuts: 1, ..Tally::default() })
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -97,7 +97,7 @@ async fn a_full_disk_and_failing_writes_cost_nothing_that_was_acknowledged() {
         }
         run.post(50).await;
         run.cut_and_check(None).await?;
-        Ok(Tally { cuts: 1, after_kill: killed.into(), ..Tally::default() })
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -145,7 +145,7 @@ async fn sealing_and_retention_leave_a_relay_that_starts() {
         }
         let names = [None, Some(Strategy::Names), Some(Strategy::Lost)];
         run.cut_and_check(names[dice.below(3) as usize]).await?;
-        Ok(Tally { cuts: 1, after_kill: killed.into(), ..Tally::default() })
+        Ok(run.machine.tally)
     })
     .await;
 }

@@ -7,7 +7,7 @@ use tocyn_e2e::faults::Dice;
 
 use crate::relay::CELL;
 use crate::relay_run::RelayRun;
-use crate::runs::{Tally, all, rules, somewhere};
+use crate::runs::{all, rules, somewhere};
 
 /// The n-th sync of the write-ahead log.
 fn wal(nth: u64) -> Point {
@@ -17,12 +17,6 @@ fn wal(nth: u64) -> Point {
 /// Mostly nothing that was not synced: what a kill left in the page cache alone shows best then.
 fn strategy(dice: &mut Dice) -> Option<Strategy> {
     [Some(Strategy::Lost), Some(Strategy::Names), None][dice.below(3) as usize]
-}
-
-/// A cut of a relay that was killed before.
-fn tally(run: &RelayRun) -> Result<Tally, String> {
-    let cuts = run.machine.cuts;
-    Ok(Tally { cuts, after_kill: cuts, ..Tally::default() })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +33,7 @@ async fn a_relay_that_is_killed_at_any_moment_stands_by_what_it_shows_after_its_
             run.take_checkpoint().await?;
             run.cut_and_check(strategy(&mut dice)).await?;
         }
-        tally(&run)
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -64,7 +58,7 @@ async fn a_kill_between_write_and_sync_of_a_commit_takes_nothing_back() {
             }
             run.cut_and_check(strategy(&mut dice)).await?;
         }
-        tally(&run)
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -89,7 +83,7 @@ async fn a_kill_while_it_starts_takes_nothing_back() {
             run.take_checkpoint().await?;
             run.cut_and_check(strategy(&mut dice)).await?;
         }
-        tally(&run)
+        Ok(run.machine.tally)
     })
     .await;
 }
@@ -117,7 +111,7 @@ async fn one_failed_sync_of_the_log_and_a_kill_lose_nothing_that_comes_after() {
             return Err("no sync failed: the trial is broken".to_owned());
         }
         run.cut_and_check(strategy(&mut dice)).await?;
-        Ok(Tally { cuts: 1, after_kill: 1, after_failure: 1 })
+        Ok(run.machine.tally)
     })
     .await;
 }

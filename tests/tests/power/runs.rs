@@ -7,6 +7,9 @@ use std::time::{Instant, SystemTime};
 use tocyn_e2e::disk::{Disk, Point, Rules, What};
 use tocyn_e2e::faults::Dice;
 
+/// Runs of a quick case in `./test`.
+const MOST: u64 = 6;
+
 /// What a run has done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
@@ -47,14 +50,16 @@ pub(crate) fn can_mount() -> bool {
     })
 }
 
-/// Seeds of a case: one that was asked for, or fresh ones. `weight` runs for each of `TOCYN_RUNS`.
+/// Seeds of a case: the one of `TOCYN_SEED`, or fresh ones. `TOCYN_RUNS` is how many the cases have
+/// that are quick, [`MOST`] by default; the others have fewer in proportion.
 fn seeds(default: u64) -> Vec<u64> {
     if let Some(seed) = number("TOCYN_SEED") {
         return vec![seed];
     }
+    let runs = number("TOCYN_RUNS").map_or(default, |runs| (runs * default).div_ceil(MOST));
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let mut dice = Dice::new(since.as_nanos() as u64);
-    (0..number("TOCYN_RUNS").unwrap_or(default)).map(|_| dice.below(1 << 32)).collect()
+    (0..runs).map(|_| dice.below(1 << 32)).collect()
 }
 
 /// The rules of a run.
@@ -75,7 +80,8 @@ pub(crate) fn somewhere(dice: &mut Dice) -> (Point, bool) {
     (Point { what, name: "", nth: 1 + dice.below(most) }, dice.below(2) == 0)
 }
 
-/// Runs a case for each seed, one after the other; all that goes wrong is in the panic.
+/// Runs a case for each seed, one after the other; all that goes wrong is in the panic. In `./test`
+/// it has `default` runs.
 pub(crate) async fn all(
     name: &str,
     default: u64,
@@ -90,7 +96,9 @@ pub(crate) async fn all(
         match run(*seed).await {
             Ok(one) => tally += one,
             Err(what) => {
-                let line = format!("TOCYN_SEED={seed}, {name}: {what}");
+                let thread = std::thread::current();
+                let test = thread.name().unwrap_or("power").to_owned();
+                let line = format!("TOCYN_SEED={seed} ./test {test}: {what}");
                 println!("{line}");
                 wrong.push(line);
             }
