@@ -166,7 +166,22 @@ impl Globals {
         })
     }
 
+    /// The wallet, which must be there: a typo in `--wallet` must not look like an empty one.
     pub(crate) async fn wallet(&self) -> CliResult<Wallet> {
+        let dir = self.wallet_dir()?;
+        if !Wallet::exists(&dir) {
+            return Err(format!(
+                "there is no wallet in {}; give --wallet the folder of one. `tocyn request`, \
+                 `tocyn group create` and `tocyn group join` make a new one",
+                dir.display()
+            )
+            .into());
+        }
+        Ok(Wallet::open(&dir).await?)
+    }
+
+    /// The wallet, made where there is none.
+    pub(crate) async fn new_wallet(&self) -> CliResult<Wallet> {
         Ok(Wallet::open(&self.wallet_dir()?).await?)
     }
 }

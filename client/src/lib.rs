@@ -24,6 +24,8 @@
 //! | what the commands print, where it can be written | [`output`] |
 //! | the commands of `tocyn` | [`cli`] |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests outlive no power cut"))]
+
 // The commands speak of this library by its name, as other programs do.
 extern crate self as tocyn_client;
 

@@ -8,11 +8,11 @@
 //!
 //! The checkpoint is replaced last, in one step, so that whatever it names is there.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt;
+use tocyn_durable::names::{self, Batch};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::note::NoteError;
@@ -246,6 +246,7 @@ impl Mirror {
 
     /// Partial tiles that a full one has replaced. Readers that want them take the full one.
     fn drop_partial(&self, old_size: u64, size: u64) -> Result<(), MirrorError> {
+        let mut names = Batch::default();
         let full = |level: u32, size: u64| size.checked_shr(8 * level).unwrap_or(0) / TILE_WIDTH;
         for (level, content) in (0..TILE_LEVELS)
             .map(|level| (level, Content::Hashes(level)))
@@ -254,7 +255,7 @@ impl Mirror {
             for index in full(level.into(), old_size)..full(level.into(), size) {
                 let tile = Tile { content, index, width: TILE_WIDTH as u16 };
                 let path = self.dir.join(format!("{tile}.p"));
-                match std::fs::remove_dir_all(&path) {
+                match names.remove_dir_all(&path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                         return Err(MirrorError::Io { path, source: error });
                     }
@@ -262,7 +263,7 @@ impl Mirror {
                 }
             }
         }
-        Ok(())
+        names.sync().map_err(|source| MirrorError::Io { path: self.dir.clone(), source })
     }
 
     /// Whether nothing is in the folder but what this run has put there.
@@ -283,8 +284,7 @@ impl Mirror {
         let path = self.dir.join("lock");
         let open = || {
             make_dir(&self.dir)?;
-            let mut options = OpenOptions::new();
-            options.create(true).truncate(false).write(true).open(&path)
+            names::open_or_create(&path, 0o666)
         };
         let file = open().map_err(|source| MirrorError::Io { path: path.clone(), source })?;
         match file.try_lock() {
@@ -324,16 +324,9 @@ impl Mirror {
     fn write(&self, path: &str, bytes: &[u8]) -> Result<(), MirrorError> {
         let path = self.dir.join(path.trim_start_matches('/'));
         let write = || {
-            let dir = path.parent().unwrap_or(&self.dir);
-            make_dir(dir)?;
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(bytes)?;
-            file.as_file().sync_all()?;
+            make_dir(path.parent().unwrap_or(&self.dir))?;
             // For the file server, which may be another user.
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            file.as_file().set_permissions(mode)?;
-            file.persist(&path).map_err(|error| error.error)?;
-            std::fs::File::open(dir)?.sync_all()
+            names::replace(&path, 0o644, bytes)
         };
         write().map_err(|source| MirrorError::Io { path: path.clone(), source })
     }
@@ -342,18 +335,14 @@ impl Mirror {
 /// Makes a folder, and those above it, which the file server may enter whatever the umask is.
 fn make_dir(dir: &Path) -> std::io::Result<()> {
     if dir.is_dir() {
-        return Ok(());
+        // A run may have been killed before it synced the name.
+        return names::create_dir(dir, 0o755);
     }
     if let Some(above) = dir.parent().filter(|above| !above.as_os_str().is_empty()) {
         make_dir(above)?;
     }
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.and_then(|()| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(dir, mode)
-        }),
-    }
+    names::create_dir(dir, 0o755)?;
+    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))
 }
 
 impl From<DecodeError> for MirrorError {

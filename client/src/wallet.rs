@@ -16,16 +16,14 @@ pub mod proxy;
 mod reserved;
 mod trees;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqliteConnection};
-use tocyn_durable::sqlite;
+use tocyn_durable::{names, sqlite};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::keys::PublicKey;
 use tocyn_protocol::log::note::{NoteError, VerifierKey};
@@ -44,6 +42,8 @@ pub use reserved::Reserved;
 pub use trees::{CheckedLog, Claim, FaultFound, Growing, WalletTiles};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// The database in a wallet's folder.
+const FILE: &str = "wallet.sqlite";
 /// How long to wait for another command on the same wallet, and how often to look.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -130,18 +130,18 @@ pub struct Wallet {
 }
 
 impl Wallet {
+    /// Whether there is a wallet in the folder `dir`, or something that cannot be looked at.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(FILE).try_exists().unwrap_or(true)
+    }
+
     /// Opens the wallet in the folder `dir` for this process alone, or makes it.
     pub async fn open(dir: &Path) -> Result<Self, WalletError> {
         let io = |path: &Path, source| WalletError::Io { path: path.to_owned(), source };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|error| io(dir, error))?;
+        names::create_dir(dir, 0o700).map_err(|error| io(dir, error))?;
         let file = |name: &str| {
             let path = dir.join(name);
-            let mut options = OpenOptions::new();
-            let opened = options.create(true).truncate(false).write(true).mode(0o600).open(&path);
+            let opened = names::open_or_create(&path, 0o600);
             opened.map_err(|error| io(&path, error)).map(|file| (path, file))
         };
         let (lock_path, lock) = file("lock")?;
@@ -155,7 +155,7 @@ impl Wallet {
                 TryLockError::Error(error) => return Err(io(&lock_path, error)),
             }
         }
-        let (path, _) = file("wallet.sqlite")?;
+        let (path, _) = file(FILE)?;
         let options = sqlite::options(&path)
             // The only connection copies all of the WAL or, where that fails, all of it again.
             .pragma("wal_autocheckpoint", "1000")
@@ -187,7 +187,8 @@ impl Wallet {
         let dir = self.dir.join("evidence");
         let path = dir.join(format!("{name}-{}-{}.json", evidence.kind(), &hash[..16]));
         let shown = path.display().to_string();
-        let written = write_once(&dir, &path, text.as_bytes());
+        let written = names::create_dir(&dir, 0o700)
+            .and_then(|()| names::replace(&path, 0o600, text.as_bytes()));
         // Also where the disk is full it is known that there was something.
         let file = written.is_ok().then_some(shown.as_str());
         self.keep_fault(key, &verdict.to_string(), file).await?;
@@ -302,16 +303,6 @@ impl Wallet {
         }
         Ok(balances)
     }
-}
-
-/// Writes a file whose name says what is in it, for good.
-fn write_once(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?; // mode 0600
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
 }
 
 /// Adds to the numbers of tokens that are gone.

@@ -2,35 +2,52 @@
 //!
 //! POSIX makes a name durable only with an fsync of the folder that holds it. Everything outside of
 //! tests that creates, renames or removes a file goes through here; clippy refuses `std::fs` for it.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, reason = "they are called here so that nobody else has to")]
+
+mod batch;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+pub use batch::Batch;
+
+/// Why a folder cannot be synced that this process cannot have changed either.
+const NOT_OURS: [ErrorKind; 2] = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem];
+/// What a file system says that has no sync for folders, such as some network ones.
+const NO_SYNC: [ErrorKind; 2] = [ErrorKind::InvalidInput, ErrorKind::Unsupported];
+
 /// Makes a folder, and those above it that are missing. One that exists stays as it is.
 ///
-/// Each is durable before the next is made inside it. So below a folder that exists, only its own
-/// name may be in doubt, and that is synced here too.
+/// Each is durable before the next is made inside it. So of the folders that exist only the last
+/// one's name may be in doubt, where a process was killed, and that is synced here too.
 ///
 /// # Errors
 /// If a folder cannot be made or synced, or the path names something that is no folder.
 pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => sync_parent(path),
+        Ok(()) => {
+            sync_parent(path)?;
+            parent(path).map_or(Ok(()), sync_own_name)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             create_dir(parent(path).ok_or(error)?, mode)?;
             create_dir(path, mode)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
-            match sync_parent(path) {
-                // Others' folders, such as the parent of a home, may be closed to this user.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-                synced => synced,
-            }
+            sync_own_name(path)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Syncs the name of a folder that exists, if this process may.
+fn sync_own_name(path: &Path) -> io::Result<()> {
+    match sync_parent(path) {
+        // Others' folders, such as the parent of a home, may be closed to this user.
+        Err(error) if NOT_OURS.contains(&error.kind()) => Ok(()),
+        synced => synced,
     }
 }
 
@@ -41,18 +58,27 @@ pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
 pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    if written.is_err() {
+    written.and_then(|()| sync_parent(path)).inspect_err(|_| {
         let _ = fs::remove_file(path);
-        return written;
-    }
-    sync_parent(path)
+    })
+}
+
+/// Opens a file to write it, and makes it if it is not there. What the caller writes is not synced.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(mode).open(path)?;
+    // Also one that was there: who made it may have been killed before its name was synced.
+    sync_parent(path)?;
+    Ok(file)
 }
 
 /// Puts a file with these bytes in the place of the one at `path`, if there is one: after a cut
 /// there is either the old file or the new one, whole.
 ///
 /// # Errors
-/// Whatever the disk says. Then the old file is still there.
+/// Whatever the disk says. Then one of the two is there, whole.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut fresh = tempfile::NamedTempFile::new_in(parent(path).unwrap_or(Path::new(".")))?;
     fresh.write_all(bytes)?;
@@ -106,7 +132,10 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 /// # Errors
 /// If the folder cannot be read or synced.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    match File::open(path)?.sync_all() {
+        Err(error) if NO_SYNC.contains(&error.kind()) => Ok(()),
+        synced => synced,
+    }
 }
 
 /// The folder that holds a path; `.` for a bare name.

@@ -259,7 +259,7 @@ mod tests {
         reading.rollback().await.unwrap();
         checkpoint(&mut first).await.unwrap();
         let alone = dir.path().join("b.sqlite");
-        std::fs::copy(&path, &alone).unwrap();
+        names::create_new(&alone, 0o600, &std::fs::read(&path).unwrap()).unwrap();
         let mut copy = options.filename(&alone).connect().await.unwrap();
         let found: i64 = sqlx::query_scalar(count).fetch_one(&mut copy).await.unwrap();
         assert_eq!(found, 2);

@@ -6,13 +6,12 @@ mod clean;
 mod fresh;
 pub(crate) mod open;
 
-use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use tocyn_durable::names;
 use tocyn_protocol::log::tile::{Content, ENTRY_HEADER_BYTES, TILE_WIDTH, Tile};
 
 pub use check::check;
@@ -23,14 +22,6 @@ const KEY_FILE: &str = "key";
 /// What files begin with that are not finished. They lie at the top, so that a start need not look
 /// through all of the folder for them.
 const FRESH: &str = "new-";
-
-/// What a folder above says that cannot be made durable, and need not: this process has not made it.
-const NOT_OURS: [ErrorKind; 4] = [
-    ErrorKind::PermissionDenied,
-    ErrorKind::ReadOnlyFilesystem,
-    ErrorKind::InvalidInput,
-    ErrorKind::Unsupported,
-];
 
 /// A file or the folder failed.
 #[derive(Debug, thiserror::Error)]
@@ -94,37 +85,19 @@ impl Folder {
     /// Makes the folder for a log that is signed with this key, mode 0700.
     pub fn create(&self, key: &str) -> Result<(), FolderError> {
         let failed = |source| FolderError { path: self.root.clone(), source };
-        make_folders(&self.root).map_err(failed)?;
+        names::create_dir(&self.root, 0o700).map_err(failed)?;
         let fresh = self.write_new(format!("{key}\n").as_bytes())?;
         fresh.sync()?;
         // Two relays may come here at once, with the same key.
-        fresh.rename(&self.root.join(KEY_FILE))?;
-        self.sync_way()
+        fresh.rename(&self.root.join(KEY_FILE))
     }
 
-    /// Makes the folder's own name durable, and what lies at its top: a crash may have come between
-    /// the two. The folders above it may belong to others, who need not let us open them.
-    pub fn sync_way(&self) -> Result<(), FolderError> {
-        sync_folder(&self.root)?;
-        let failed = |source| FolderError { path: self.root.clone(), source };
-        for above in std::path::absolute(&self.root).map_err(failed)?.ancestors().skip(1) {
-            match sync_folder(above) {
-                Err(error) if !NOT_OURS.contains(&error.source.kind()) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the names of these bundles durable, and those of the folders on the way to them.
-    pub fn sync_names(&self, bundles: Range<u64>) -> Result<(), FolderError> {
-        let mut folders = BTreeSet::new();
-        for bundle in bundles {
-            let path = self.bundle_path(bundle);
-            let above = path.ancestors().skip(1).take_while(|path| path.starts_with(&self.root));
-            folders.extend(above.map(Path::to_owned));
-        }
-        folders.iter().rev().try_for_each(|folder| sync_folder(folder))
+    /// Makes the names durable of a folder that is there and of what lies at its top: a crash may
+    /// have come between the two.
+    fn sync_top(&self) -> Result<(), FolderError> {
+        let synced =
+            names::create_dir(&self.root, 0o700).and_then(|()| names::sync_dir(&self.root));
+        synced.map_err(|source| FolderError { path: self.root.clone(), source })
     }
 
     /// These cells of a bundle, each after its length. None where there is no such file.
@@ -165,15 +138,6 @@ impl Folder {
         }
         Ok(missing)
     }
-}
-
-fn make_folders(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn sync_folder(path: &Path) -> Result<(), FolderError> {
-    let synced = File::open(path).and_then(|folder| folder.sync_all());
-    synced.map_err(|source| FolderError { path: path.to_owned(), source })
 }
 
 /// Names and paths in a folder; none where it is not there.

@@ -129,6 +129,15 @@ impl Cli {
         let places = Places::new("relay", self.config.clone(), data.path());
         let settings = || Settings::read(&data, &places, self.database.as_deref());
         match self.command {
+            Command::Init { .. } | Command::Restore { .. } | Command::Config(_) => {}
+            Command::Doctor(_) => {} // reports it
+            Command::Pairing(_) => {
+                data.check()?;
+                data.check_initialized()?;
+            }
+            _ => data.check()?,
+        }
+        match self.command {
             Command::Init { pairing, addresses, issuer_address } => {
                 init(&data, &pairing, &addresses, issuer_address.as_ref())
             }

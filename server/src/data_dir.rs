@@ -1,17 +1,18 @@
 //! The data folder's files: the pairing and the log's key.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::ops::Deref;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::restored::Restored;
+use crate::restored::{CUT_SHORT, Restored};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use tocyn_durable::names;
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::{Pairing, PairingId};
-use tocyn_service::folder::{Folder, FolderError, create, pairing_text, read_toml};
+use tocyn_service::folder::kind::{ISSUER, RELAY};
+use tocyn_service::folder::{Folder, FolderError, pairing_text, read_toml, replace};
 
 /// A data folder.
 #[derive(Clone, Debug)]
@@ -72,15 +73,32 @@ impl DataDir {
     fn make_log_key(&self, path: &Path, origin_name: &str) -> std::io::Result<()> {
         let key = LogKey::generate(origin_name, &mut UnwrapErr(SysRng)).to_secret_text();
         let fresh = self.file(&format!("log.key.{}", std::process::id()));
-        let _ = fs::remove_file(&fresh); // left by a crash
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(key.as_bytes())?;
-        file.sync_all()?;
-        let linked = fs::hard_link(&fresh, path);
-        fs::remove_file(&fresh)?;
+        names::replace(&fresh, 0o600, key.as_bytes())?; // a crash may have left one
+        let linked = names::hard_link(&fresh, path);
+        names::remove_file(&fresh)?; // syncs the name too that another process has made
         match linked {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => File::open(self.path())?.sync_all(),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    }
+
+    /// Refuses a folder that is no relay's, and one that a restore has left half done.
+    pub fn check(&self) -> Result<(), FolderError> {
+        match self.restored()? {
+            Some(restored) if !restored.complete => {
+                Err(FolderError::invalid(self.path(), CUT_SHORT))
+            }
+            _ => self.check_kind(&RELAY, &ISSUER),
+        }
+    }
+
+    /// Refuses a folder without a relay's own files: with a pairing it would become a relay that
+    /// has no message and has forgotten every token.
+    pub fn check_initialized(&self) -> Result<(), FolderError> {
+        let own = [self.restored_path(), self.pairing_path(), self.log_key_path()];
+        match own.iter().any(|path| path.exists()) {
+            true => Ok(()),
+            false => Err(self.is_none_of(&RELAY)),
         }
     }
 
@@ -136,11 +154,7 @@ impl DataDir {
             }
             pairing = pairing.replacing([old.id()]);
         }
-        let text = pairing_text(&pairing);
-        let (fresh, path) = (self.file("pairing.toml.new"), self.pairing_path());
-        let _ = fs::remove_file(&fresh); // left by a crash
-        create(&fresh, text.as_bytes())?;
-        fs::rename(&fresh, &path).map_err(|source| FolderError::io(&path, source, ""))
+        replace(&self.pairing_path(), pairing_text(&pairing).as_bytes())
     }
 }
 

@@ -49,6 +49,7 @@ use tocyn_service::admin::{self, Admin};
 use tocyn_service::listen::Listeners;
 use tocyn_service::serve::Server;
 use tocyn_service::supervisor;
+use tocyn_service::writing::{WriterEnded, while_it_writes};
 pub use tocyn_service::{Clock, system_clock};
 use tokio::sync::watch;
 
@@ -68,7 +69,8 @@ pub enum Stopping {
     Draining,
 }
 
-/// Serves until `shutdown` is ready, then answers what is in flight and returns.
+/// Serves until `shutdown` is ready, then answers what is in flight and returns. Fails at once if
+/// the writer ends: this process can never store a post again, and another one can.
 pub async fn run(
     config: &Config,
     pairing: Pairing,
@@ -77,7 +79,7 @@ pub async fn run(
     listeners: Listeners,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
-) {
+) -> Result<(), WriterEnded> {
     let store = messages.store().clone();
     let relay = Arc::new(relay::Relay::new(config, pairing, messages, log, clock));
     let (stop, stopping) = watch::channel(Stopping::No);
@@ -106,11 +108,18 @@ pub async fn run(
         tokio::time::sleep(config.limits.leave_time).await;
         stop.send_replace(Stopping::Draining);
     };
-    server.serve(listeners.public, http::router(state), shutdown).await;
+    let writer = relay.ended();
+    let ended =
+        while_it_writes(server.serve(listeners.public, http::router(state), shutdown), writer);
+    let ended = ended.await;
     for task in tasks {
         task.abort();
     }
-    store.close().await;
+    match ended {
+        Ok(()) => store.close().await,
+        Err(_) => tracing::error!("the writer has ended: the relay ends, to be started again"),
+    }
+    ended
 }
 
 /// Until it is aborted: what the operator sees is there to the end.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tocyn_durable::names::Batch;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::log::tile::{Content, ENTRY_HEADER_BYTES, TILE_WIDTH, Tile, put_entry};
 use tocyn_protocol::log::tree::HASH_BYTES;
@@ -113,8 +114,9 @@ impl Messages {
         }
     }
 
-    /// Removes the file of a bundle that was dropped; says whether there may be more.
-    pub async fn remove_one_dropped(&self) -> Result<bool, StoreError> {
+    /// Removes the file of a bundle that was dropped, for good once `names` are synced; returns
+    /// whether there may be more.
+    pub async fn remove_one_dropped(&self, names: &mut Batch) -> Result<bool, StoreError> {
         let Some(folder) = self.folder.clone() else { return Ok(false) };
         let start = self.look().await?.start;
         // Should the database say so, files of earlier ones are to come.
@@ -122,7 +124,9 @@ impl Messages {
         if bundle >= start {
             return Ok(false);
         }
-        blocking(move || Ok(folder.remove(bundle)?)).await?;
+        let mut removing = std::mem::take(names);
+        let remove = move || folder.remove(&mut removing, bundle).map(|()| removing);
+        *names = blocking(move || Ok(remove()?)).await?;
         self.removed.store(bundle + 1, Ordering::Relaxed);
         Ok(true)
     }

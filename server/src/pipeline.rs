@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tocyn_protocol::redemption::{Authorization, RedeemError, Redeemed};
 use tocyn_protocol::relay::PostReceipt;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::Clock;
 use crate::epochs::Epochs;
@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::relay::{PostError, Posted};
 use crate::store::{Message, SpendOutcome, Store, StoreError};
+use tocyn_service::writing::Writing;
 
 /// Tokens that one thread verifies together, at most.
 const VERIFY_BATCH: usize = 64;
@@ -57,7 +58,9 @@ type Verified = (Redeemed, Message, Answer);
 pub struct Pipeline {
     places: Arc<Semaphore>,
     jobs: UnboundedSender<Job>,
-    writer: tokio::task::JoinHandle<()>,
+    /// Nothing is sent: it is closed when the writer has ended.
+    writer: watch::Receiver<()>,
+    writing: Arc<Writing<StoreError>>,
 }
 
 impl Pipeline {
@@ -83,8 +86,12 @@ impl Pipeline {
                 .spawn(move || verify_forever(&queue, threads, &epochs, &clock, &verified))
                 .expect("a thread can be started");
         }
-        let writer = tokio::spawn(commit_forever(ready, store, log, clock, head, metrics));
-        Self { places: Arc::new(Semaphore::new(max_posts)), jobs, writer }
+        let (lives, writer) = watch::channel(());
+        let writing = Arc::<Writing<StoreError>>::default();
+        let committing =
+            Writer { store, log, clock, head, metrics, writing: writing.clone(), _lives: lives };
+        tokio::spawn(committing.commit_forever(ready));
+        Self { places: Arc::new(Semaphore::new(max_posts)), jobs, writer, writing }
     }
 
     /// Posts that could be taken now.
@@ -92,9 +99,20 @@ impl Pipeline {
         self.places.available_permits()
     }
 
-    /// Whether posts can be stored: the writer has not died.
+    /// Whether there is a writer.
     pub fn is_alive(&self) -> bool {
-        !self.writer.is_finished()
+        self.writer.has_changed().is_ok()
+    }
+
+    /// Returns once the writer has ended, which it does not while this is there.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut writer = self.writer.clone();
+        async move { while writer.changed().await.is_ok() {} }
+    }
+
+    /// What became of the last transaction.
+    pub fn writing(&self) -> &Writing<StoreError> {
+        &self.writing
     }
 
     /// Redeems the token for the message, spends it and stores the message. What this returns
@@ -160,55 +178,74 @@ fn verify(epochs: &Epochs, now: u64, jobs: Vec<Job>) -> Vec<Verified> {
     jobs.into_iter().zip(results).filter_map(genuine).collect()
 }
 
-/// Group commit: one transaction for all that are ready, then all are answered.
-async fn commit_forever(
-    mut ready: UnboundedReceiver<Vec<Verified>>,
+struct Writer {
     store: Store,
     log: Arc<Log>,
     clock: Clock,
     head: Head,
     metrics: Metrics,
-) {
-    while let Some(mut taken) = ready.recv().await {
-        while taken.len() < COMMIT_BATCH
-            && let Ok(more) = ready.try_recv()
-        {
-            taken.extend(more);
+    writing: Arc<Writing<StoreError>>,
+    /// Dropped with the writer, however it ends.
+    _lives: watch::Sender<()>,
+}
+
+impl Writer {
+    /// Group commit: one transaction for all that are ready, then all are answered.
+    async fn commit_forever(self, mut ready: UnboundedReceiver<Vec<Verified>>) {
+        while let Some(mut taken) = ready.recv().await {
+            while taken.len() < COMMIT_BATCH
+                && let Ok(more) = ready.try_recv()
+            {
+                taken.extend(more);
+            }
+            // What panics is a bug. The dropped answers are a 500; the same post again finds out.
+            // All of the round is in here: a writer that ends takes every later post with it.
+            if AssertUnwindSafe(self.round(taken)).catch_unwind().await.is_err() {
+                let _ = catch_unwind(|| tracing::error!("the writer has panicked, and goes on"));
+            }
         }
+    }
+
+    async fn round(&self, taken: Vec<Verified>) {
         let (mut batch, mut answers) = (Vec::new(), Vec::new());
         for (redeemed, message, answer) in taken {
             batch.push((redeemed, message));
             answers.push(answer);
         }
         if batch.is_empty() {
-            continue;
+            return;
         }
-        let start = Instant::now();
-        let commit = async {
-            let outcomes = store.spend_and_append(&batch, clock()).await?;
-            metrics.committed(batch.len(), start.elapsed());
-            let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
-            if let Some(newest) = newest {
-                head.raise(newest);
-            }
-            Ok::<_, StoreError>(prove(&log, outcomes).await)
-        };
-        match AssertUnwindSafe(commit).catch_unwind().await {
-            Ok(Ok(results)) => {
+        match self.commit(&batch).await {
+            Ok(results) => {
                 for (answer, result) in answers.into_iter().zip(results) {
                     answer.send(result);
                 }
             }
-            Ok(Err(error)) => {
-                error.log();
+            Err(error) => {
                 let error = Arc::new(error);
+                self.writing.failed(error.clone());
                 for answer in answers {
                     answer.send(Err(PostError::Store(error.clone())));
                 }
+                error.log();
             }
-            // What panics is a bug. The dropped answers are a 500; the same post again finds out.
-            Err(_) => tracing::error!("the writer has panicked, and goes on"),
         }
+    }
+
+    async fn commit(
+        &self,
+        batch: &[(Redeemed, Message)],
+    ) -> Result<Vec<Result<Posted, PostError>>, StoreError> {
+        let start = Instant::now();
+        let outcomes = self.store.spend_and_append(batch, (self.clock)()).await?;
+        self.metrics.committed(batch.len(), start.elapsed());
+        let newest = outcomes.iter().rev().find_map(SpendOutcome::stored_seq);
+        // Repeats write nothing: they are answered on a full disk, too.
+        if let Some(newest) = newest {
+            self.writing.succeeded();
+            self.head.raise(newest);
+        }
+        Ok(prove(&self.log, outcomes).await)
     }
 }
 

@@ -9,6 +9,7 @@ use tocyn_protocol::redemption::{Authorization, AuthorizationError, RedeemError}
 use tocyn_protocol::relay::{PostReceipt, ProvenReceipt};
 use tocyn_protocol::schedule::ScheduleError;
 use tocyn_service::tally::Tally;
+use tocyn_service::writing::PATIENCE;
 
 use crate::Clock;
 use crate::config::Config;
@@ -150,8 +151,24 @@ impl Relay {
         self.config.limits.max_posts - self.pipeline.free_places()
     }
 
-    /// Whether posts can be stored: the writer has not died.
+    /// Whether there is a writer that stores posts.
     pub fn is_alive(&self) -> bool {
         self.pipeline.is_alive()
+    }
+
+    /// Returns once the writer has ended.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        self.pipeline.ended()
+    }
+
+    /// Why no post can be stored now, as the last one could not; None if posts can be. Where none
+    /// came for some time, tries a write of its own.
+    pub async fn takes_no_posts(&self) -> Option<Arc<StoreError>> {
+        let write = async |failed: Option<Arc<StoreError>>| {
+            let was_full = matches!(failed.as_deref(), Some(StoreError::Full));
+            let tried = tokio::time::timeout(PATIENCE, self.store.try_write(was_full)).await;
+            tried.unwrap_or(Err(StoreError::Busy))
+        };
+        self.pipeline.writing().check(write).await
     }
 }

@@ -7,7 +7,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::backup::{DatabaseKind, pairing_id};
-use tocyn_service::folder::{FolderError, create, read_toml};
+use tocyn_service::folder::{FolderError, read_toml, replace};
+
+/// Of a folder in which not all of the backup is.
+pub(crate) const CUT_SHORT: &str =
+    "the restore into this folder was cut short; remove the folder, and restore again";
 
 /// `restored.toml` in the data folder. It stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,22 +45,13 @@ impl Restored {
             "# This folder was restored from a backup: no pairing from before that is served from it.\n\
              # Without this file tokens could be spent twice.\n{text}"
         );
-        let fresh = path.with_extension("toml.new");
-        let _ = std::fs::remove_file(&fresh); // left by a crash
-        create(&fresh, text.as_bytes())?;
-        let failed = |source| FolderError::io(path, source, "");
-        std::fs::rename(&fresh, path).map_err(failed)?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        replace(path, text.as_bytes())
     }
 
     /// Why this pairing is not served, and what to do. None if it is.
     pub fn refusal(&self, pairing: &Pairing) -> Option<String> {
         if !self.complete {
-            return Some(
-                "the restore into this folder was cut short; remove the folder, and restore again"
-                    .to_owned(),
-            );
+            return Some(CUT_SHORT.to_owned());
         }
         let id = pairing_id(pairing);
         if self.allowed.as_ref() == Some(&id) {

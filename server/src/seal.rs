@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tocyn_durable::names::Batch;
 use tocyn_protocol::log::tile::{TILE_WIDTH, put_entry};
 use tocyn_protocol::relay::{MessageId, STREAM_HEADER_BYTES};
 
-use crate::bundles::{FolderError, FreshBundle, Named};
+use crate::bundles::{Folder, FolderError, FreshBundle, Named};
 use crate::messages::{Messages, blocking};
 use crate::store::{FullTile, StoreError};
 
@@ -47,7 +48,7 @@ pub async fn seal(messages: &Messages, done: Observer<'_>) -> Result<u64, StoreE
     let mut sealed = 0;
     loop {
         let first = messages.look().await?.end;
-        let mut next = first;
+        let (mut next, mut names) = (first, Batch::default());
         let mut tiles = Vec::new();
         while next < first + BATCH
             && let Some((tile, bytes)) = read(messages, next).await?
@@ -58,7 +59,10 @@ pub async fn seal(messages: &Messages, done: Observer<'_>) -> Result<u64, StoreE
             let fresh = blocking(move || Ok(fresh.sync().map(|()| fresh)?)).await?;
             done(Step::Synced);
             let naming = folder.clone();
-            if let Named::Taken(fresh) = blocking(move || Ok(naming.name(fresh, next)?)).await? {
+            let name = move || naming.name(&mut names, fresh, next).map(|named| (named, names));
+            let named;
+            (named, names) = blocking(move || Ok(name()?)).await?;
+            if let Named::Taken(fresh) = named {
                 replace(messages, &tile, fresh).await?;
             }
             done(Step::Named);
@@ -68,8 +72,7 @@ pub async fn seal(messages: &Messages, done: Observer<'_>) -> Result<u64, StoreE
         if next == first {
             return Ok(sealed);
         }
-        let syncing = folder.clone();
-        blocking(move || Ok(syncing.sync_names(first..next)?)).await?;
+        sync(folder, names).await?;
         done(Step::NamesSynced);
         let put = messages.store().put_sealed(&tiles).await?;
         done(Step::Recorded);
@@ -78,13 +81,22 @@ pub async fn seal(messages: &Messages, done: Observer<'_>) -> Result<u64, StoreE
             // Another relay was faster, or retention, which may have looked for the files before
             // they had their names.
             let start = messages.look().await?.start;
-            for bundle in first + put..next.min(start) {
-                let folder = folder.clone();
-                blocking(move || Ok(folder.remove(bundle)?)).await?;
-            }
+            let (removing, late) = (folder.clone(), first + put..next.min(start));
+            let mut names = Batch::default();
+            let remove = move || {
+                late.into_iter().try_for_each(|bundle| removing.remove(&mut names, bundle))?;
+                Ok(names)
+            };
+            sync(folder, blocking(remove).await?).await?;
             return Ok(sealed);
         }
     }
+}
+
+async fn sync(folder: &Folder, mut names: Batch) -> Result<(), StoreError> {
+    let path = folder.path().to_owned();
+    let sync = move || names.sync().map_err(|source| FolderError { path, source });
+    blocking(move || Ok(sync()?)).await
 }
 
 /// Puts a file in place of another one with the bundle's name, which a crash has left of a log that
@@ -135,10 +147,12 @@ async fn read(messages: &Messages, bundle: u64) -> Result<Option<(FullTile, Vec<
 
 /// Removes the files of the bundles that retention has dropped, here or in another relay.
 pub async fn remove_dropped(messages: &Messages, done: Observer<'_>) -> Result<(), StoreError> {
-    while messages.remove_one_dropped().await? {
+    let Some(folder) = messages.folder() else { return Ok(()) };
+    let mut names = Batch::default();
+    while messages.remove_one_dropped(&mut names).await? {
         done(Step::Removed);
     }
-    Ok(())
+    sync(folder, names).await
 }
 
 /// Seals every second; where that fails, less and less often.

@@ -215,6 +215,15 @@ impl Store {
         }
     }
 
+    /// Writes what changes nothing, as durably as a post and over the same connection. Where posts
+    /// failed because the disk `was_full`, it must also have room for some.
+    pub async fn try_write(&self, was_full: bool) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.try_write(was_full).await,
+            Self::Postgres(store) => store.try_write().await,
+        }
+    }
+
     /// Refuses a clock that is not the database's: what one process deletes by a wrong clock is
     /// gone for all that share the database. A file has one process, and no other clock.
     pub async fn check_clock(&self, now: u64) -> Result<(), StoreError> {

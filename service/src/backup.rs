@@ -7,12 +7,13 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tocyn_durable::names::{self, Batch};
 use tocyn_protocol::pairing::Pairing;
 
-use crate::folder::{Folder, FolderError, create, read_toml};
+use crate::folder::{Folder, FolderError, read_toml, replace};
 
 pub use files::link_or_copy;
-use files::{copy, digest, is_empty, sync_folder};
+use files::{copy, digest, is_empty};
 pub use sqlite::copy_sqlite;
 
 /// The version of the form of backups.
@@ -109,13 +110,14 @@ pub fn pairing_id(pairing: &Pairing) -> String {
 pub struct NewBackup {
     path: PathBuf,
     manifest: Manifest,
+    names: Batch,
 }
 
 impl NewBackup {
     /// Makes the folder, mode 0700. One that is there must be empty.
     pub fn create(path: &Path, manifest: Manifest) -> Result<Self, FolderError> {
         make_empty(&Folder::new(path, ""), "; give a new folder for each backup")?;
-        Ok(Self { path: path.to_owned(), manifest })
+        Ok(Self { path: path.to_owned(), manifest, names: Batch::default() })
     }
 
     /// Where it is.
@@ -132,7 +134,8 @@ impl NewBackup {
     pub fn copy(&mut self, from: &Path) -> Result<(), FolderError> {
         let name = from.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| FolderError::invalid(from, "its name is not text"))?;
-        let (bytes, sha256) = copy(from, &self.file(name))?;
+        let to = self.file(name);
+        let (bytes, sha256) = copy(&mut self.names, from, &to)?;
         self.manifest.files.push(CopiedFile { name: name.to_owned(), bytes, sha256 });
         Ok(())
     }
@@ -158,12 +161,8 @@ impl NewBackup {
             "# A backup of tocyn-{}. This file was written last.\n{text}",
             self.manifest.service
         );
-        let fresh = self.file("backup.toml.new");
-        create(&fresh, text.as_bytes())?;
-        sync_folder(&self.path)?;
-        let path = self.file(MANIFEST);
-        std::fs::rename(&fresh, &path).map_err(|source| FolderError::io(&path, source, ""))?;
-        sync_folder(&self.path)?;
+        self.names.sync().map_err(|source| FolderError::io(&self.path, source, ""))?;
+        replace(&self.file(MANIFEST), text.as_bytes())?;
         Ok(self.manifest.files.iter().map(|file| file.bytes).sum())
     }
 }
@@ -221,20 +220,20 @@ impl Backup {
         let expected = self.manifest.files.iter().find(|file| file.name == name);
         let expected = expected
             .ok_or_else(|| FolderError::invalid(&path, "backup.toml says nothing of this file"))?;
-        if copy(&path, to)? != (expected.bytes, expected.sha256.clone()) {
-            let _ = std::fs::remove_file(to);
+        let mut names = Batch::default();
+        if copy(&mut names, &path, to)? != (expected.bytes, expected.sha256.clone()) {
+            let _ = names.remove_file(to);
             let reason = "it is damaged: it is not what backup.toml says. Use another backup";
             return Err(FolderError::invalid(&path, reason));
         }
-        Ok(())
+        names.sync().map_err(|source| FolderError::io(to, source, ""))
     }
 
     /// The same, for a database: under its name only once all of it is there.
     pub fn copy_out_whole(&self, name: &str, to: &Path) -> Result<(), FolderError> {
         let fresh = crate::doctor::beside(to, ".restoring");
         self.copy_out(name, &fresh)?;
-        std::fs::rename(&fresh, to).map_err(|source| FolderError::io(to, source, ""))?;
-        sync_folder(to.parent().unwrap_or(Path::new("/")))
+        names::rename(&fresh, to).map_err(|source| FolderError::io(to, source, ""))
     }
 }
 

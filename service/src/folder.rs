@@ -1,11 +1,13 @@
 //! The data folder: its files, all at mode 0600, and errors that name file, line and key.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+pub mod kind;
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use tocyn_durable::names;
 use tocyn_protocol::pairing::Pairing;
 
 /// Why the data folder, or a file of settings, cannot be used.
@@ -86,10 +88,7 @@ impl Folder {
 
     /// Makes the folder, mode 0700, if it is not there.
     pub fn create(&self) -> Result<(), FolderError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path)
+        names::create_dir(&self.path, 0o700)
             .map_err(|source| FolderError::io(&self.path, source, ""))
     }
 
@@ -118,19 +117,13 @@ impl Folder {
         try_lock: impl Fn(&File) -> Result<(), fs::TryLockError>,
     ) -> Result<File, FolderError> {
         let path = self.file("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| {
-                let hint = match source.kind() {
-                    ErrorKind::PermissionDenied => "; run this as the user that owns the folder",
-                    _ => self.init_hint,
-                };
-                FolderError::io(&path, source, hint)
-            })?;
+        let file = names::open_or_create(&path, 0o600).map_err(|source| {
+            let hint = match source.kind() {
+                ErrorKind::PermissionDenied => "; run this as the user that owns the folder",
+                _ => self.init_hint,
+            };
+            FolderError::io(&path, source, hint)
+        })?;
         match try_lock(&file) {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(FolderError::InUse(self.path.clone())),
@@ -139,19 +132,19 @@ impl Folder {
     }
 }
 
-/// Creates a file of mode 0600 with these bytes; refuses to overwrite.
+/// Creates a file of mode 0600 with these bytes, durably; refuses to overwrite.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
-    let write = |path: &Path| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write(path).map_err(|source| match source.kind() {
+    names::create_new(path, 0o600, bytes).map_err(|source| match source.kind() {
         ErrorKind::AlreadyExists => {
             FolderError::io(path, source, "; it is not overwritten, move it away first")
         }
         _ => FolderError::io(path, source, ""),
     })
+}
+
+/// Puts a file of mode 0600 with these bytes in place of the one that is there, if any, durably.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    names::replace(path, 0o600, bytes).map_err(|source| FolderError::io(path, source, ""))
 }
 
 /// A pairing as the text of its file.

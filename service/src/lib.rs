@@ -15,9 +15,12 @@
 //! | what a client behind Tor or a proxy may do | `proxy`, [`clients`] |
 //! | how often the same is done again | [`tally`] |
 //! | what the operator sees: metrics and the status page | [`admin`], [`metrics`], [`page`] |
+//! | whether the database takes writes, for `/readyz` | [`writing`] |
 //! | telling systemd | [`supervisor`] |
 //! | is all as it should be? | [`doctor`], [`probe`] |
 //! | a copy of a data folder, and a data folder out of it | [`backup`] |
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests outlive no power cut"))]
 
 pub mod admin;
 pub mod backup;
@@ -42,6 +45,7 @@ pub mod serve;
 mod stream;
 pub mod supervisor;
 pub mod tally;
+pub mod writing;
 
 use std::sync::Arc;
 

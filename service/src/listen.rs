@@ -148,6 +148,7 @@ impl Listener {
         opened.map_err(|error| format!("cannot listen on {address}: {error}"))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a socket is worth nothing after a power cut")]
     fn bind_unix(path: &Path, access: Access) -> std::io::Result<Self> {
         // One that a killed process has left behind takes no connections; any other is in use.
         if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
@@ -197,6 +198,7 @@ impl Listener {
 }
 
 impl Drop for Listener {
+    #[expect(clippy::disallowed_methods, reason = "a socket that comes back is removed at a start")]
     fn drop(&mut self) {
         if let Some(path) = &self.file {
             let _ = std::fs::remove_file(path);

@@ -24,6 +24,7 @@
 //! | the same over unix sockets | [`unix_http`] |
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, reason = "tests outlive no power cut")]
 
 pub mod bearer;
 pub mod browser;

@@ -167,6 +167,11 @@ impl Cli {
         let settings = || Settings::read(&data, &places, self.database.as_deref());
         let runtime = tokio::runtime::Runtime::new()?;
         match self.command {
+            Command::Init { .. } | Command::Restore { .. } | Command::Config(_) => {}
+            Command::Doctor(_) => {} // reports it
+            _ => data.check()?,
+        }
+        match self.command {
             Command::Init { issuer_name, origin_name, epoch } => {
                 init(&data, &issuer_name, &origin_name, epoch, clock())
             }
@@ -295,8 +300,7 @@ async fn serve(
     }
     let shutdown = stop_signal()?;
     listeners.announce()?;
-    run(&config, pairing, store, listeners, credentials, clock, shutdown).await;
-    Ok(())
+    Ok(run(&config, pairing, store, listeners, credentials, clock, shutdown).await?)
 }
 
 /// The operator's own credential, at the first start.

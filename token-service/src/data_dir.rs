@@ -1,11 +1,12 @@
 //! The data folder's files: the pairing.
 
-use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use tocyn_durable::names;
 use tocyn_protocol::pairing::Pairing;
-use tocyn_service::folder::{Folder, FolderError, create, pairing_text};
+use tocyn_service::folder::kind::{ISSUER, RELAY};
+use tocyn_service::folder::{Folder, FolderError, pairing_text, replace};
 
 /// A data folder.
 #[derive(Clone, Debug)]
@@ -40,6 +41,21 @@ impl DataDir {
         self.file("issuer.sqlite")
     }
 
+    /// Refuses a folder that is no issuer's, and one that a restore has left half done.
+    pub fn check(&self) -> Result<(), FolderError> {
+        if self.restoring_path().exists() {
+            let reason = "the restore into this folder was cut short; remove the folder, and \
+                restore again";
+            return Err(FolderError::invalid(self.path(), reason));
+        }
+        self.check_kind(&ISSUER, &RELAY)
+    }
+
+    /// Is there while a restore is under way, so that what it has put here so far is not used.
+    pub fn restoring_path(&self) -> PathBuf {
+        self.file("restore.unfinished")
+    }
+
     /// Reads `pairing.toml`, which the supervisor may pass on.
     pub fn pairing(&self) -> Result<Pairing, FolderError> {
         self.pairing_at(&self.secret_file("pairing.toml"))
@@ -57,11 +73,10 @@ impl DataDir {
     pub fn replace_pairing(&self, pairing: &Pairing, now: u64) -> Result<PathBuf, FolderError> {
         let path = self.pairing_path();
         let kept = self.file(&format!("pairing.toml.old-{now}"));
-        let fresh = self.file("pairing.toml.new");
-        let _ = fs::remove_file(&fresh);
-        create(&fresh, pairing_text(pairing).as_bytes())?;
-        fs::hard_link(&path, &kept).map_err(|source| FolderError::io(&kept, source, ""))?;
-        fs::rename(&fresh, &path).map_err(|source| FolderError::io(&path, source, ""))?;
+        names::hard_link(&path, &kept).map_err(|source| FolderError::io(&kept, source, ""))?;
+        replace(&path, pairing_text(pairing).as_bytes()).inspect_err(|_| {
+            let _ = names::remove_file(&kept);
+        })?;
         Ok(kept)
     }
 }

@@ -26,6 +26,7 @@ use tocyn_protocol::schedule::ScheduleError;
 use tocyn_service::cors::open_to_all_origins;
 use tocyn_service::metrics::Refused;
 use tocyn_service::tally::Tally;
+use tocyn_service::writing::PATIENCE;
 use tokio::sync::watch;
 
 use crate::Clock;
@@ -114,6 +115,22 @@ impl AppState {
     /// What is counted.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Returns once the writer has ended.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        self.pipeline.ended()
+    }
+
+    /// Why no request can be charged now, as the last one could not; None if they can be. Where
+    /// none came for some time, tries a write of its own.
+    pub(crate) async fn charges_nothing(&self) -> Option<Arc<StoreError>> {
+        let write = async |failed: Option<Arc<StoreError>>| {
+            let was_full = matches!(failed.as_deref(), Some(StoreError::Full));
+            let tried = tokio::time::timeout(PATIENCE, self.store.try_write(was_full)).await;
+            tried.unwrap_or(Err(StoreError::Busy))
+        };
+        self.pipeline.writing().check(write).await
     }
 
     /// Whether this process can do its work, if its database can.

@@ -40,6 +40,7 @@ use tocyn_service::admin::{self, Admin};
 use tocyn_service::listen::{Listener, Listeners};
 use tocyn_service::serve::Server;
 use tocyn_service::supervisor;
+use tocyn_service::writing::{WriterEnded, while_it_writes};
 pub use tocyn_service::{Clock, system_clock};
 use tokio::sync::watch;
 
@@ -49,7 +50,8 @@ use keyring::Keyring;
 use observed::ObservedIssuer;
 use store::Store;
 
-/// Serves until `shutdown` is ready, then answers what is in flight and returns.
+/// Serves until `shutdown` is ready, then answers what is in flight and returns. Fails at once if
+/// the writer ends: this process can never charge a request again, and another one can.
 pub async fn run(
     config: &Config,
     pairing: Pairing,
@@ -58,7 +60,7 @@ pub async fn run(
     credentials: Credentials,
     clock: Clock,
     shutdown: impl Future<Output = ()>,
-) {
+) -> Result<(), WriterEnded> {
     let keyring = Keyring::new(pairing);
     let (stop, leaving) = watch::channel(false);
     let state = http::AppState::new(config, keyring, store.clone(), clock.clone(), leaving);
@@ -80,11 +82,18 @@ pub async fn run(
         stop.send_replace(true);
         tokio::time::sleep(config.limits.leave_time).await;
     };
-    server.serve(listeners.public, http::router(state), shutdown).await;
+    let writer = state.ended();
+    let ended =
+        while_it_writes(server.serve(listeners.public, http::router(state), shutdown), writer);
+    let ended = ended.await;
     for task in tasks {
         task.abort();
     }
-    store.close().await;
+    match ended {
+        Ok(()) => store.close().await,
+        Err(_) => tracing::error!("the writer has ended: the issuer ends, to be started again"),
+    }
+    ended
 }
 
 /// Until it is aborted: what the operator sees is there to the end.

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use tocyn_protocol::error::DecodeError;
 use tocyn_protocol::issuance::Issuer;
 use tocyn_protocol::schedule::ScheduleError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tocyn_service::writing::Writing;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Clock;
 use crate::asked::{Asked, Form, evaluate_many};
@@ -111,7 +111,9 @@ struct Decoded {
 pub struct Pipeline {
     queue: Arc<FairQueue<Job>>,
     door: Door,
-    writer: JoinHandle<()>,
+    /// Nothing is sent: it is closed when the writer has ended.
+    writer: watch::Receiver<()>,
+    writing: Arc<Writing<StoreError>>,
 }
 
 impl Pipeline {
@@ -135,10 +137,21 @@ impl Pipeline {
                 .expect("a thread can be started");
         }
         let (limits, max_evaluations) = (limits.clone(), limits.max_evaluations);
-        let writer =
-            Writer { keyring, store, clock, limits, budgets, metrics, queue: queue.clone() };
-        let writer = tokio::spawn(writer.charge_forever(ready));
-        Self { queue, door: Door::new(max_evaluations), writer }
+        let (lives, writer) = watch::channel(());
+        let writing = Arc::<Writing<StoreError>>::default();
+        let charging = Writer {
+            keyring,
+            store,
+            clock,
+            limits,
+            budgets,
+            metrics,
+            queue: queue.clone(),
+            writing: writing.clone(),
+            _lives: lives,
+        };
+        tokio::spawn(charging.charge_forever(ready));
+        Self { queue, door: Door::new(max_evaluations), writer, writing }
     }
 
     /// Decodes the request, charges its voucher and evaluates it; gives the response's body.
@@ -158,9 +171,20 @@ impl Pipeline {
         self.door.taken()
     }
 
-    /// Whether requests can be charged: the writer has not died.
+    /// Whether there is a writer.
     pub fn is_alive(&self) -> bool {
-        !self.writer.is_finished()
+        self.writer.has_changed().is_ok()
+    }
+
+    /// Returns once the writer has ended, which it does not while this is there.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut writer = self.writer.clone();
+        async move { while writer.changed().await.is_ok() {} }
+    }
+
+    /// What became of the last transaction.
+    pub fn writing(&self) -> &Writing<StoreError> {
+        &self.writing
     }
 }
 
@@ -223,6 +247,9 @@ struct Writer {
     budgets: Budgets,
     metrics: Metrics,
     queue: Arc<FairQueue<Job>>,
+    writing: Arc<Writing<StoreError>>,
+    /// Dropped with the writer, however it ends.
+    _lives: watch::Sender<()>,
 }
 
 impl Writer {
@@ -232,21 +259,24 @@ impl Writer {
         let mut requests = Vec::new();
         while ready.recv_many(&mut requests, CHARGE_BATCH).await > 0 {
             // What panics is a bug. These requests are answered 500, the next ones may do better.
-            let charge = AssertUnwindSafe(self.charge(&requests)).catch_unwind();
-            let Ok(outcomes) = charge.await else {
-                tracing::error!("the writer has panicked, and goes on");
-                requests.clear();
-                continue;
-            };
-            for (request, outcome) in requests.drain(..).zip(outcomes) {
-                let Decoded { asked, caller, .. } = request;
-                match outcome {
-                    Ok(key) => {
-                        let (turn, tokens) = (caller.turn, asked.tokens());
-                        self.queue.push(turn, tokens, Job::Evaluate(asked, key, caller));
-                    }
-                    Err(error) => caller.answer(Err(error)),
+            // All of the round is in here: a writer that ends takes every later request with it.
+            let round = self.round(std::mem::take(&mut requests));
+            if AssertUnwindSafe(round).catch_unwind().await.is_err() {
+                let _ = catch_unwind(|| tracing::error!("the writer has panicked, and goes on"));
+            }
+        }
+    }
+
+    async fn round(&self, requests: Vec<Decoded>) {
+        let outcomes = self.charge(&requests).await;
+        for (request, outcome) in requests.into_iter().zip(outcomes) {
+            let Decoded { asked, caller, .. } = request;
+            match outcome {
+                Ok(key) => {
+                    let (turn, tokens) = (caller.turn, asked.tokens());
+                    self.queue.push(turn, tokens, Job::Evaluate(asked, key, caller));
                 }
+                Err(error) => caller.answer(Err(error)),
             }
         }
     }
@@ -277,9 +307,14 @@ impl Writer {
             Err(error) => {
                 error.log();
                 let error = Arc::new(error);
+                self.writing.failed(error.clone());
                 return requests.iter().map(|_| Err(error.clone().into())).collect();
             }
         };
+        // Refusals write nothing.
+        if outcomes.iter().any(Result::is_ok) {
+            self.writing.succeeded();
+        }
         self.metrics.charged(charges.len(), start.elapsed());
         let key = |(request, outcome): (&Decoded, Charged)| {
             let pairing = self.keyring.pairing();

@@ -165,6 +165,15 @@ impl Store {
         on_backend!(self.ping())
     }
 
+    /// Writes what changes nothing, as durably as a charge and over the same connections. Where
+    /// charges failed because the disk `was_full`, it must also have room for some.
+    pub async fn try_write(&self, was_full: bool) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.try_write(was_full).await,
+            Backend::Postgres(store) => store.try_write().await,
+        }
+    }
+
     /// Whether there is such a voucher: the look before the costly part of a request. One that
     /// was found before is not looked for again: vouchers are revoked, but never deleted.
     pub async fn knows(&self, code_hash: &Hash) -> Result<bool, StoreError> {

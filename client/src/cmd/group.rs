@@ -96,7 +96,7 @@ async fn create(globals: &Globals, args: Create) -> CliResult {
     if args.relay.len() > MAX_RELAYS {
         return Err(format!("give at most {MAX_RELAYS} addresses of the relay").into());
     }
-    let wallet = globals.wallet().await?;
+    let wallet = globals.new_wallet().await?;
     let transport = globals.transport()?;
     let issuer = IssuerClient::new(&transport, args.issuer.clone());
     let session = session(&wallet);
@@ -135,7 +135,7 @@ async fn join(globals: &Globals, args: Join) -> CliResult {
         check_name(&name)?;
         invite.name = name;
     }
-    let (wallet, transport) = (globals.wallet().await?, globals.transport()?);
+    let (wallet, transport) = (globals.new_wallet().await?, globals.transport()?);
     add(&wallet, &invite, &args.own_name, &transport).await?;
     wallet.close().await;
     print(format_args!(

@@ -48,7 +48,7 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
     if input.is_empty() {
         return Err("the message is empty; nothing was posted".into());
     }
-    let wallet = globals.wallet().await?;
+    let wallet = globals.new_wallet().await?;
     let session = session(&wallet);
     let met = meet(&session, &relay, None)
         .await

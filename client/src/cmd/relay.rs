@@ -39,7 +39,10 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(globals: &Globals, command: Command) -> CliResult {
-    let wallet = globals.wallet().await?;
+    let wallet = match command {
+        Command::Look { .. } => globals.new_wallet().await?,
+        _ => globals.wallet().await?,
+    };
     match command {
         Command::List => list(globals, &wallet).await?,
         Command::Look { relay } => {

@@ -78,7 +78,10 @@ pub(crate) async fn run(globals: &Globals, args: Args) -> CliResult {
         let share = f64::from(UnwrapErr(SysRng).next_u32()) / f64::from(u32::MAX);
         tokio::time::sleep(longest.mul_f64(share)).await;
     }
-    let wallet = globals.wallet().await?;
+    let wallet = match args.resume || args.group.is_some() {
+        true => globals.wallet().await?, // what it speaks of is in there
+        false => globals.new_wallet().await?,
+    };
     let group = match &args.group {
         Some(name) => Some(find(&wallet, name).await?),
         None => None,

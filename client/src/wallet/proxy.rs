@@ -1,9 +1,10 @@
 //! The proxy that a wallet goes through, in a file of its own: commands that need no wallet read it too.
 //! Whoever forgets `--proxy` once would show its address, and the name of an onion service.
 
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::ErrorKind;
 use std::path::Path;
+
+use tocyn_durable::names;
 
 use super::WalletError;
 use crate::transport::Transport;
@@ -30,15 +31,7 @@ pub fn keep_proxy(dir: &Path, proxy: &Transport) -> Result<(), WalletError> {
     if std::fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
-    let fresh = dir.join("proxy.new");
-    let write = || {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &path)?;
-        std::fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(|source| WalletError::Io { path, source })
+    names::create_dir(dir, 0o700)
+        .and_then(|()| names::replace(&path, 0o600, text.as_bytes()))
+        .map_err(|source| WalletError::Io { path, source })
 }

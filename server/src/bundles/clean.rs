@@ -5,16 +5,19 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use tocyn_durable::names::Batch;
+
 use super::{FRESH, Folder, FolderError, list};
 
 /// A file that is not finished after this long was left by a crash.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
 impl Folder {
-    /// Removes a bundle, and the folders that are empty then. It may be gone already.
-    pub fn remove(&self, bundle: u64) -> Result<(), FolderError> {
+    /// Removes a bundle, and the folders that are empty then. It may be gone already, and comes back
+    /// with a power cut before `names` are synced.
+    pub fn remove(&self, names: &mut Batch, bundle: u64) -> Result<(), FolderError> {
         let path = self.bundle_path(bundle);
-        match fs::remove_file(&path) {
+        match names.remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(FolderError { path, source: error });
             }
@@ -23,7 +26,7 @@ impl Folder {
         let top = self.root.join("tile/entries");
         let above = path.ancestors().skip(1).take_while(|folder| *folder != top);
         // Fails at the first one that is not empty.
-        let _ = above.map(fs::remove_dir).find(Result::is_err);
+        let _ = above.map(|folder| names.remove_dir(folder)).find(Result::is_err);
         Ok(())
     }
 
@@ -31,32 +34,41 @@ impl Folder {
     /// were dropped. Later ones stay, sealed or not: another relay may be sealing them.
     pub fn clean(&self, first: u64) -> Result<(), FolderError> {
         self.clean_fresh()?;
-        self.clean_below(&self.root.join("tile/entries"), 0, first)
+        let mut names = Batch::default();
+        self.clean_below(&mut names, &self.root.join("tile/entries"), 0, first)?;
+        names.sync().map_err(|source| FolderError { path: self.root.clone(), source })
     }
 
     /// Removes files that are not finished and will not be: another relay is done with one of its
     /// own long before.
     pub fn clean_fresh(&self) -> Result<(), FolderError> {
+        let mut names = Batch::default();
         for (name, path) in list(&self.root)? {
             let age = fs::metadata(&path).and_then(|file| file.modified());
             let age = age.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
             if name.starts_with(FRESH) && age > FORGOTTEN {
-                let _ = fs::remove_file(path); // another relay may be as far
+                let _ = names.remove_file(&path); // another relay may be as far
             }
         }
-        Ok(())
+        names.sync().map_err(|source| FolderError { path: self.root.clone(), source })
     }
 
     /// In a folder whose name stands for `above`: the digits of a bundle without the last ones.
-    fn clean_below(&self, folder: &Path, above: u64, first: u64) -> Result<(), FolderError> {
+    fn clean_below(
+        &self,
+        names: &mut Batch,
+        folder: &Path,
+        above: u64,
+        first: u64,
+    ) -> Result<(), FolderError> {
         for (name, path) in list(folder)? {
             let digits = name.strip_prefix('x').unwrap_or(&name);
             let Some(group) = digits.parse().ok().filter(|_| digits.len() == 3) else { continue };
             let place = above.saturating_mul(1000).saturating_add(group);
             if name != digits {
-                self.clean_below(&path, place, first)?;
+                self.clean_below(names, &path, place, first)?;
             } else if place < first {
-                self.remove(place)?;
+                self.remove(names, place)?;
             }
         }
         Ok(())

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 
-use super::{FRESH, Folder, FolderError, make_folders};
+use tocyn_durable::names::{self, Batch};
+
+use super::{FRESH, Folder, FolderError};
 
 /// A bundle's file before it has its name. Dropping it removes it.
 pub struct FreshBundle {
@@ -38,14 +40,19 @@ impl Folder {
     /// Gives a file, whose bytes are durable, the name of a bundle, unless there is one: it may be
     /// the same, of another relay or of a crash before the database said that it was sealed. Then
     /// it is made durable. It may also be of a log that is no more, or be sealed and
-    /// right, where this process is what is late.
-    pub fn name(&self, fresh: FreshBundle, bundle: u64) -> Result<Named, FolderError> {
+    /// right, where this process is what is late. The name is durable once `names` are.
+    pub fn name(
+        &self,
+        names: &mut Batch,
+        fresh: FreshBundle,
+        bundle: u64,
+    ) -> Result<Named, FolderError> {
         let path = self.bundle_path(bundle);
         if let Some(folder) = path.parent() {
             let failed = |source| FolderError { path: folder.to_owned(), source };
-            make_folders(folder).map_err(failed)?;
+            names.create_dir(folder, 0o700).map_err(failed)?;
         }
-        let linked = match fs::hard_link(&fresh.path, &path) {
+        let linked = match names.hard_link(&fresh.path, &path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => None,
             linked => Some(linked.map_err(no_links)),
         };
@@ -58,10 +65,11 @@ impl Folder {
             return Ok(Named::Taken(fresh));
         }
         File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?;
+        names.add(&path);
         Ok(Named::Done)
     }
 
-    /// Puts it in place of the file that has the name. The caller must know that no bundle of this
+    /// Puts it, durably, in place of the file that has the name. The caller must know that no bundle of this
     /// place is sealed.
     pub fn replace(&self, fresh: FreshBundle, bundle: u64) -> Result<(), FolderError> {
         fresh.rename(&self.bundle_path(bundle))
@@ -86,11 +94,12 @@ impl FreshBundle {
     }
 
     pub(super) fn rename(self, to: &Path) -> Result<(), FolderError> {
-        fs::rename(&self.path, to).map_err(|source| FolderError { path: to.to_owned(), source })
+        names::rename(&self.path, to).map_err(|source| FolderError { path: to.to_owned(), source })
     }
 }
 
 impl Drop for FreshBundle {
+    #[expect(clippy::disallowed_methods, reason = "a name that comes back means nothing, and goes")]
     fn drop(&mut self) {
         // It may have its name by now: then this one goes, and the file stays.
         let _ = fs::remove_file(&self.path);

@@ -27,7 +27,7 @@ pub(crate) fn open(
                 a new log";
             return Err(refusal(folder, reason.to_owned()));
         }
-        Some(found) if found == key => folder.sync_way().map_err(failed)?,
+        Some(found) if found == key => folder.sync_top().map_err(failed)?,
         Some(other) => {
             let reason = format!(
                 "in this folder are the messages of another log, signed with the key {other}; set \

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tocyn_durable::names::Batch;
 use tocyn_service::backup::{
     Backup, DatabaseKind, LogPart, Manifest, NewBackup, copy_sqlite, is_unused, link_or_copy,
     make_empty, pairing_id, refuse_leftovers,
@@ -103,15 +104,12 @@ fn kind(database: &Database) -> DatabaseKind {
 /// Gives the files of these bundles a second name, but for those that are gone.
 fn link(from: Option<&Folder>, to: &Folder, sealed: Range<u64>) -> CliResult {
     let Some(from) = from.filter(|_| !sealed.is_empty()) else { return Ok(()) };
-    link_or_copy(&from.path().join(KEY), &to.path().join(KEY))?;
-    for bundle in sealed.clone() {
-        link_or_copy(&from.bundle_path(bundle), &to.bundle_path(bundle))?;
+    let mut names = Batch::default();
+    link_or_copy(&mut names, &from.path().join(KEY), &to.path().join(KEY))?;
+    for bundle in sealed {
+        link_or_copy(&mut names, &from.bundle_path(bundle), &to.bundle_path(bundle))?;
     }
-    // Some may have been dropped before their turn, and with the last of them a folder.
-    if to.missing(sealed.clone())?.is_empty() {
-        to.sync_names(sealed)?;
-    }
-    Ok(to.sync_way()?)
+    Ok(names.sync().map_err(|error| format!("{}: {error}", to.path().display()))?)
 }
 
 /// What is wrong with a copy: all of it is read.
@@ -204,7 +202,6 @@ pub(super) async fn restore(
     }
 
     make_empty(data, EMPTY_HINT)?;
-    let _lock = data.lock()?;
     let mut restored = Restored {
         pairing_id: manifest.pairing_id.clone(),
         restored_at: clock().max(manifest.made_at),
@@ -213,7 +210,9 @@ pub(super) async fn restore(
         complete: false,
         allowed: None,
     };
+    // Before anything else: a folder without it may be taken for a relay's, or for an empty one.
     restored.write(&data.restored_path())?;
+    let _lock = data.lock()?;
     if backup.has(CONFIG) {
         backup.copy_out(CONFIG, &data.config_path())?;
     }

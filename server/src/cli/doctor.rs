@@ -46,6 +46,10 @@ impl Doctor {
         now: u64,
     ) -> CliResult {
         let mut report = Report::default();
+        if let Err(error) = data.check() {
+            report.bad("folder", error.to_string());
+            return report.print(self.json);
+        }
         let pairing = check_pairing(&mut report, data, now);
         match &settings {
             Err(error) => report.bad("settings", format!("{error}; then ask the doctor again")),

@@ -52,8 +52,7 @@ pub(super) async fn serve(
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
     let shutdown = stop_signal()?;
     listeners.announce()?;
-    run(&config, pairing, messages, log, listeners, clock, shutdown).await;
-    Ok(())
+    Ok(run(&config, pairing, messages, log, listeners, clock, shutdown).await?)
 }
 
 /// Refuses key, pairing and folder that do not go with the database. Returns the key that signs the

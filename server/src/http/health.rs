@@ -20,7 +20,10 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
     relay.store.ready().await?;
     relay.messages.ready().await?;
     if !relay.is_alive() {
-        return Err(ApiError::new(ProblemType::Internal, "the relay's writer has died"));
+        return Err(ApiError::new(ProblemType::Internal, "the relay's writer has ended"));
     }
-    Ok("ready\n")
+    match relay.takes_no_posts().await {
+        Some(error) => Err(ApiError::from(&*error)),
+        None => Ok("ready\n"),
+    }
 }

@@ -21,6 +21,7 @@ use sqlx::{Connection, Row, SqliteConnection};
 use tocyn_protocol::pairing::Epoch;
 use tocyn_protocol::redemption::Redeemed;
 use tocyn_protocol::relay::PostReceipt;
+use tocyn_service::writing::{check_room, is_full};
 
 use super::page::{ReadPage, block_messages};
 use super::tail::Tail;
@@ -71,6 +72,24 @@ impl SqliteStore {
         self.writer.committed(appended.len(), self.frame_bytes);
         self.tail.push(&blocks);
         Ok(outcomes)
+    }
+
+    pub(crate) async fn try_write(&self, was_full: bool) -> Result<(), StoreError> {
+        if was_full {
+            check_room(self.file()).await.map_err(|error| match is_full(&error) {
+                true => StoreError::Full,
+                false => StoreError::Database(sqlx::Error::Io(error)),
+            })?;
+        }
+        let mut writer = self.writer.turn().await?;
+        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+        // Twice, because SQLite writes no page whose bytes stay the same.
+        for change in ["UPDATE log SET head = head + 1", "UPDATE log SET head = head - 1"] {
+            sqlx::query(change).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        self.writer.committed(1, 0);
+        Ok(())
     }
 
     pub(crate) async fn range(&self) -> Result<LogRange, StoreError> {

@@ -21,6 +21,7 @@ on_both! {
     posts_at_once_are_each_stored_once_and_readers_are_told,
     a_post_without_a_place_is_refused_at_once,
     a_panic_fails_the_posts_that_it_meets_and_no_others,
+    a_writer_that_ends_is_noticed,
 }
 
 /// A pipeline with so many places, and what it tells readers.
@@ -105,4 +106,33 @@ async fn a_panic_fails_the_posts_that_it_meets_and_no_others(on: On) {
         let posted = post(&f, &pipeline, &token).await;
         assert!(matches!(posted, Ok(Posted::New(_))), "{posted:?}");
     }
+}
+
+/// What panics once more where the panic was caught: nothing else ends the writer.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "the test ends the writer");
+    }
+}
+
+async fn a_writer_that_ends_is_noticed(on: On) {
+    let f = Fixture::new(on).await;
+    let calls = AtomicUsize::new(0);
+    let clock: Clock = Arc::new(move || {
+        // The first time is for verifying, the second for the commit.
+        if calls.fetch_add(1, Ordering::SeqCst) == 1 {
+            std::panic::panic_any(Bomb);
+        }
+        7
+    });
+    let (pipeline, _) = start(&f, 1, clock).await;
+    assert!(pipeline.is_alive() && pipeline.ended().now_or_never().is_none());
+    let token = f.token(0);
+    assert!(matches!(post(&f, &pipeline, &token).await, Err(PostError::Internal)));
+    pipeline.ended().await;
+    assert!(!pipeline.is_alive());
+    assert!(matches!(post(&f, &pipeline, &token).await, Err(PostError::Internal)));
+    assert_eq!(f.range().await, (1, 0), "nothing was stored");
 }

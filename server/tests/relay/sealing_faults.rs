@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tocyn_durable::names::Batch;
 use tocyn_relay::bundles::Named;
 use tocyn_relay::messages::Messages;
 use tocyn_relay::seal::{Step, seal};
@@ -115,9 +116,10 @@ async fn a_file_is_replaced_only_if_it_is_not_sealed(on: On) {
     assert_eq!(faults(&f).await, [""; 0]);
     // By itself.
     let (folder, bytes) = (folder(&f), std::fs::read(&path).unwrap());
-    let same = folder.name(folder.write_new(&bytes).unwrap(), 0).unwrap();
+    let mut names = Batch::default();
+    let same = folder.name(&mut names, folder.write_new(&bytes).unwrap(), 0).unwrap();
     assert!(matches!(same, Named::Done));
-    let other = folder.name(folder.write_new(b"other").unwrap(), 0).unwrap();
+    let other = folder.name(&mut names, folder.write_new(b"other").unwrap(), 0).unwrap();
     assert!(matches!(other, Named::Taken(_)));
     drop(other);
     assert!(std::fs::read(&path).unwrap() == bytes);
@@ -149,7 +151,7 @@ async fn files_that_come_back_with_the_database_go_again(on: On) {
     let (first, path) = (folder(&f).bundle_path(0), folder(&f).bundle_path(3));
     drop_old(&messages, 700, 0).await.unwrap();
     f.sql("INSERT INTO bundles (bundle, received_at) VALUES (0, 1), (1, 1)").await;
-    assert!(!messages.remove_one_dropped().await.unwrap());
+    assert!(!messages.remove_one_dropped(&mut Batch::default()).await.unwrap());
     std::fs::copy(&path, &first).unwrap();
     drop_old(&messages, 257, 0).await.unwrap();
     assert!(!first.exists() && path.exists());

@@ -47,12 +47,13 @@ fn what_goes_in_comes_out_and_damage_is_named() {
 fn a_file_is_linked_once_and_not_with_a_mode_that_lets_others_read_it() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("a/b/to"));
-    assert!(!link_or_copy(&from, &to).unwrap(), "it is gone");
+    let mut names = Batch::default();
+    assert!(!link_or_copy(&mut names, &from, &to).unwrap(), "it is gone");
     std::fs::write(&from, "sealed").unwrap();
     for mode in [0o600, 0o644] {
         std::fs::set_permissions(&from, std::fs::Permissions::from_mode(mode)).unwrap();
-        assert!(link_or_copy(&from, &to).unwrap());
-        assert!(link_or_copy(&from, &to).unwrap(), "it stays as it is");
+        assert!(link_or_copy(&mut names, &from, &to).unwrap());
+        assert!(link_or_copy(&mut names, &from, &to).unwrap(), "it stays as it is");
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "sealed");
         let mode = std::fs::metadata(&to).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

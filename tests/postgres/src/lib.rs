@@ -2,6 +2,8 @@
 //! (`fsync=on`), on a unix socket and a free loopback port, and gone with the test's process
 //! however that ends.
 
+#![allow(clippy::disallowed_methods, reason = "tests outlive no power cut")]
+
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;

@@ -317,6 +317,47 @@ fn a_backup_that_was_cut_short_or_damaged_is_refused() {
     refuses_to_serve(&restored);
 }
 
+#[test]
+fn an_issuers_restore_that_was_cut_short_leaves_no_issuer() {
+    let world = World::default();
+    drop(world.start_issuer());
+    world.voucher(16);
+    let backup = world.path().join("backup");
+    let path = backup.to_str().unwrap();
+    world.issuer_command(&["backup", path]);
+    // The last file that is copied cannot be read to its end, so that the restore is held up there.
+    let (pairing, aside) = (backup.join("pairing.toml"), world.path().join("pairing.toml"));
+    std::fs::rename(&pairing, &aside).unwrap();
+    succeed(Command::new("mkfifo").arg(&pairing));
+    let restored = world.path().join("restored");
+    let mut held = command("tocyn-issuer", &restored, &["restore", path]).spawn().unwrap();
+    let since = Instant::now();
+    while !restored.join("issuer.sqlite").exists() {
+        assert!(since.elapsed() < PATIENCE, "it does not get as far");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    held.kill().unwrap();
+    held.wait().unwrap();
+    // Also with a pairing: a supervisor may pass on the one from before.
+    for _ in 0..2 {
+        let mut commands = vec![serve("tocyn-issuer", &restored, "127.0.0.1:0")];
+        for args in
+            [&["voucher", "list"][..], &["voucher", "create", "--tokens", "16"], &["doctor"]]
+        {
+            commands.push(command("tocyn-issuer", &restored, args));
+        }
+        for command in &mut commands {
+            let said = refused(command);
+            assert!(said.contains("cut short") && said.contains("restore again"), "{said}");
+        }
+        std::fs::copy(&aside, restored.join("pairing.toml")).unwrap();
+    }
+    std::fs::remove_dir_all(&restored).unwrap();
+    std::fs::rename(&aside, &pairing).unwrap();
+    succeed(&mut command("tocyn-issuer", &restored, &["restore", path]));
+    assert_eq!(balance(&restored), 16);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_the_database_stays_where_it_is() {
     let (world, http) = (World::default(), http_client());

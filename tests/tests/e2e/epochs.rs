@@ -83,7 +83,9 @@ impl Scene {
             let credentials = Credentials { operator: "x".repeat(32).into(), webhook: None };
             let (pairing, clock) = (issuer_pairing, issuer_clock);
             let listeners = issuer_listener;
-            tocyn_issuer::run(&config, pairing, store, listeners, credentials, clock, never).await;
+            tocyn_issuer::run(&config, pairing, store, listeners, credentials, clock, never)
+                .await
+                .unwrap();
         });
         let store = relay.clone();
         let now = clock();
@@ -93,7 +95,8 @@ impl Scene {
             let never = std::future::pending();
             let messages = Messages::open(store, None, log.verifier(), cell_bytes).await.unwrap();
             tocyn_relay::run(&relay_config, pairing, messages, log, relay_listener, clock, never)
-                .await;
+                .await
+                .unwrap();
         });
         let http = http_client();
         Self { clock: time, issuer_url, relay_url, issuer, relay, http, _dir: dir }

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tocyn_e2e::bearer::{bound, buy, cell, http_client, post, read_all};
 use tocyn_e2e::programs::program;
 use tocyn_e2e::service::Service;
-use tocyn_e2e::world::{World, output, succeed};
+use tocyn_e2e::world::{World, output};
 use tocyn_protocol::problem::Problem;
 use tocyn_protocol::token::Token;
+
+use crate::readiness::becomes;
 
 /// `sh` in a namespace of its own, where it may mount; what it mounts goes with it.
 fn private_sh(script: &str, args: &[&Path]) -> Command {
@@ -20,7 +23,7 @@ fn private_sh(script: &str, args: &[&Path]) -> Command {
     command
 }
 
-/// A relay whose data folder is a disk of a few MiB.
+/// A relay, or an issuer, whose data folder is a disk of a few MiB.
 struct SmallDisk {
     world: World,
     folder: PathBuf,
@@ -41,13 +44,27 @@ impl SmallDisk {
         Self { world, folder }
     }
 
-    /// The command that serves from a fresh disk, after what `then` does to it.
+    /// The command that serves as a relay from a fresh disk, after what `then` does to it.
     fn serve(&self, size: &str, then: &str) -> Command {
+        self.serve_as("tocyn-relay", &self.world.relay_data(), size, then)
+    }
+
+    fn serve_as(&self, name: &str, data: &Path, size: &str, then: &str) -> Command {
         let script = format!(
             "mount -t tmpfs -o size={size},mode=700 tmpfs \"$1\" && cp -a \"$2/.\" \"$1\" && {then} \
              exec \"$3\" --data \"$1\" serve --listen 127.0.0.1:0"
         );
-        private_sh(&script, &[&self.folder, &self.world.relay_data(), &program("tocyn-relay")])
+        private_sh(&script, &[&self.folder, data, &program(name)])
+    }
+
+    /// Runs a command where the service sees its disk.
+    fn beside(&self, service: &Service, args: &[&str]) {
+        let mut command = Command::new("nsenter");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.args(["--mount", "--target", &service.id().to_string()]);
+        output(command.args(args).arg(&self.folder).stdin(Stdio::null()));
     }
 
     async fn tokens(&self, count: usize) -> Vec<Token> {
@@ -80,16 +97,21 @@ async fn a_full_disk_refuses_posts_and_spends_nothing_until_there_is_room() {
         }
     }
     assert!(stored.len() > 20 && refused.len() > 20, "{} and {}", stored.len(), refused.len());
+    // Nor does it say that it can, however long nobody posts.
+    let ready = async || {
+        let answer = http.get(format!("{}/readyz", relay.url())).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    for _ in 0..12 {
+        assert_eq!(ready().await, 507);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
     // What is stored can still be read, and repeats still get their receipts.
     assert_eq!(read_all(&http, relay.url()).await.len(), stored.len());
     assert_eq!(send(stored[0]).await.0, 200);
 
-    let mut grow = Command::new("nsenter");
-    if !rustix::process::geteuid().is_root() {
-        grow.args(["--user", "--preserve-credentials"]);
-    }
-    grow.args(["--mount", "--target", &relay.id().to_string()]);
-    succeed(grow.args(["mount", "-o", "remount,size=64m"]).arg(&disk.folder));
+    disk.beside(&relay, &["mount", "-o", "remount,size=64m"]);
+    becomes(&http, relay.url(), 200).await;
     for n in &refused {
         assert_eq!(send(*n).await.0, 201, "the token was not spent");
     }
@@ -100,6 +122,28 @@ async fn a_full_disk_refuses_posts_and_spends_nothing_until_there_is_room() {
     let sequences: Vec<u64> = log.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(sequences, (1..=tokens.len() as u64).collect::<Vec<_>>());
     assert_eq!(relay.stop().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_others_have_filled_is_not_ready() {
+    let (disk, http) = (SmallDisk::new(), http_client());
+    for (name, data) in
+        [("tocyn-issuer", disk.world.issuer_data()), ("tocyn-relay", disk.world.relay_data())]
+    {
+        let service = Service::run(&mut disk.serve_as(name, &data, "4m", ""), disk.world.path());
+        becomes(&http, service.url(), 200).await;
+        // It fails, as it should: then there is no room.
+        disk.beside(&service, &["sh", "-c", "head -c 9m /dev/zero >\"$0\"/filling"]);
+        becomes(&http, service.url(), 507).await;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let answer = http.get(format!("{}/readyz", service.url())).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), 507, "{name}: {}", service.log());
+        }
+        disk.beside(&service, &["sh", "-c", "rm \"$0\"/filling"]);
+        becomes(&http, service.url(), 200).await;
+        assert_eq!(service.stop().code(), Some(0));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tocyn_e2e::programs::program;
@@ -163,6 +163,140 @@ fn damaged_databases_and_missing_folders_are_named() {
         assert!(fails_to_serve(name, &data).contains(file));
         let stderr = fails_to_serve(name, &world.path().join("nowhere"));
         assert!(stderr.contains("nowhere") && stderr.contains("init"), "{stderr}");
+    }
+}
+
+/// Names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Folders that are no service's, and one of the other service.
+fn wrong_folders(world: &World, other: &Path) -> [(PathBuf, &'static str); 4] {
+    let (nowhere, empty) = (world.path().join("typo"), world.path().join("empty"));
+    let locked = world.path().join("locked");
+    for folder in [&empty, &locked] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(locked.join("lock"), "").unwrap();
+    [
+        (nowhere, "no data folder"),
+        (empty, "no data folder"),
+        (locked, "no data folder"),
+        (other.to_owned(), "is the data folder of a"),
+    ]
+}
+
+#[test]
+fn in_a_wrong_folder_commands_make_nothing() {
+    let world = World::default();
+    let metrics = world.path().join("metrics");
+    fs::write(&metrics, "").unwrap();
+    let (metrics, pairing) = (metrics.to_str().unwrap(), world.pairing_file());
+    let (copy, to) = (world.path().join("pairing.toml"), world.path().join("backup"));
+    fs::copy(&pairing, &copy).unwrap();
+    let (copy, to) = (copy.to_str().unwrap(), to.to_str().unwrap());
+    let issuers: &[&[&str]] = &[
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["voucher", "create", "--tokens", "16"],
+        &["voucher", "list"],
+        &["voucher", "labels"],
+        &["voucher", "revoke", "0123456789abcdef"],
+        &["ledger", "show"],
+        &["ledger", "read", metrics],
+        &["db", "migrate"],
+        &["db", "check"],
+        &["db", "stats"],
+        &["db", "copy", "--to", "postgres://nobody@127.0.0.1:1/none"],
+        &["doctor"],
+        &["pairing", "show"],
+        &["pairing", "renew"],
+        &["key", "list"],
+        &["backup", to],
+    ];
+    let relays: &[&[&str]] = &[
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["db", "migrate"],
+        &["db", "check"],
+        &["db", "stats"],
+        &["db", "drop", "--before", "1"],
+        &["db", "copy", "--to", "postgres://nobody@127.0.0.1:1/none"],
+        &["doctor"],
+        &["pairing", "install", copy],
+        &["backup", to],
+    ];
+    for (name, commands, other) in [
+        ("tocyn-issuer", issuers, world.relay_data()),
+        ("tocyn-relay", relays, world.issuer_data()),
+    ] {
+        let folders = wrong_folders(&world, &other);
+        for ((folder, said), command) in
+            folders.iter().flat_map(|folder| commands.iter().map(move |command| (folder, command)))
+        {
+            let before = folder.exists().then(|| names(folder));
+            let output =
+                output(Command::new(program(name)).arg("--data").arg(folder).args(*command));
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            let what = format!("{name} --data {} {command:?}: {text}", folder.display());
+            assert_eq!(output.status.code(), Some(1), "{what}");
+            assert!(text.contains(said) && text.contains(folder.to_str().unwrap()), "{what}");
+            assert!(text.contains("--data"), "{what}");
+            assert_eq!(folder.exists().then(|| names(folder)), before, "{what}");
+        }
+        for (folder, _) in &folders[1..3] {
+            fs::remove_dir_all(folder).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_folder_with_settings_alone_takes_no_pairing() {
+    let world = World::default();
+    let folder = world.path().join("half");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(world.relay_data().join("config.toml"), folder.join("config.toml")).unwrap();
+    let install = |with: Option<&str>| {
+        if let Some(file) = with {
+            fs::copy(world.relay_data().join(file), folder.join(file)).unwrap();
+        }
+        let mut install = Command::new(program("tocyn-relay"));
+        install.arg("--data").arg(&folder).args(["pairing", "install"]).arg(world.pairing_file());
+        output(&mut install)
+    };
+    let refused = install(None);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("init") && said.contains("restore again"), "{said}");
+    assert_eq!(names(&folder), ["config.toml"]);
+    assert_eq!(install(Some("log.key")).status.code(), Some(0));
+}
+
+#[test]
+fn a_wallet_is_made_by_what_puts_something_in_it() {
+    let world = World::default();
+    let (typo, none) = (world.path().join("wallet"), "there is no wallet in");
+    let relay = "http://127.0.0.1:1";
+    for command in [
+        &["balance"][..],
+        &["sync"],
+        &["show", "friends"],
+        &["check", "--offline"],
+        &["send", "friends", "hello"],
+        &["post", "--relay", relay, "--resume"],
+        &["request", "--resume", "--issuer", relay, "--relay", relay],
+        &["group", "list"],
+        &["group", "invite", "friends"],
+        &["group", "leave", "friends"],
+        &["relay", "list"],
+        &["relay", "forget", "relay.example"],
+    ] {
+        let stderr = fails(&mut world.tocyn(command));
+        assert!(stderr.contains(none) && stderr.contains(typo.to_str().unwrap()), "{stderr}");
+        assert!(stderr.contains("tocyn request"), "{stderr}");
+        assert!(!typo.exists(), "{command:?}");
     }
 }
 

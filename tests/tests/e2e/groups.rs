@@ -191,7 +191,7 @@ fn what_cannot_be_done_is_said() {
         let error = refuses(&["group", "join", invite]);
         assert!(error.contains("invite"), "{error}");
     }
-    assert!(scene.refuses("bob", &["sync"]).contains("in no group"));
+    assert!(scene.refuses("bob", &["sync"]).contains("there is no wallet in"));
     let no_file = refuses(&["evidence", "verify", "/nonexistent"]);
     assert!(no_file.contains("/nonexistent"), "{no_file}");
     assert!(refuses(&["evidence", "verify", long]).contains("no evidence file"));

@@ -1,6 +1,7 @@
 //! Scenarios with the real programs over real HTTP.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, reason = "tests outlive no power cut")]
 
 mod apart;
 mod attesters;
@@ -37,6 +38,7 @@ mod output;
 mod owners;
 mod privacy;
 mod proxies;
+mod readiness;
 mod reading;
 mod renewal;
 mod scale_database;

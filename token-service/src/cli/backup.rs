@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use tocyn_durable::names;
 use tocyn_service::backup::{
     Backup, DatabaseKind, Manifest, NewBackup, copy_sqlite, is_unused, make_empty, pairing_id,
     refuse_leftovers,
 };
 use tocyn_service::config::Places;
 use tocyn_service::database::Database;
-use tocyn_service::folder::{create, pairing_text};
+use tocyn_service::folder::{create, pairing_text, replace};
 use tocyn_service::output::print;
 
 use super::{CliResult, Settings, renewed};
@@ -113,6 +114,7 @@ pub(super) async fn restore(
         refuse_leftovers(path)?;
     }
     make_empty(data, EMPTY_HINT)?;
+    create(&data.restoring_path(), b"")?;
     let _lock = data.lock()?;
     for name in [CONFIG, CREDENTIAL] {
         if backup.has(name) {
@@ -123,7 +125,6 @@ pub(super) async fn restore(
         backup.copy_out_whole(DATABASE, path)?;
         check(path).await?;
     }
-    // Without pairing.toml nothing is served, so it comes last: what was cut short stays unused.
     let keep = keep_pairing || settings.database.is_shared();
     let kept = match keep {
         true => data.file("pairing.toml.restoring"),
@@ -137,19 +138,17 @@ pub(super) async fn restore(
         );
     }
     if keep {
-        std::fs::rename(&kept, data.pairing_path())?;
+        names::rename(&kept, &data.pairing_path())?;
     } else {
-        let fresh = data.file("pairing.toml.new");
         let pairing = renewed(&old, clock)?.0;
         // Whichever file another place still hands to `serve`: the database takes the new one only.
         let store = Store::open(&settings.database).await?;
         store.bind(&old).await?;
         store.bind(&pairing).await?;
         store.close().await;
-        create(&fresh, pairing_text(&pairing).as_bytes())?;
-        std::fs::rename(&fresh, data.pairing_path())?;
+        replace(&data.pairing_path(), pairing_text(&pairing).as_bytes())?;
     }
-    std::fs::File::open(data.path())?.sync_all()?;
+    names::remove_file(&data.restoring_path())?; // until here it is of no use
 
     print(format_args!("{}: as of {}", data.path().display(), manifest.made))?;
     let pairing = data.pairing_path();

@@ -42,6 +42,10 @@ impl Doctor {
         now: u64,
     ) -> CliResult {
         let mut report = Report::default();
+        if let Err(error) = data.check() {
+            report.bad("folder", error.to_string());
+            return report.print(self.json);
+        }
         let pairing = match data.pairing() {
             Ok(pairing) => {
                 report.check_epoch(&pairing, now);

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use serde_json::json;
+use tocyn_durable::names;
 use tocyn_service::folder::create;
 use tocyn_service::output::{print, stdout, tell};
 
@@ -147,7 +148,7 @@ impl Create {
         };
         if let Err(error) = made {
             if let Some(path) = &self.sheet {
-                let _ = std::fs::remove_file(path); // its codes are not valid either
+                let _ = names::remove_file(path); // its codes are not valid either
             }
             return Err(CreateError::NotMade(error).into());
         }

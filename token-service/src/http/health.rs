@@ -20,5 +20,8 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
     if !state.pipeline.is_alive() {
         return Err(IssueError::Internal.into());
     }
-    Ok("ready\n")
+    match state.charges_nothing().await {
+        Some(error) => Err(IssueError::Store(error).into()),
+        None => Ok("ready\n"),
+    }
 }

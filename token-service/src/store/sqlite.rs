@@ -12,6 +12,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqlitePool;
 use tocyn_durable::sqlite::{self, Checkpointer};
 use tocyn_protocol::pairing::Epoch;
+use tocyn_service::writing::{check_room, is_full};
 
 use super::issued::{ISSUED, IssuedRow, REDEEMED, REPORT};
 use super::labels::{LABEL, LABELS};
@@ -72,6 +73,24 @@ impl SqliteStore {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1 FROM vouchers LIMIT 1").fetch_optional(&self.readers).await?;
         Ok(())
+    }
+
+    pub(super) async fn try_write(&self, was_full: bool) -> Result<(), StoreError> {
+        if was_full {
+            check_room(self.file()).await.map_err(|error| match is_full(&error) {
+                true => StoreError::Full,
+                false => StoreError::Database(sqlx::Error::Io(error)),
+            })?;
+        }
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // Twice, because SQLite writes no page whose bytes stay the same.
+        for change in [
+            "UPDATE issuer SET closed_below = closed_below + 1",
+            "UPDATE issuer SET closed_below = closed_below - 1",
+        ] {
+            sqlx::query(change).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     pub(super) async fn finds(&self, code_hash: &Hash) -> Result<bool, StoreError> {

@@ -95,6 +95,7 @@ impl Output {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "it can be measured again")]
 fn write(path: &Path, text: &str) -> CliResult {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -32,6 +32,12 @@ fn key(redeemed: &Redeemed) -> SpendKey {
     (redeemed.epoch(), redeemed.spend_key().nonce)
 }
 
+/// Waits for a standby, and no longer for a lock, as the procedure does.
+const TRY_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '5s'; \
+     SELECT set_config('synchronous_commit', 'on', true) \
+     WHERE current_setting('synchronous_commit') IN ('off', 'local'); \
+     UPDATE log SET head = head; COMMIT";
+
 impl PostgresStore {
     pub(crate) async fn spend_and_append(
         &self,
@@ -127,6 +133,27 @@ impl PostgresStore {
             *last = Some(LastSpent { epoch, nonce, seq });
         }
         Ok(appended)
+    }
+
+    /// Changes the log's row to itself, over a connection that appends.
+    pub(crate) async fn try_write(&self) -> Result<(), StoreError> {
+        let writers = || self.0.writers.lock().expect("no panic under the lock");
+        let idle = writers().pop();
+        let write = async |mut connection: PgConnection| {
+            sqlx::raw_sql(TRY_WRITE).execute(&mut connection).await.map(|_| connection)
+        };
+        let connection = in_time(async {
+            // The server may have ended an idle one, which says nothing about writes.
+            if let Some(idle) = idle
+                && let Ok(connection) = write(idle).await
+            {
+                return Ok::<_, sqlx::Error>(connection);
+            }
+            write(self.connect().await?).await
+        })
+        .await?;
+        writers().push(connection);
+        Ok(())
     }
 
     fn query(

@@ -1,6 +1,5 @@
 //! Opens the database and ties it to a pairing.
 
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,8 +72,7 @@ fn refusal(path: &Path, reason: String) -> StoreError {
 
 /// Makes the file if it is not there, for its owner only.
 fn make_file(path: &Path) -> Result<(), StoreError> {
-    let mut options = std::fs::OpenOptions::new();
-    let opened = options.create(true).truncate(false).write(true).mode(0o600).open(path);
+    let opened = tocyn_durable::names::open_or_create(path, 0o600);
     opened.map(drop).map_err(|error| refusal(path, error.to_string()))
 }
 

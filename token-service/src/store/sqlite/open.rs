@@ -1,6 +1,5 @@
 //! Opens the file and ties it to a pairing.
 
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,12 +31,7 @@ impl SqliteStore {
     pub(in crate::store) async fn open(path: &Path, to_move: bool) -> Result<Self, StoreError> {
         let refuse =
             |reason: String| StoreError::Open { database: path.display().to_string(), reason };
-        std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
+        tocyn_durable::names::open_or_create(path, 0o600)
             .map_err(|error| refuse(error.to_string()))?;
         // `serve` and `voucher create` may both be the first: one at a time makes the tables.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
