@@ -14,9 +14,10 @@ mod survive;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{BackgroundSession, Config, Errno, MountOption};
+use rustix::mount::{UnmountFlags, unmount};
 
 pub use model::Rules;
 pub use plan::{Plan, Point, What};
@@ -26,6 +27,9 @@ pub use survive::Strategy;
 use crate::faults::Dice;
 use model::{Model, ROOT};
 use shared::{Phase, Shared};
+
+/// How long a disk may be busy after its processes have ended.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All that is on a disk whose processes have ended.
 pub struct Image(Model);
@@ -125,10 +129,19 @@ impl Disk {
 
     fn unmount(&mut self) -> std::io::Result<()> {
         self.release();
-        if let Some(session) = self.session.take() {
-            session.umount_and_join()?;
+        let Some(session) = self.session.take() else { return Ok(()) };
+        // A process that another thread is starting may hold copies of our files until it runs.
+        let since = Instant::now();
+        loop {
+            match unmount(&self.path, UnmountFlags::empty()) {
+                Ok(()) => return session.join(),
+                Err(rustix::io::Errno::BUSY) if since.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                // Not as root: with the help of fusermount.
+                Err(_) => return session.umount_and_join(),
+            }
         }
-        Ok(())
     }
 }
 

@@ -89,7 +89,7 @@ impl Machine {
     /// Starts `serve` on a folder of the disk; gives its URL. An error is what it says where it
     /// ends, or None where the disk froze before it was up.
     pub(crate) fn serve(&mut self, name: &str, folder: &str) -> Result<String, Option<String>> {
-        let log = self.outside.path().join(format!("{folder}.stderr"));
+        let log = self.outside.path().join(format!("{}.stderr", folder.replace('/', "-")));
         let mut options = std::fs::OpenOptions::new();
         let stderr = options.create(true).append(true).open(&log).expect("a log file");
         let before = stderr.metadata().expect("a log file").len() as usize;

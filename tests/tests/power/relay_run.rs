@@ -12,7 +12,7 @@ use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::relay::{MessageId, RelayInfo};
 
-use crate::bank::{TOKENS, prepared};
+use crate::bank::{TOKENS, bank, prepared};
 use crate::machine::Machine;
 use crate::relay_client::{Client, Posting, Told};
 
@@ -25,6 +25,8 @@ pub(crate) struct RelayRun {
     pub(crate) url: String,
     pub(crate) http: reqwest::Client,
     pub(crate) cell_bytes: usize,
+    /// The data folder, on the disk; the issuer of its pair is in `issuer`.
+    pub(crate) folder: String,
     key: Option<VerifierKey>,
     /// The next token that nobody has used.
     next: Arc<AtomicUsize>,
@@ -37,12 +39,14 @@ impl RelayRun {
     /// A relay that has never run.
     pub(crate) fn new(rules: Rules, seed: u64, cell_bytes: usize, retained: Option<u64>) -> Self {
         let data = prepared(cell_bytes, retained);
-        let machine = Machine::new(rules, &[&data], Dice::new(seed));
+        let issuer = bank().world.issuer_data();
+        let machine = Machine::new(rules, &[&data, &issuer], Dice::new(seed));
         Self {
             machine,
             url: String::new(),
             http: http_client(),
             cell_bytes,
+            folder: "relay".to_owned(),
             key: None,
             next: Arc::default(),
             told: Arc::default(),
@@ -57,6 +61,7 @@ impl RelayRun {
             url: String::new(),
             http: http_client(),
             cell_bytes: other.cell_bytes,
+            folder: other.folder.clone(),
             key: other.key.clone(),
             next: Arc::new(AtomicUsize::new(other.sent())),
             told: Arc::new(Mutex::new(other.told().clone())),
@@ -81,7 +86,7 @@ impl RelayRun {
 
     /// Starts the relay, which must need nothing by hand. False if the disk froze meanwhile.
     pub(crate) async fn start(&mut self) -> Result<bool, String> {
-        let Some(url) = self.machine.start("tocyn-relay", "relay")? else { return Ok(false) };
+        let Some(url) = self.machine.start("tocyn-relay", &self.folder)? else { return Ok(false) };
         self.url = url;
         let info: RelayInfo = serde_json::from_slice(&self.get("/v1/info").await?).expect("info");
         if self.told().receipts.is_empty() && self.told().checkpoints.is_empty() {

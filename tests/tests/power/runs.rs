@@ -33,10 +33,11 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")))
 }
 
-/// Whether a disk can be mounted here. Says so where it cannot, past the capture of test output.
+/// Whether a disk can be mounted here. Says so where it cannot, past the capture of test output;
+/// with `TOCYN_POWER=required`, the tests fail then.
 pub(crate) fn can_mount() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| {
+    let can = *CAN.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tried = Disk::new(folder.path(), Rules::Strict);
         if let Err(error) = &tried {
@@ -47,7 +48,10 @@ pub(crate) fn can_mount() -> bool {
             );
         }
         tried.is_ok()
-    })
+    });
+    let is_required = std::env::var_os("TOCYN_POWER").is_some_and(|text| text == "required");
+    assert!(can || !is_required, "power cuts cannot be tried without /dev/fuse");
+    can
 }
 
 /// Seeds of a case: the one of `TOCYN_SEED`, or fresh ones. `TOCYN_RUNS` is how many the cases have
@@ -98,7 +102,7 @@ pub(crate) async fn all(
             Err(what) => {
                 let thread = std::thread::current();
                 let test = thread.name().unwrap_or("power").to_owned();
-                let line = format!("TOCYN_SEED={seed} ./test {test}: {what}");
+                let line = format!("TOCYN_SEED={seed} ./test --power {test}: {what}");
                 println!("{line}");
                 wrong.push(line);
             }
