@@ -157,7 +157,7 @@ impl RelayRun {
                     if token >= first + count || client.post(token).await.is_none() {
                         break;
                     }
-                    if number == 0 && token % 8 == 0 {
+                    if number == 0 && token.is_multiple_of(8) {
                         client.take_checkpoint().await;
                     }
                 }
