@@ -151,10 +151,10 @@ impl Machine {
             .stderr(both.1)
             .spawn()
             .expect("the program starts");
+        self.has_restarted |= self.was_killed;
         let since = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("it can be waited for") {
-                self.has_restarted |= self.was_killed;
                 let said = std::fs::read(&said).expect("a file");
                 return Ended::Exited(status, String::from_utf8_lossy(&said).into_owned());
             }

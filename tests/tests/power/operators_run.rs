@@ -53,6 +53,8 @@ impl Machine {
         if self.dice.below(2) == 0 {
             let (what, most) = [(What::Names, 12), (What::Sync, 16), (What::Write, 40)]
                 [self.dice.below(3) as usize];
+            // The first ones most often: what was just begun must not be taken for more.
+            let most = 1 + self.dice.below(most);
             let point = Point { what: Some(what), name: "", nth: 1 + self.dice.below(most) };
             let done = self.dice.below(2) == 0;
             self.plan(Plan::freeze(point, done));

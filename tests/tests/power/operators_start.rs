@@ -1,5 +1,7 @@
 //! Power cuts within and after `init`, `pairing renew` and `pairing install`.
 
+use std::time::Duration;
+
 use tocyn_e2e::disk::Rules;
 use tocyn_e2e::faults::Dice;
 use tocyn_e2e::world::{ISSUER_NAME, RELAY_NAME};
@@ -65,6 +67,8 @@ async fn a_pairing_that_was_replaced_stays_replaced() {
         {
             // Whichever it is now, it is whole.
             run.machine.service("tocyn-issuer", "issuer", &["pairing", "show"])?;
+            // The old file keeps a name with the second in it.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
         }
         run.machine.serves("tocyn-issuer", "issuer")?;
         let pairing = run.machine.path("issuer").join("pairing.toml");

@@ -24,6 +24,12 @@ fn scene() -> Option<Scene> {
     can_mount().then(Scene::new)
 }
 
+/// One of the few syncs of a command's commits, not done.
+fn before_a_commit(dice: &mut Dice) -> Plan {
+    let nth = 1 + dice.below(4);
+    Plan::freeze(Point { what: Some(What::Sync), name: ".sqlite-wal", nth }, false)
+}
+
 /// A command of the wallet, drawn.
 fn act(run: &mut WalletRun, dice: &mut Dice) -> Result<bool, String> {
     match dice.below(4) {
@@ -84,6 +90,36 @@ async fn a_killed_command_and_the_next_one_stand_by_what_they_did() {
                 false => run.request(BATCH)?,
             };
             run.cut_and_check(strategy(&mut dice)).await?;
+        }
+        run.spend_all().await?;
+        Ok(run.machine.tally)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_sends_after_a_kill_was_durable_before() {
+    let scene = scene();
+    all("wallet, kill and cut before commits", 4, async |seed| {
+        let mut dice = Dice::new(seed);
+        let scene = scene.as_ref().expect("it can be mounted");
+        let mut run = WalletRun::new(scene, rules(&mut dice), dice.throw());
+        run.request(BATCH)?;
+        for _ in 0..5 {
+            let is_post = dice.below(3) > 0;
+            run.machine.plan(before_a_commit(&mut dice));
+            match is_post {
+                true => run.post()?,
+                false => run.request(BATCH)?,
+            };
+            run.machine.kill_and_thaw();
+            // It sends what it has read in the cache alone, and the power goes before it commits.
+            run.machine.plan(before_a_commit(&mut dice));
+            match is_post {
+                true => run.resume()?,
+                false => run.request(BATCH)?,
+            };
+            run.cut_and_check(Some(Strategy::Lost)).await?;
         }
         run.spend_all().await?;
         Ok(run.machine.tally)
