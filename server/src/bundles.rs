@@ -1,6 +1,7 @@
 //! The log's folder: sealed bundles in files that never change, at the very paths and in the very
 //! bytes of c2sp.org/tlog-tiles. What is in it for good is what the database says is sealed.
 
+mod beyond;
 mod check;
 mod clean;
 mod fresh;
@@ -80,6 +81,26 @@ impl Folder {
     /// Whether there is a bundle in it.
     pub fn has_bundles(&self) -> Result<bool, FolderError> {
         Ok(!list(&self.root.join("tile/entries"))?.is_empty())
+    }
+
+    /// Every bundle that has a file here, in no order.
+    pub fn bundles(&self) -> Result<Vec<u64>, FolderError> {
+        let mut found = Vec::new();
+        let mut folders = vec![(self.root.join("tile/entries"), 0)];
+        while let Some((folder, above)) = folders.pop() {
+            for (name, path) in list(&folder)? {
+                let digits = name.strip_prefix('x').unwrap_or(&name);
+                let Some(group) = digits.parse().ok().filter(|_| digits.len() == 3) else {
+                    continue;
+                };
+                let bundle = u64::saturating_add(u64::saturating_mul(above, 1000), group);
+                match name == digits {
+                    true => found.push(bundle),
+                    false => folders.push((path, bundle)),
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Makes the folder for a log that is signed with this key, mode 0700.

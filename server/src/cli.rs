@@ -4,6 +4,7 @@ mod backup;
 mod db;
 mod doctor;
 mod serve;
+mod went_back;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -175,13 +176,20 @@ async fn install(
     let _lock = data.lock()?;
     let pairing = read_pairing(file)?;
     let restored = check_restored(data, file, &pairing, nothing_forgotten)?;
+    let key = match data.log_key_path().exists() {
+        true => Some(data.log_key(pairing.origin_name())?.verifier()),
+        false => None,
+    };
+    let known = went_back::known(data, &settings, key.as_ref())?;
     // Where the database cannot be asked now, `serve` asks it.
     let mut bound = None;
-    if let (Ok(store), true) =
-        (Store::look_at(&settings.database).await, data.log_key_path().exists())
-    {
-        let key = data.log_key(pairing.origin_name())?.verifier();
-        let checked = check_pairing(&store, &key, &pairing, &settings.config, now).await;
+    if let (Ok(store), Some(key)) = (Store::look_at(&settings.database).await, key) {
+        let checked = async {
+            let bound = check_pairing(&store, &key, &pairing, &settings.config, now).await?;
+            went_back::check(data, known, store.range().await?.head, &pairing)?;
+            Ok::<_, Box<dyn std::error::Error>>(bound)
+        };
+        let checked = checked.await;
         store.close().await;
         bound = checked.map_err(|error| format!("{}: {error}", file.display()))?;
     }
@@ -224,7 +232,7 @@ fn check_restored(
     nothing_forgotten: bool,
 ) -> CliResult<Option<Restored>> {
     let Some(mut restored) = data.restored()? else { return Ok(None) };
-    let allows = nothing_forgotten && restored.complete;
+    let allows = nothing_forgotten && restored.complete && restored.backup_made.is_some();
     if allows {
         restored.allowed = Some(tocyn_service::backup::pairing_id(pairing));
     }

@@ -47,6 +47,11 @@ impl DataDir {
         self.file("log.key")
     }
 
+    /// `log.size`, with what was signed last.
+    pub fn signed_path(&self) -> PathBuf {
+        self.file("log.size")
+    }
+
     /// Reads `log.key`, with which this relay signs its log; makes it if it is not there.
     pub fn log_key(&self, origin_name: &str) -> Result<LogKey, FolderError> {
         let path = self.log_key_path();

@@ -17,9 +17,12 @@
 //! | old messages and closed epochs go | [`retention`] |
 //! | settings, the folder and its files | [`config`], [`data_dir`] |
 //! | which pairings a restored folder serves | [`restored`] |
+//! | what was signed, should the database go back | [`signed`] |
+//! | a second relay with the same pairing is noticed | [`alone`] |
 //! | what the operator sees | [`metrics`], [`observed`] |
 //! | commands | [`cli`] |
 
+pub mod alone;
 pub mod bundles;
 pub mod cli;
 pub mod config;
@@ -38,6 +41,7 @@ pub mod relay;
 pub mod restored;
 pub mod retention;
 pub mod seal;
+pub mod signed;
 pub mod statements;
 pub mod store;
 

@@ -12,7 +12,7 @@ use tocyn_protocol::log::tree::{Edge, NodeHash, Nodes, Tree};
 use tocyn_protocol::pairing::Pairing;
 use tocyn_protocol::relay::{MessageId, PostReceipt, ProvenReceipt, STREAM_HEADER_BYTES};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::config::Config;
 use crate::statements::Statements;
@@ -31,6 +31,8 @@ pub struct Log {
     statements: Statements,
     cell_bytes: usize,
     state: Mutex<State>,
+    /// Messages that the newest signed checkpoint is of.
+    signed: watch::Sender<u64>,
 }
 
 struct State {
@@ -66,7 +68,8 @@ impl Log {
         let checkpoint = Checkpoint { size, root, keys: statements.named_at(size) };
         let note = checkpoint.sign(&key);
         let state = Mutex::new(State { tree, tiled, edge, checkpoint, note });
-        let log = Self { key, verifier, store, statements, cell_bytes, state };
+        let signed = watch::Sender::new(size);
+        let log = Self { key, verifier, store, statements, cell_bytes, state, signed };
         log.plant().await?;
         Ok(log)
     }
@@ -74,6 +77,11 @@ impl Log {
     /// Whose signature the log has.
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// The size of the newest signed checkpoint, as it grows. Closed when the log is no more.
+    pub fn signed(&self) -> watch::Receiver<u64> {
+        self.signed.subscribe()
     }
 
     /// The statements of keys.
@@ -242,6 +250,7 @@ impl Log {
         if checkpoint != state.checkpoint {
             state.note = checkpoint.sign(&self.key);
             state.checkpoint = checkpoint;
+            self.signed.send_replace(size);
         }
         Ok(())
     }

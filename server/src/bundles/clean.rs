@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
 use std::time::Duration;
 
 use tocyn_durable::names::Batch;
@@ -35,7 +34,9 @@ impl Folder {
     pub fn clean(&self, first: u64) -> Result<(), FolderError> {
         self.clean_fresh()?;
         let mut names = Batch::default();
-        self.clean_below(&mut names, &self.root.join("tile/entries"), 0, first)?;
+        for bundle in self.bundles()?.into_iter().filter(|bundle| *bundle < first) {
+            self.remove(&mut names, bundle)?;
+        }
         names.sync().map_err(|source| FolderError { path: self.root.clone(), source })
     }
 
@@ -51,26 +52,5 @@ impl Folder {
             }
         }
         names.sync().map_err(|source| FolderError { path: self.root.clone(), source })
-    }
-
-    /// In a folder whose name stands for `above`: the digits of a bundle without the last ones.
-    fn clean_below(
-        &self,
-        names: &mut Batch,
-        folder: &Path,
-        above: u64,
-        first: u64,
-    ) -> Result<(), FolderError> {
-        for (name, path) in list(folder)? {
-            let digits = name.strip_prefix('x').unwrap_or(&name);
-            let Some(group) = digits.parse().ok().filter(|_| digits.len() == 3) else { continue };
-            let place = above.saturating_mul(1000).saturating_add(group);
-            if name != digits {
-                self.clean_below(names, &path, place, first)?;
-            } else if place < first {
-                self.remove(names, place)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use tocyn_protocol::statement::Signed;
 use tocyn_protocol::statement::tree::EpochTree;
 use tocyn_service::doctor::{KeysAt, ListensOn, Report, Standing};
 
-use super::{CliResult, Settings};
+use super::{CliResult, Settings, went_back};
 use crate::bundles::Folder;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -220,12 +220,43 @@ async fn check_database(
         }
         check_key(report, &store, &key).await;
     }
+    if let Some(pairing) = pairing {
+        check_size(report, data, settings, &store, pairing).await;
+    }
     let cell_bytes = settings.config.cell_bytes;
     let folder = settings.log_folder(data).map(|path| Folder::new(path, cell_bytes));
     if let Err(error) = check_sealed(report, &store, folder.as_ref()).await {
         report.bad("sealed", error.to_string());
     }
     store.close().await;
+}
+
+/// Whether the database has all that was signed.
+async fn check_size(
+    report: &mut Report,
+    data: &DataDir,
+    settings: &Settings,
+    store: &Store,
+    pairing: &Pairing,
+) {
+    let check = "log";
+    let key = own_key(data, pairing).ok().map(|key| key.verifier());
+    let known = match went_back::known(data, settings, key.as_ref()) {
+        Ok(known) => known,
+        Err(error) => return report.bad(check, error.to_string()),
+    };
+    match store.range().await {
+        Ok(range) if !known.is_ahead_of(range.head) => {
+            report.good(check, format!("{} messages, and no more were signed", range.head));
+        }
+        Ok(range) => match known.refusal(range.head, pairing) {
+            Some(why) => report.bad(check, why),
+            None => {
+                report.warn(check, "the database went back; `serve` goes on with the new pairing")
+            }
+        },
+        Err(error) => report.bad(check, error.to_string()),
+    }
 }
 
 /// Whether `log.key` is the one that the log is signed with.

@@ -6,13 +6,14 @@ use tocyn_service::listen::{Address, Addresses, Listeners};
 use tocyn_service::open_files;
 use tocyn_service::serve::stop_signal;
 
-use super::{CliResult, Settings};
+use super::{CliResult, Settings, went_back};
 use crate::data_dir::DataDir;
 use crate::log::Log;
 use crate::messages::Messages;
+use crate::signed::{SignedFile, keep_forever};
 use crate::statements::Statements;
 use crate::store::{NOTHING_YET, Store, StoreError};
-use crate::{Clock, run};
+use crate::{Clock, alone, run};
 
 pub(super) async fn serve(
     data: &DataDir,
@@ -27,6 +28,10 @@ pub(super) async fn serve(
     // Several relays may share a folder if they share a server.
     let shared = settings.database.is_shared();
     let _lock = if shared { data.lock_shared()? } else { data.lock()? };
+    let _alone = match shared {
+        true => alone::check(&pairing).map(|()| None)?,
+        false => Some(alone::take(&pairing)?),
+    };
     if shared {
         Store::leave_file(&data.database_path()).await?;
     }
@@ -50,9 +55,12 @@ pub(super) async fn serve(
     let log = Log::open(store.clone(), key, &pairing, &config, now).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
+    let keeping = keep_forever(SignedFile::open(&data.signed_path())?, log.signed(), clock.clone());
     let shutdown = stop_signal()?;
     listeners.announce()?;
-    Ok(run(&config, pairing, messages, log, listeners, clock, shutdown).await?)
+    let (ended, ()) =
+        tokio::join!(run(&config, pairing, messages, log, listeners, clock, shutdown), keeping);
+    Ok(ended?)
 }
 
 /// Refuses key, pairing and folder that do not go with the database. Returns the key that signs the
@@ -68,12 +76,29 @@ async fn check_database(
     if settings.database.file().is_none_or(|file| file.exists()) {
         Store::migrate(&settings.database).await?;
     }
+    let key = own.as_ref().map(LogKey::verifier);
+    let known = went_back::known(data, settings, key.as_ref())?;
     let store = match Store::look_at(&settings.database).await {
         Ok(store) => store,
-        Err(StoreError::Open { reason, .. }) if reason == NOTHING_YET => return Ok(own),
+        Err(StoreError::Open { reason, .. }) if reason == NOTHING_YET => {
+            went_back::check_is_new(data, known, &settings.database)?;
+            return Ok(own);
+        }
         Err(error) => return Err(error.into()),
     };
-    let checked = check_key(data, settings, pairing, &store, own.as_ref(), now).await;
+    let checked = async {
+        check_key(data, settings, pairing, &store, own.as_ref(), now).await?;
+        let head = store.range().await?.head;
+        went_back::check(data, known, head, pairing)?;
+        if store.key().await?.is_some() {
+            check_messages(data, settings, &store, own.as_ref()).await?;
+        }
+        match known.is_ahead_of(head) {
+            true => went_back::accept(data, settings, known, head, store.pairing_id().await?, now),
+            false => Ok(()),
+        }
+    };
+    let checked = checked.await;
     store.close().await;
     checked?;
     Ok(own)
@@ -97,7 +122,17 @@ async fn check_key(
         )
         .into());
     };
-    Statements::check(store, &key, pairing, &settings.config, now).await?;
+    Ok(Statements::check(store, &key, pairing, &settings.config, now).await?)
+}
+
+/// Refuses a folder that lacks what is sealed, or is another log's.
+async fn check_messages(
+    data: &DataDir,
+    settings: &Settings,
+    store: &Store,
+    own: Option<&LogKey>,
+) -> CliResult {
+    let Some(key) = own.map(LogKey::verifier) else { return Ok(()) };
     let (folder, cell_bytes) = (settings.log_folder(data), settings.config.cell_bytes);
     Messages::open(store.clone(), folder.as_deref(), &key, cell_bytes).await?;
     Ok(())

@@ -70,13 +70,16 @@ impl Fixture {
     }
 
     pub(crate) async fn with_cells_of(on: On, cell_bytes: usize) -> Self {
+        Self::with_key(on, cell_bytes, log_key()).await
+    }
+
+    pub(crate) async fn with_key(on: On, cell_bytes: usize, log_key: LogKey) -> Self {
         let (dir, pairing) = (tempfile::tempdir().unwrap(), pairing());
         let url = match on {
             On::Sqlite => String::new(),
             On::Postgres => Postgres::shared().new_url(),
         };
         let database = Database::parse(&url, dir.path().join("relay.sqlite")).unwrap();
-        let log_key = log_key();
         let store =
             Store::open(&database, &pairing, &log_key.verifier(), cell_bytes).await.unwrap();
         let log_key = log_key.to_secret_text().to_string();

@@ -134,8 +134,8 @@ async fn a_log_is_signed_with_one_key(on: On) {
     f.log().await;
     let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
     f.log_key = LogKey::generate("relay", rng).to_secret_text().to_string();
-    let refused = f.log_of(&f.store).await.err().unwrap().to_string();
-    assert!(refused.contains("log.key"), "{refused}");
+    let refused = Store::open(&f.database, &f.pairing, &f.key(), f.cell_bytes).await.err().unwrap();
+    assert!(refused.to_string().contains("log.key"), "{refused}");
 }
 
 #[tokio::test]

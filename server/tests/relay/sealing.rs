@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 
+use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::log::tile::{Tile, decode_entries};
 use tocyn_relay::bundles::{self, Folder};
 use tocyn_relay::messages::Messages;
@@ -326,8 +327,8 @@ async fn a_missing_or_cut_file_is_refused_and_an_altered_one_is_found(on: On) {
 async fn a_folder_is_of_one_log(on: On) {
     let (f, other) = (Fixture::new(on).await, Fixture::new(on).await);
     f.messages().await;
-    let mut empty = Fixture::new(on).await;
-    empty.log_key = f.log_key.clone();
+    let key = LogKey::from_secret_text(&f.log_key).unwrap();
+    let empty = Fixture::with_key(on, f.cell_bytes, key).await;
     empty.messages_in(&empty.store, Some(&f.folder())).await.unwrap();
     store(&f, &f.store, 300).await;
     assert_eq!(seal_all(&f, &f.messages().await).await, 1);

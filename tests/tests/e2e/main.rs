@@ -49,6 +49,7 @@ mod status_page;
 mod strangers;
 mod supervised;
 mod trust;
+mod went_back;
 mod wrong_member;
 mod wrong_relay;
 
