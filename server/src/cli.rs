@@ -176,14 +176,14 @@ async fn install(
     let _lock = data.lock()?;
     let pairing = read_pairing(file)?;
     let restored = check_restored(data, file, &pairing, nothing_forgotten)?;
-    let key = match data.log_key_path().exists() {
-        true => Some(data.log_key(pairing.origin_name())?.verifier()),
-        false => None,
-    };
-    let known = went_back::known(data, &settings, key.as_ref())?;
+    let key = data.log_key_path().exists().then(|| data.log_key(pairing.origin_name()));
+    let key = key.map(|key| key.map(|key| key.verifier()));
+    let own = key.as_ref().and_then(|key| key.as_ref().ok());
+    let known = went_back::known(data, &settings, own)?;
     // Where the database cannot be asked now, `serve` asks it.
     let mut bound = None;
     if let (Ok(store), Some(key)) = (Store::look_at(&settings.database).await, key) {
+        let key = key?;
         let checked = async {
             let bound = check_pairing(&store, &key, &pairing, &settings.config, now).await?;
             went_back::check(data, known, store.range().await?.head, &pairing)?;

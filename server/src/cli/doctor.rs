@@ -1,5 +1,7 @@
 //! `tocyn-relay doctor`.
 
+mod log;
+
 use tocyn_protocol::directory::{DIRECTORY_PATH, IssuerDirectory};
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
@@ -8,7 +10,7 @@ use tocyn_protocol::statement::Signed;
 use tocyn_protocol::statement::tree::EpochTree;
 use tocyn_service::doctor::{KeysAt, ListensOn, Report, Standing};
 
-use super::{CliResult, Settings, went_back};
+use super::{CliResult, Settings};
 use crate::bundles::Folder;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -218,125 +220,13 @@ async fn check_database(
         {
             check_statement(report, &store, &settings.config, pairing, &key, now).await;
         }
-        check_key(report, &store, &key).await;
-    }
-    if let Some(pairing) = pairing {
-        check_size(report, data, settings, &store, pairing).await;
+        log::check_key(report, &store, &key).await;
+        log::check_size(report, data, settings, (&store, pairing, &key.verifier())).await;
     }
     let cell_bytes = settings.config.cell_bytes;
     let folder = settings.log_folder(data).map(|path| Folder::new(path, cell_bytes));
-    if let Err(error) = check_sealed(report, &store, folder.as_ref()).await {
+    if let Err(error) = log::check_sealed(report, &store, folder.as_ref()).await {
         report.bad("sealed", error.to_string());
     }
     store.close().await;
-}
-
-/// Whether the database has all that was signed.
-async fn check_size(
-    report: &mut Report,
-    data: &DataDir,
-    settings: &Settings,
-    store: &Store,
-    pairing: &Pairing,
-) {
-    let check = "log";
-    let key = own_key(data, pairing).ok().map(|key| key.verifier());
-    let known = match went_back::known(data, settings, key.as_ref()) {
-        Ok(known) => known,
-        Err(error) => return report.bad(check, error.to_string()),
-    };
-    match store.range().await {
-        Ok(range) if !known.is_ahead_of(range.head) => {
-            report.good(check, format!("{} messages, and no more were signed", range.head));
-        }
-        Ok(range) => match known.refusal(range.head, pairing) {
-            Some(why) => report.bad(check, why),
-            None => {
-                report.warn(check, "the database went back; `serve` goes on with the new pairing")
-            }
-        },
-        Err(error) => report.bad(check, error.to_string()),
-    }
-}
-
-/// Whether `log.key` is the one that the log is signed with.
-async fn check_key(report: &mut Report, store: &Store, key: &LogKey) {
-    let check = "log key";
-    match store.key().await {
-        Ok(Some(signed)) if signed != key.verifier().to_string() => report.bad(
-            check,
-            format!(
-                "the log in the database is signed with another key, {signed}; put its log.key back \
-                 from a backup"
-            ),
-        ),
-        Ok(_) => {}
-        Err(error) => report.bad(check, error.to_string()),
-    }
-}
-
-/// Whether the files of all sealed bundles are there. What is in them `db check` reads.
-async fn check_sealed(
-    report: &mut Report,
-    store: &Store,
-    folder: Option<&Folder>,
-) -> Result<(), StoreError> {
-    let check = "sealed";
-    let sealed = store.sealed().await?;
-    let Some(folder) = folder else {
-        match sealed.is_empty() {
-            true => report.good(check, "all messages are in the database; log.folder is not set"),
-            false => report.bad(
-                check,
-                "messages are sealed in files, and log.folder does not say where; set it in \
-                 config.toml",
-            ),
-        }
-        return Ok(());
-    };
-    let path = folder.path().display().to_string();
-    match (folder.key()?, store.key().await?) {
-        (None, _) if sealed.is_empty() => {
-            report.good(check, format!("{path}: nothing is sealed yet"));
-            return Ok(());
-        }
-        (None, _) => report.bad(
-            check,
-            format!(
-                "{path}: this is no folder of sealed messages; is it mounted, and log.folder right?"
-            ),
-        ),
-        (Some(theirs), Some(ours)) if theirs != ours => report.bad(
-            check,
-            format!(
-                "{path}: in it are the messages of another log; set log.folder to that of this one"
-            ),
-        ),
-        (Some(_), _) => {}
-    }
-    let mut missing = folder.missing(sealed.clone())?;
-    // A relay may have dropped some meanwhile.
-    let now = store.sealed().await?;
-    missing.retain(|bundle| now.contains(bundle));
-    match missing.first() {
-        None if sealed.is_empty() => report.good(check, format!("{path}: nothing is sealed yet")),
-        None => {
-            let count = sealed.end - sealed.start;
-            report.good(check, format!("{path}: all {count} files of sealed messages are there"));
-        }
-        Some(first) => report.bad(
-            check,
-            format!(
-                "{} of {} files of sealed messages are not there, or have another length, the first \
-                 one {}; put them back from a backup. `serve` says how to go on without",
-                missing.len(),
-                sealed.end - sealed.start,
-                folder.bundle_path(*first).display()
-            ),
-        ),
-    }
-    if folder.path().exists() {
-        report.check_space(folder.path());
-    }
-    Ok(())
 }

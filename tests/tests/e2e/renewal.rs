@@ -279,7 +279,7 @@ async fn a_relay_that_signs_with_another_key_is_sent_nothing() {
     // A new log under the same name and address, as one that somebody else put there.
     let (url, address) = (relay.url().to_owned(), relay.address().to_owned());
     assert_eq!(relay.stop().code(), Some(0));
-    for file in ["relay.sqlite", "log.key"] {
+    for file in ["relay.sqlite", "log.key", "log.size"] {
         std::fs::remove_file(world.relay_data().join(file)).unwrap();
     }
     std::fs::remove_dir_all(world.relay_data().join("log")).unwrap();

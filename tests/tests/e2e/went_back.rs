@@ -244,3 +244,33 @@ fn a_damaged_size_is_named() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(world.start_relay().stop().code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_a_copy_at_the_relays_address() {
+    let pair = Pair::new(None, 2).await;
+    let data = pair.world.relay_data();
+    let relay = pair.start();
+    let address = format!("http://{}", relay.address());
+    assert!(pair.post(&relay, 0..1).await.iter().all(|status| *status == 201));
+    pair.world.set_addresses(&[&address], "http://127.0.0.1:1");
+    assert!(pair.doctor().contains(&format!("{address}: this log is shown there")));
+    // The copy of a machine.
+    let copy = pair.world.path().join("copy");
+    succeed(Command::new("cp").arg("-a").arg(&data).arg(&copy));
+    assert_eq!(relay.stop().code(), Some(0));
+    let relay = pair.start();
+    assert!(pair.post(&relay, 1..2).await.iter().all(|status| *status == 201));
+    assert_eq!(relay.stop().code(), Some(0));
+    let at = address.strip_prefix("http://").unwrap();
+    let there = Service::start_at("tocyn-relay", &copy, at);
+    let said = pair.doctor();
+    assert!(said.contains("shows 1 of the 2 messages: a copy of this relay"), "{said}");
+    assert_eq!(there.stop().code(), Some(0));
+    std::fs::remove_dir_all(&copy).unwrap();
+    let mut init = command("tocyn-relay", &copy);
+    succeed(init.arg("init").arg("--pairing").arg(pair.world.pairing_file()));
+    let there = Service::start_at("tocyn-relay", &copy, at);
+    let said = pair.doctor();
+    assert!(said.contains("is not signed with log.key"), "{said}");
+    assert_eq!(there.stop().code(), Some(0));
+}
