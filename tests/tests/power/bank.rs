@@ -1,7 +1,7 @@
 //! Folders as `init` leaves them, and tokens for all runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -17,32 +17,68 @@ use tocyn_relay::data_dir::DataDir;
 /// Tokens that runs share: each run has a relay of its own, with nothing spent.
 pub(crate) const TOKENS: usize = 6000;
 
-/// A relay's folder as `init` leaves it, and tokens for it.
+/// Folders as `init` leaves them, and tokens for the relay.
 pub(crate) struct Bank {
     pub(crate) world: World,
     /// What the pair has now.
     pub(crate) key: KeyPair,
-    pub(crate) tokens: Vec<Token>,
+    tokens: OnceLock<Vec<Token>>,
 }
 
-/// Made once for all runs.
-pub(crate) fn bank() -> &'static Bank {
-    static BANK: OnceLock<Bank> = OnceLock::new();
-    BANK.get_or_init(|| {
+impl Bank {
+    fn new() -> Self {
         let world = World::default();
-        let key = current_key(&world);
-        let mut tokens = Vec::new();
-        while tokens.len() < TOKENS {
-            let (request, pending) = batch(key.public(), 500);
-            let issuer = Issuer::new(current_key(&world));
-            let response = issuer.evaluate_batch(&request, &mut UnwrapErr(SysRng));
-            tokens.extend(pending.finalize(&response).expect("genuine tokens"));
-        }
         for data in [world.relay_data(), world.issuer_data()] {
             set(&data.join("config.toml"), "listen = [\"unix:admin.sock\"]", "listen = []");
         }
-        Bank { world, key, tokens }
-    })
+        Self { key: current_key(&world), world, tokens: OnceLock::new() }
+    }
+
+    /// [`TOKENS`] of them.
+    pub(crate) fn tokens(&self) -> &[Token] {
+        self.tokens.get_or_init(|| {
+            let mut tokens = Vec::new();
+            while tokens.len() < TOKENS {
+                let (request, pending) = batch(self.key.public(), 500);
+                let issuer = Issuer::new(current_key(&self.world));
+                let response = issuer.evaluate_batch(&request, &mut UnwrapErr(SysRng));
+                tokens.extend(pending.finalize(&response).expect("genuine tokens"));
+            }
+            tokens
+        })
+    }
+}
+
+/// The one of all issuers' runs.
+pub(crate) fn bank() -> &'static Bank {
+    static BANK: OnceLock<Bank> = OnceLock::new();
+    BANK.get_or_init(Bank::new)
+}
+
+/// Those that no relay's run uses now. Two relays with one pairing do not run on one machine.
+static FREE: Mutex<Vec<Bank>> = Mutex::new(Vec::new());
+
+/// A bank for one run, which others have after it.
+pub(crate) struct Lease(Option<Bank>);
+
+/// One that is free, or a new one.
+pub(crate) fn lease() -> Arc<Lease> {
+    let free = FREE.lock().expect("no panic under the lock").pop();
+    Arc::new(Lease(Some(free.unwrap_or_else(Bank::new))))
+}
+
+impl std::ops::Deref for Lease {
+    type Target = Bank;
+
+    fn deref(&self) -> &Bank {
+        self.0.as_ref().expect("only the drop takes it")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        FREE.lock().expect("no panic under the lock").extend(self.0.take());
+    }
 }
 
 /// The key that the pair of a world has now.
@@ -70,10 +106,8 @@ pub(crate) fn cell_of(token: usize, cell_bytes: usize) -> Vec<u8> {
 }
 
 /// The relay's folder with these settings; made once for each.
-pub(crate) fn prepared(cell_bytes: usize, retained: Option<u64>) -> PathBuf {
-    static LOCK: Mutex<()> = Mutex::new(());
-    let _one = LOCK.lock();
-    let world = &bank().world;
+pub(crate) fn prepared(bank: &Bank, cell_bytes: usize, retained: Option<u64>) -> PathBuf {
+    let world = &bank.world;
     let folder = world.path().join(format!("{cell_bytes}-{}", retained.unwrap_or(0)));
     let data = folder.join("relay");
     if !data.exists() {

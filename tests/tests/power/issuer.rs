@@ -4,7 +4,7 @@ use tocyn_e2e::disk::{Plan, Point, Strategy, What};
 use tocyn_e2e::faults::Dice;
 
 use crate::issuer_run::IssuerRun;
-use crate::runs::{all, rules, somewhere};
+use crate::runs::{all, at_first, rules, somewhere};
 
 fn wal(what: What, nth: u64) -> Point {
     Point { what: Some(what), name: ".sqlite-wal", nth }
@@ -19,8 +19,11 @@ async fn the_power_goes_at_any_request_under_load() {
     all("issuer, random cuts", 5, async |seed| {
         let mut dice = Dice::new(seed);
         let mut run = IssuerRun::new(rules(&mut dice), dice.throw())?;
-        for _ in 0..3 {
-            let (point, done) = somewhere(&mut dice);
+        for round in 0..3 {
+            let (point, done) = match round == 0 && dice.below(2) == 0 {
+                true => at_first(&mut dice),
+                false => somewhere(&mut dice),
+            };
             run.machine.plan(Plan::freeze(point, done));
             if run.start()? {
                 run.buy(40).await;

@@ -5,7 +5,7 @@ use tocyn_e2e::disk::Strategy;
 use tocyn_protocol::log::tree::{Edge, Tree};
 use tocyn_protocol::relay::{CellDecoder, MessageId, RelayInfo};
 
-use crate::bank::{TOKENS, bank, cell_of};
+use crate::bank::{TOKENS, cell_of};
 use crate::relay_run::RelayRun;
 
 impl RelayRun {
@@ -128,7 +128,7 @@ impl RelayRun {
                 return Err(format!("{seq} sent again is answered {status:?}, {last:?}"));
             }
             let other = cell_of(token + TOKENS, self.cell_bytes);
-            let authorization = bound(&bank().tokens[token], &other);
+            let authorization = bound(&self.bank.tokens()[token], &other);
             let answer = post(&self.http, &self.url, &authorization, &other).await;
             let status = answer.map_err(|error| error.to_string())?.status().as_u16();
             if status != 409 {

@@ -9,7 +9,7 @@ use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::relay::ProvenReceipt;
 use tokio::task::JoinHandle;
 
-use crate::bank::{bank, cell_of};
+use crate::bank::{Lease, cell_of};
 
 /// What clients know.
 #[derive(Clone, Default)]
@@ -42,6 +42,7 @@ impl Posting {
 
 /// A client.
 pub(crate) struct Client {
+    pub(crate) bank: Arc<Lease>,
     pub(crate) http: reqwest::Client,
     pub(crate) url: String,
     pub(crate) key: VerifierKey,
@@ -53,7 +54,7 @@ impl Client {
     /// The status, and what it promises is written down.
     pub(crate) async fn post(&self, token: usize) -> Option<u16> {
         let cell = cell_of(token, self.cell_bytes);
-        let authorization = bound(&bank().tokens[token], &cell);
+        let authorization = bound(&self.bank.tokens()[token], &cell);
         let sent = post(&self.http, &self.url, &authorization, &cell);
         let answer = tokio::time::timeout(Duration::from_secs(20), sent).await.ok()?.ok()?;
         let status = answer.status().as_u16();

@@ -12,7 +12,7 @@ use tocyn_protocol::log::checkpoint::Checkpoint;
 use tocyn_protocol::log::note::VerifierKey;
 use tocyn_protocol::relay::{MessageId, RelayInfo};
 
-use crate::bank::{TOKENS, bank, prepared};
+use crate::bank::{Lease, TOKENS, lease, prepared};
 use crate::machine::Machine;
 use crate::relay_client::{Client, Posting, Told};
 
@@ -22,6 +22,7 @@ const POSTERS: usize = 4;
 /// One relay over all its cuts.
 pub(crate) struct RelayRun {
     pub(crate) machine: Machine,
+    pub(crate) bank: Arc<Lease>,
     pub(crate) url: String,
     pub(crate) http: reqwest::Client,
     pub(crate) cell_bytes: usize,
@@ -38,11 +39,13 @@ pub(crate) struct RelayRun {
 impl RelayRun {
     /// A relay that has never run.
     pub(crate) fn new(rules: Rules, seed: u64, cell_bytes: usize, retained: Option<u64>) -> Self {
-        let data = prepared(cell_bytes, retained);
-        let issuer = bank().world.issuer_data();
+        let bank = lease();
+        let data = prepared(&bank, cell_bytes, retained);
+        let issuer = bank.world.issuer_data();
         let machine = Machine::new(rules, &[&data, &issuer], Dice::new(seed));
         Self {
             machine,
+            bank,
             url: String::new(),
             http: http_client(),
             cell_bytes,
@@ -58,6 +61,7 @@ impl RelayRun {
     pub(crate) fn like(other: &Self, rules: Rules, seed: u64) -> Self {
         Self {
             machine: Machine::like(&other.machine, rules, Dice::new(seed)),
+            bank: other.bank.clone(),
             url: String::new(),
             http: http_client(),
             cell_bytes: other.cell_bytes,
@@ -144,6 +148,7 @@ impl RelayRun {
         let mut clients = Vec::new();
         for number in 0..POSTERS {
             let client = Client {
+                bank: self.bank.clone(),
                 http: self.http.clone(),
                 url: self.url.clone(),
                 key: self.key.clone().expect("it was started"),
@@ -169,6 +174,7 @@ impl RelayRun {
     /// The same post again; gives its status, if there is an answer.
     pub(crate) async fn repeat(&self, token: usize) -> Option<u16> {
         let client = Client {
+            bank: self.bank.clone(),
             http: self.http.clone(),
             url: self.url.clone(),
             key: self.key.clone().expect("it was started"),

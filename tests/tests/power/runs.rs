@@ -71,6 +71,12 @@ pub(crate) fn rules(dice: &mut Dice) -> Rules {
     if dice.below(2) == 0 { Rules::Ext4 } else { Rules::Strict }
 }
 
+/// A point in the first moments of a service, while it makes its files.
+pub(crate) fn at_first(dice: &mut Dice) -> (Point, bool) {
+    let what = [What::Write, What::Sync, What::Names][dice.below(3) as usize];
+    (Point { what: Some(what), name: "", nth: 1 + dice.below(12) }, dice.below(2) == 0)
+}
+
 /// A point that is reached at some time under load.
 pub(crate) fn somewhere(dice: &mut Dice) -> (Point, bool) {
     let what = [None, Some(What::Write), Some(What::Sync), Some(What::Sync), Some(What::Names)];
