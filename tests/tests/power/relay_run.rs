@@ -92,13 +92,27 @@ impl RelayRun {
     pub(crate) async fn start(&mut self) -> Result<bool, String> {
         let Some(url) = self.machine.start("tocyn-relay", &self.folder)? else { return Ok(false) };
         self.url = url;
-        let info: RelayInfo = serde_json::from_slice(&self.get("/v1/info").await?).expect("info");
+        let Some(info) = self.first_info().await? else { return Ok(false) };
         if self.told().receipts.is_empty() && self.told().checkpoints.is_empty() {
             self.key = Some(info.log_key);
         } else if self.key.as_ref() != Some(&info.log_key) {
             return Err("the log has another key".to_owned());
         }
         Ok(true)
+    }
+
+    /// None if the disk has frozen before the answer.
+    async fn first_info(&self) -> Result<Option<RelayInfo>, String> {
+        let disk = self.machine.disk();
+        let frozen = async {
+            while !disk.wait_frozen(Duration::ZERO) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            () = frozen => Ok(None),
+            info = self.get("/v1/info") => Ok(Some(serde_json::from_slice(&info?).expect("info"))),
+        }
     }
 
     pub(crate) fn told(&self) -> std::sync::MutexGuard<'_, Told> {
