@@ -11,6 +11,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 pub use batch::Batch;
 
 /// Why a folder cannot be synced that this process cannot have changed either.
@@ -51,14 +53,15 @@ fn sync_own_name(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a file with these bytes; one that exists is not overwritten.
+/// Makes a file with these bytes; one that exists is not overwritten. After a cut there is the whole
+/// file, or none: never a name without the bytes, at which a start would fail.
 ///
 /// # Errors
 /// `AlreadyExists`, or whatever the disk says. Then no file is left.
 pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.and_then(|()| sync_parent(path)).inspect_err(|_| {
+    let fresh = write_fresh(path, mode, bytes)?;
+    fresh.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_parent(path).inspect_err(|_| {
         let _ = fs::remove_file(path);
     })
 }
@@ -80,12 +83,18 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
 /// # Errors
 /// Whatever the disk says. Then one of the two is there, whole.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let mut fresh = tempfile::NamedTempFile::new_in(parent(path).unwrap_or(Path::new(".")))?;
+    let fresh = write_fresh(path, mode, bytes)?;
+    fresh.persist(path).map_err(|error| error.error)?;
+    sync_parent(path)
+}
+
+/// A file with these bytes, durable, beside `path` and under another name.
+fn write_fresh(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let mut fresh = NamedTempFile::new_in(parent(path).unwrap_or(Path::new(".")))?;
     fresh.write_all(bytes)?;
     fresh.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     fresh.as_file().sync_all()?;
-    fresh.persist(path).map_err(|error| error.error)?;
-    sync_parent(path)
+    Ok(fresh)
 }
 
 /// Renames a file whose content is durable, in place of one that has the new name.

@@ -9,6 +9,7 @@
 //! | what clients were told under faults, and whether it was true | [`history`] |
 //! | several processes over one database, and what goes wrong with them | [`cluster`], [`faults`], [`chaos`] |
 //! | clients that go on all the while | [`load`] |
+//! | a disk that loses power under real processes | [`disk`] |
 //! | a relay that does wrong, in every way that is in its power | [`wrong_relay`] |
 //! | an issuer that does wrong | [`wrong_issuer`] |
 //! | members of groups | [`member`] |
@@ -29,6 +30,7 @@ pub mod bearer;
 pub mod browser;
 pub mod chaos;
 pub mod cluster;
+pub mod disk;
 pub mod faults;
 pub mod file_server;
 pub mod history;
