@@ -1,6 +1,8 @@
 //! The data folder's files: the pairing.
 
+use std::io::ErrorKind;
 use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tocyn_durable::names;
@@ -73,7 +75,11 @@ impl DataDir {
     pub fn replace_pairing(&self, pairing: &Pairing, now: u64) -> Result<PathBuf, FolderError> {
         let path = self.pairing_path();
         let kept = self.file(&format!("pairing.toml.old-{now}"));
-        names::hard_link(&path, &kept).map_err(|source| FolderError::io(&kept, source, ""))?;
+        match names::hard_link(&path, &kept) {
+            // Left by one that was cut short in this second.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_same(&path, &kept) => {}
+            linked => linked.map_err(|source| FolderError::io(&kept, source, ""))?,
+        }
         replace(&path, pairing_text(pairing).as_bytes()).inspect_err(|_| {
             let _ = names::remove_file(&kept);
         })?;
@@ -81,4 +87,31 @@ impl DataDir {
     }
 }
 
+fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    file(one).is_some() && file(one) == file(other)
+}
+
 const INIT_HINT: &str = "; make the data folder with `tocyn-issuer --data DIR init` first";
+
+#[cfg(test)]
+mod tests {
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+
+    use super::*;
+
+    #[test]
+    fn a_replacement_that_was_cut_short_is_done_again_in_the_same_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path());
+        let pairing = || Pairing::generate("i", "r", 0, 1000, &mut UnwrapErr(SysRng)).unwrap();
+        let (old, new) = (pairing(), pairing());
+        replace(&data.pairing_path(), pairing_text(&old).as_bytes()).unwrap();
+        names::hard_link(&data.pairing_path(), &data.file("pairing.toml.old-7")).unwrap();
+        let kept = data.replace_pairing(&new, 7).unwrap();
+        assert_eq!(data.pairing_at(&kept).unwrap().id(), old.id());
+        assert_eq!(data.pairing().unwrap().id(), new.id());
+        assert!(data.replace_pairing(&new, 7).is_err(), "the one that is kept is another");
+    }
+}
