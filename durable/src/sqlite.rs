@@ -46,6 +46,27 @@ pub async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection,
     Ok(connection)
 }
 
+/// Connects to read beside a process that may write, without holding it up. [`settle`]s, unless the
+/// database is being written to: whoever does that has settled it.
+///
+/// # Errors
+/// If the database cannot be opened.
+pub async fn connect_beside(
+    options: &SqliteConnectOptions,
+) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let patience: i64 =
+        sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut connection).await?;
+    sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut connection).await?;
+    match settle(&mut connection).await {
+        Err(error) if is_busy(&error) => {}
+        settled => settled?,
+    }
+    let again = sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {patience}"));
+    sqlx::raw_sql(again).execute(&mut connection).await?;
+    Ok(connection)
+}
+
 /// Makes durable what this connection reads from the WAL. To be called on the first connection of a
 /// process, before anything of the database is read, shown, signed or answered; while that one is
 /// open, no other needs it.
@@ -200,13 +221,23 @@ impl Checkpointer {
 ///
 /// A full disk is no such error. Nor is one of PostgreSQL, whose server does the same by itself.
 pub fn exit_if_sync_failed(error: &sqlx::Error) {
-    let code = error
-        .as_database_error()
-        .filter(|error| error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some());
-    let code = code.and_then(|error| error.code()).and_then(|code| code.parse().ok());
-    if code.is_some_and(is_failed_sync) {
+    if code(error).is_some_and(is_failed_sync) {
         exit(error);
     }
+}
+
+/// SQLite's extended result code, if the error is SQLite's.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let error = error
+        .as_database_error()
+        .filter(|error| error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some());
+    error.and_then(|error| error.code()).and_then(|code| code.parse().ok())
+}
+
+/// Whether another connection holds the lock.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const BUSY: u32 = 5; // SQLITE_BUSY, the low byte of its extended codes
+    code(error).is_some_and(|code| code & 0xff == BUSY)
 }
 
 /// Ends the process without a core, which would have keys in it, and without closing the database.

@@ -18,7 +18,8 @@ pub async fn copy_sqlite(from: &Path, to: &Path) -> Result<(), String> {
     // SQLite takes a file that is there if it is empty, with its mode.
     names::create_new(to, 0o600, b"").map_err(|error| failed(to, &error))?;
     let options = sqlite::options(from).busy_timeout(BUSY_TIMEOUT);
-    let mut connection = sqlite::connect(&options).await.map_err(|error| failed(from, &error))?;
+    let connection = sqlite::connect_beside(&options).await;
+    let mut connection = connection.map_err(|error| failed(from, &error))?;
     let name = to.to_str().ok_or_else(|| failed(to, &"its name is not text"))?;
     let copied = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await;
     copied.map_err(|error| failed(to, &error))?;
