@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use super::{CliResult, Settings};
+use crate::alone::{self, Alone};
 use crate::bundles::{self, Folder};
 use crate::data_dir::DataDir;
 use crate::restored::Restored;
-use crate::store::{Copying, LogRange, Stats, Store, StoreError};
+use crate::store::{Copying, LogRange, NOTHING_YET, Stats, Store, StoreError};
 use tocyn_service::database::Database;
 use tocyn_service::output::{print, stdout};
 
@@ -46,6 +47,11 @@ impl DbCommand {
             Self::Migrate | Self::Copy { .. } | Self::Drop { .. } if !database.is_shared() => {
                 Some(data.lock()?)
             }
+            _ => None,
+        };
+        let _alone = match self {
+            Self::Copy { .. } => check_own(data, database, true).await?,
+            Self::Drop { .. } => check_own(data, database, false).await?,
             _ => None,
         };
         if let (Self::Copy { .. }, Some(restored)) = (&self, Restored::read(&data.restored_path())?)
@@ -105,6 +111,43 @@ async fn stats(store: Store, json: bool) -> CliResult {
     writeln!(out, "              {} bytes of write-ahead log", stats.wal_bytes)?;
     writeln!(out, "              {} bytes of sealed files", stats.sealed_bytes)?;
     Ok(())
+}
+
+/// Refuses a database that is not this relay's, and one whose relay runs with another data folder.
+async fn check_own(
+    data: &DataDir,
+    database: &Database,
+    is_moving: bool,
+) -> CliResult<Option<Alone>> {
+    let pairing = data.pairing()?;
+    let alone = match database.is_shared() {
+        true => None,
+        false => Some(alone::take(&pairing)?),
+    };
+    let store = match is_moving && !database.is_shared() {
+        true => Store::open_to_move(database).await,
+        false => Store::look_at(database).await,
+    };
+    let store = match store {
+        Ok(store) => store,
+        Err(StoreError::Open { reason, .. }) if reason == NOTHING_YET => return Ok(alone),
+        Err(error) => return Err(error.into()),
+    };
+    let signed = store.key().await;
+    store.close().await;
+    let own = match data.log_key_path().exists() {
+        true => Some(data.log_key(pairing.origin_name())?.verifier().to_string()),
+        false => None,
+    };
+    match signed? {
+        Some(signed) if own.as_ref() != Some(&signed) => Err(format!(
+            "{database}: its log is signed with the key {signed}, which is not log.key in {}; nothing \
+             was changed. Give --data the data folder of this log, or set database.url right",
+            data.path().display()
+        )
+        .into()),
+        _ => Ok(alone),
+    }
 }
 
 /// Rows first, files after that.
