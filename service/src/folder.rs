@@ -78,12 +78,16 @@ impl Folder {
     /// A secret: what the supervisor passes on under this name (`LoadCredential=` of systemd), else
     /// the file in the folder; for commands beside such a service, the one in `/etc/tocyn`.
     pub fn secret_file(&self, name: &str) -> PathBuf {
+        let etc = Path::new("/etc/tocyn").join(name);
+        let found = self.own_secret(name).or_else(|| etc.exists().then_some(etc));
+        found.unwrap_or_else(|| self.file(name))
+    }
+
+    /// The same, but not the one in `/etc/tocyn`, which says nothing about this folder.
+    fn own_secret(&self, name: &str) -> Option<PathBuf> {
         let passed = std::env::var_os("CREDENTIALS_DIRECTORY");
         let passed = passed.map(|folder| Path::new(&folder).join(name));
-        let etc = Path::new("/etc/tocyn").join(name);
-        let places = [passed, Some(self.file(name)), Some(etc)];
-        let found = places.into_iter().flatten().find(|path| path.exists());
-        found.unwrap_or_else(|| self.file(name))
+        [passed, Some(self.file(name))].into_iter().flatten().find(|path| path.exists())
     }
 
     /// Makes the folder, mode 0700, if it is not there.

@@ -19,6 +19,7 @@ use tocyn_protocol::directory::TokenKey;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::config::{ConfigCommand, Places, Sources};
 use tocyn_service::database::Database;
+use tocyn_service::doctor::Standing;
 use tocyn_service::folder::{create, pairing_text};
 use tocyn_service::listen::{Address, Addresses, Listeners};
 use tocyn_service::open_files;
@@ -38,7 +39,9 @@ use tocyn_service::time_text;
 /// The settings at their defaults, with what they mean.
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
-type CliResult = Result<(), Box<dyn std::error::Error>>;
+type CliResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
+/// The operator's own credential, which the first `serve` makes.
+const CREDENTIAL: &str = "admin.credential";
 
 /// Hands out blinded tokens against vouchers.
 #[derive(Parser)]
@@ -285,15 +288,17 @@ async fn serve(
         (true, true) => tracing::warn!("open: everyone who reaches this issuer is given tokens"),
         (false, false) => {}
     }
-    make_credential(data, &config)?;
-    let credentials = credentials(data, &config).map_err(|error| sources.blame(error))?;
-    let credentials = credentials.ok_or("admin.credential was just made, and is gone")?;
+    check_there(data, &database)?;
     open_files::raise(config.limits.max_connections);
     let shared = database.is_shared();
     // Before the database is tied to the pairing: a start that fails takes nothing from others.
     let listeners =
         Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
     let store = Store::open(&database).await?;
+    // After the database: where there is a credential, there was a database.
+    make_credential(data, &config)?;
+    let credentials = credentials(data, &config).map_err(|error| sources.blame(error))?;
+    let credentials = credentials.ok_or("admin.credential was just made, and is gone")?;
     store.bind(&pairing).await?;
     for attester in Attester::ALL.into_iter().filter(|attester| attester.is_shared()) {
         store.make_account(attester).await?;
@@ -303,9 +308,49 @@ async fn serve(
     Ok(run(&config, pairing, store, listeners, credentials, clock, shutdown).await?)
 }
 
+/// Refuses to begin a new database where there was one: its vouchers would be unknown, and its budgets
+/// would begin anew.
+fn check_there(data: &DataDir, database: &Database) -> CliResult {
+    let credential = data.file(CREDENTIAL);
+    match database.file() {
+        Some(file) if !file.exists() && credential.exists() => Err(format!(
+            "{}: the database is not there, and this issuer had one. Is its disk mounted, and \
+             database.url right? If it is lost, make a data folder of a backup with `tocyn-issuer \
+             --data DIR restore`. To begin anew, without its vouchers, remove {} first",
+            file.display(),
+            credential.display()
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the database for a command, unless it is another issuer's.
+async fn open_own(data: &DataDir, database: &Database) -> CliResult<Store> {
+    check_there(data, database)?;
+    let pairing = data.pairing()?;
+    let store = Store::open(database).await?;
+    match store.standing(&pairing).await {
+        Ok(Standing::Foreign) => {
+            store.close().await;
+            Err(format!(
+                "{database}: it belongs to another issuer or another pairing, and nothing was \
+                 changed; set database.url right, or give --data the data folder that goes with it. \
+                 `doctor` says more"
+            )
+            .into())
+        }
+        Ok(_) => Ok(store),
+        Err(error) => {
+            store.close().await;
+            Err(error.into())
+        }
+    }
+}
+
 /// The operator's own credential, at the first start.
 fn make_credential(data: &DataDir, config: &Config) -> CliResult {
-    let path = data.file("admin.credential");
+    let path = data.file(CREDENTIAL);
     if config.admin.credential.is_none() && !path.exists() {
         let mut bytes = zeroize::Zeroizing::new([0; 32]);
         UnwrapErr(SysRng).fill_bytes(bytes.as_mut());
@@ -331,7 +376,7 @@ fn credentials(
         true => Some(read("attesters.webhook.credential", &webhook.credential)?),
         false => None,
     };
-    let path = data.file("admin.credential");
+    let path = data.file(CREDENTIAL);
     let own = Secret::from(format!("file:{}", path.display()).as_str());
     let operator = match config.admin.credential.is_none() {
         true if !path.exists() => return Ok(None),

@@ -40,7 +40,7 @@ impl Folder {
             return Err(FolderError::invalid(&self.path, reason));
         }
         let is_set_up = self.file("config.toml").exists()
-            || self.secret_file("pairing.toml").exists() && self.path.is_dir();
+            || self.own_secret("pairing.toml").is_some() && self.path.is_dir();
         match is_set_up {
             true => Ok(()),
             false => Err(self.is_none_of(own)),

@@ -191,3 +191,35 @@ impl Pairs {
         std::fs::copy(self.own.pairing_file(), to).unwrap();
     }
 }
+
+#[test]
+fn an_issuers_commands_leave_another_ones_vouchers_alone_and_make_no_second_database() {
+    let (own, other) = (World::default(), World::default());
+    drop(own.start_issuer());
+    own.voucher(64);
+    let file = own.issuer_data().join("issuer.sqlite");
+    let url = format!("sqlite://{}", file.display());
+    for args in
+        [&["voucher", "create", "--tokens", "64"][..], &["voucher", "list"], &["ledger", "show"]]
+    {
+        let said = output(command("tocyn-issuer", &other.issuer_data(), &url).args(args));
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(1), "{args:?}: {text}");
+        assert!(text.contains("another issuer"), "{args:?}: {text}");
+    }
+    assert_eq!(own.vouchers_left(), 64);
+    // Its disk is not mounted.
+    let aside = own.path().join("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    for args in
+        [&["voucher", "create", "--tokens", "64"][..], &["voucher", "list"], &["db", "check"]]
+    {
+        let said = output(command("tocyn-issuer", &own.issuer_data(), &url).args(args));
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert!(said.status.code() == Some(1) && text.contains("is not there"), "{args:?}: {text}");
+    }
+    let said = refused("tocyn-issuer", &own.issuer_data(), &url);
+    assert!(said.contains("mounted") && !file.exists(), "{said}");
+    std::fs::rename(&aside, &file).unwrap();
+    assert_eq!(own.vouchers_left(), 64);
+}

@@ -12,7 +12,7 @@ use tocyn_service::database::Database;
 use tocyn_service::folder::{create, pairing_text, replace};
 use tocyn_service::output::print;
 
-use super::{CliResult, Settings, renewed};
+use super::{CREDENTIAL, CliResult, Settings, renewed};
 use crate::Clock;
 use crate::data_dir::DataDir;
 use crate::store::Store;
@@ -22,7 +22,6 @@ const DATABASE: &str = "issuer.sqlite";
 /// Names in a backup and in a data folder.
 const CONFIG: &str = "config.toml";
 const PAIRING: &str = "pairing.toml";
-const CREDENTIAL: &str = "admin.credential";
 
 /// Where a backup goes to.
 const EMPTY_HINT: &str = "; give --data a folder that is not there or empty";

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{CliResult, Settings};
+use super::{CliResult, Settings, check_there};
 use crate::data_dir::DataDir;
 use crate::store::{Copying, Stats, Store, StoreError};
 use tocyn_service::database::Database;
@@ -36,6 +36,7 @@ impl DbCommand {
             Self::Migrate | Self::Copy { .. } if !database.is_shared() => Some(data.lock()?),
             _ => None,
         };
+        check_there(data, database)?;
         match self {
             Self::Migrate => migrate(database).await,
             Self::Check => check(Store::open(database).await?, database).await,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use tocyn_protocol::pairing::Pairing;
 
-use super::{CliResult, Settings};
+use super::{CliResult, Settings, open_own};
 use crate::data_dir::DataDir;
 use crate::observed::key_text;
-use crate::store::{LedgerRow, Store, out_of_line};
+use crate::store::{LedgerRow, out_of_line};
 use tocyn_service::output::{print, tell};
 use tocyn_service::time_text;
 
@@ -52,7 +52,7 @@ impl LedgerCommand {
     /// Ends in an error if there is an excess, so that a timer can tell.
     pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
         let pairing = data.pairing()?;
-        let store = Store::open(&settings.database).await?;
+        let store = open_own(data, &settings.database).await?;
         let mut json = false;
         match self {
             Self::Show { json: as_json } => json = as_json,

@@ -12,7 +12,7 @@ use tocyn_durable::names;
 use tocyn_service::folder::create;
 use tocyn_service::output::{print, stdout, tell};
 
-use super::{CliResult, Settings};
+use super::{CliResult, Settings, open_own};
 use crate::attester::Attester;
 use crate::data_dir::DataDir;
 use crate::sheet::Sheet;
@@ -92,7 +92,7 @@ enum CreateError {
 
 impl VoucherCommand {
     pub(super) async fn run(self, data: &DataDir, settings: Settings, now: u64) -> CliResult {
-        let store = Store::open(&settings.database).await?;
+        let store = open_own(data, &settings.database).await?;
         match self {
             Self::Create(create) => create.run(data, &settings, &store, now).await?,
             Self::List { json: true } => {
