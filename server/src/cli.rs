@@ -27,6 +27,7 @@ use crate::restored::Restored;
 use crate::statements::Statements;
 use crate::store::{Store, StoreError};
 use crate::{Clock, system_clock};
+use went_back::Known;
 
 /// The settings at their defaults, with what they mean.
 const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -105,13 +106,23 @@ enum Command {
 enum PairingCommand {
     /// Put the issuer's renewed pairing file in place of the old one. The messages stay.
     Install {
-        /// After a restore: take a pairing from before it. Only where the database knows of every
-        /// token that was spent: no relay has served since the backup, or PostgreSQL lost nothing.
-        #[arg(long)]
-        nothing_forgotten: bool,
+        #[command(flatten)]
+        how: Grounds,
         /// The file that `tocyn-issuer pairing renew` wrote.
         file: PathBuf,
     },
+}
+
+#[derive(clap::Args)]
+struct Grounds {
+    /// After a restore: take a pairing from before it. Only where the database knows of every
+    /// token that was spent: no relay has served since the backup, or PostgreSQL lost nothing.
+    #[arg(long)]
+    nothing_forgotten: bool,
+    /// The issuer was begun anew under the same name: take its pairing, which names none of the old
+    /// one's. There is no way back: all tokens of the old one become worthless.
+    #[arg(long)]
+    new_issuer: bool,
 }
 
 impl Cli {
@@ -150,8 +161,8 @@ impl Cli {
                 Ok(())
             }),
             Command::Db(command) => run_to_end(command.run(&data, settings()?, clock())),
-            Command::Pairing(PairingCommand::Install { nothing_forgotten, file }) => {
-                run_to_end(install(&data, settings()?, nothing_forgotten, &file, clock()))
+            Command::Pairing(PairingCommand::Install { how, file }) => {
+                run_to_end(install(&data, settings()?, how, &file, clock()))
             }
             Command::Doctor(doctor) => run_to_end(doctor.run(&data, settings(), clock())),
             Command::Backup { dir } => {
@@ -169,34 +180,39 @@ impl Cli {
 async fn install(
     data: &DataDir,
     settings: Settings,
-    nothing_forgotten: bool,
+    how: Grounds,
     file: &std::path::Path,
     now: u64,
 ) -> CliResult {
     let _lock = data.lock()?;
     let pairing = read_pairing(file)?;
-    let restored = check_restored(data, file, &pairing, nothing_forgotten)?;
+    let restored = check_restored(data, file, &pairing, how.nothing_forgotten)?;
     let key = data.log_key_path().exists().then(|| data.log_key(pairing.origin_name()));
     let key = key.map(|key| key.map(|key| key.verifier()));
     let own = key.as_ref().and_then(|key| key.as_ref().ok());
-    let known = went_back::known(data, &settings, own)?;
+    let known = Known::of(data, &settings, own)?;
+    let in_file = |error: Box<dyn std::error::Error>| format!("{}: {error}", file.display());
     // Where the database cannot be asked now, `serve` asks it.
-    let mut bound = None;
-    if let (Ok(store), Some(key)) = (Store::look_at(&settings.database).await, key) {
-        let key = key?;
-        let checked = async {
-            let bound = check_pairing(&store, &key, &pairing, &settings.config, now).await?;
-            went_back::check(data, known, store.range().await?.head, &pairing)?;
-            Ok::<_, Box<dyn std::error::Error>>(bound)
-        };
-        let checked = checked.await;
-        store.close().await;
-        bound = checked.map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    let pairing = match (Store::look_at(&settings.database).await, key) {
+        (Ok(store), Some(key)) => {
+            let key = key?;
+            let checked = async {
+                let bound = check_pairing(&store, &key, &pairing, &settings.config, now).await?;
+                let pairing = data.replacement(file, bound, how.new_issuer)?;
+                let tied = store.pairing_id().await?;
+                known.check(data, store.range().await?.head, tied, &pairing)?;
+                Ok(pairing)
+            };
+            let checked = checked.await;
+            store.close().await;
+            checked.map_err(in_file)?
+        }
+        _ => data.replacement(file, None, how.new_issuer)?,
+    };
     if let Some(restored) = restored {
         restored.write(&data.restored_path())?;
     }
-    data.install_pairing(file, bound)?;
+    data.put_pairing(&pairing)?;
     let path = data.pairing_path();
     Ok(print(format_args!("installed {}; start the relay again", path.display()))?)
 }
@@ -216,7 +232,9 @@ async fn check_pairing(
     let checked = Statements::check(store, key, pairing, config, now).await;
     checked.map_err(|error| match error {
         StoreError::PairingReplaced => {
-            "this pairing was replaced before; install the issuer's newest pairing.toml".into()
+            "this pairing was replaced before; install the issuer's newest pairing.toml, or run \
+                `tocyn-issuer pairing renew` there"
+                .into()
         }
         error => Box::<dyn std::error::Error>::from(error),
     })?;
@@ -232,7 +250,7 @@ fn check_restored(
     nothing_forgotten: bool,
 ) -> CliResult<Option<Restored>> {
     let Some(mut restored) = data.restored()? else { return Ok(None) };
-    let allows = nothing_forgotten && restored.complete && restored.backup_made.is_some();
+    let allows = nothing_forgotten && restored.complete;
     if allows {
         restored.allowed = Some(tocyn_service::backup::pairing_id(pairing));
     }
@@ -294,7 +312,7 @@ fn init(
     toml::from_str::<Config>(&config)?.validate()?;
     data.create()?;
     create(&data.config_path(), config.as_bytes())?;
-    data.install_pairing(pairing, None)?;
+    data.put_pairing(&data.replacement(pairing, None, false)?)?;
     data.log_key(data.pairing()?.origin_name())?;
     let files = [data.config_path(), data.pairing_path(), data.log_key_path()];
     let files = files.map(|path| path.display().to_string()).join(", ");

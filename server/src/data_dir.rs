@@ -133,33 +133,58 @@ impl DataDir {
         check_pairing(&path, self.read_toml(&path)?)
     }
 
-    /// Puts a copy of the pairing file at `from` in place of the one that is there, if any. It names
+    /// The pairing file at `from` as it may take the place of the one that is here, if any. It names
     /// that one as replaced, and `bound`, the one that the database is tied to.
-    /// The names must stay: clients know the relay by them, and they are in every token.
-    pub fn install_pairing(
+    ///
+    /// The names must stay: clients know the relay by them, and they are in every token. An older
+    /// one is refused, and one that has nothing in common with these unless the issuer is new.
+    pub fn replacement(
         &self,
         from: &Path,
         bound: Option<PairingId>,
-    ) -> Result<(), FolderError> {
-        let mut pairing = read_pairing(from)?.replacing(bound);
-        if self.pairing_path().exists() {
-            let old = self.pairing()?;
-            if (old.issuer_name(), old.origin_name())
-                != (pairing.issuer_name(), pairing.origin_name())
-            {
-                let reason = format!(
+        new_issuer: bool,
+    ) -> Result<Pairing, FolderError> {
+        let pairing = read_pairing(from)?;
+        let refuse = |reason: String| Err(FolderError::invalid(from, reason));
+        let old = self.pairing_path().exists().then(|| self.pairing()).transpose()?;
+        if let Some(old) = &old {
+            let names = (old.issuer_name(), old.origin_name());
+            if names != (pairing.issuer_name(), pairing.origin_name()) {
+                return refuse(format!(
                     "it is for relay {} and issuer {}, but this relay is {} with issuer {}; make a \
                      new data folder for other names",
                     pairing.origin_name(),
                     pairing.issuer_name(),
-                    old.origin_name(),
-                    old.issuer_name()
-                );
-                return Err(FolderError::invalid(from, reason));
+                    names.1,
+                    names.0
+                ));
             }
-            pairing = pairing.replacing([old.id()]);
+            if old.replaces().contains(&pairing.id()) {
+                return refuse(
+                    "this pairing was replaced before by the one that is here; install the issuer's \
+                     newest pairing.toml, or run `tocyn-issuer pairing renew` there"
+                        .to_owned(),
+                );
+            }
         }
-        replace(&self.pairing_path(), pairing_text(&pairing).as_bytes())
+        let line = |pairing: &Pairing| [&[pairing.id()], pairing.replaces()].concat();
+        let known = bound.into_iter().chain(old.as_ref().into_iter().flat_map(line));
+        let known: Vec<PairingId> = known.collect();
+        let is_kin = line(&pairing).iter().any(|id| known.contains(id));
+        if !known.is_empty() && !is_kin && !new_issuer {
+            return refuse(
+                "this pairing has the right names, and names none of those that this relay had \
+                 before: it is of another issuer, or one that was begun anew. If that is meant, add \
+                 --new-issuer; all tokens of the old one become worthless for good"
+                    .to_owned(),
+            );
+        }
+        Ok(pairing.replacing(bound).replacing(old.map(|old| old.id())))
+    }
+
+    /// Puts this pairing in place of the one that is here, if any.
+    pub fn put_pairing(&self, pairing: &Pairing) -> Result<(), FolderError> {
+        replace(&self.pairing_path(), pairing_text(pairing).as_bytes())
     }
 }
 

@@ -1,6 +1,6 @@
-//! After a restore, or where the database went back in another way. It has forgotten which tokens
-//! were spent since, and would take them again. So no pairing from before is served from then on: not
-//! the one in the backup, nor one that came after it, which the lost relay may have served with.
+//! After a restore. The database has forgotten which tokens were spent since the backup, and would
+//! take them again. So no pairing from before the restore is served from then on: not the one in
+//! the backup, nor one that came after it, which the lost relay may have served with.
 
 use std::path::Path;
 
@@ -21,9 +21,8 @@ pub struct Restored {
     pub pairing_id: String,
     /// When the restore was begun, in unix seconds.
     pub restored_at: u64,
-    /// When the backup was made, for people. None if there was none: the database went back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup_made: Option<String>,
+    /// When the backup was made, for people.
+    pub backup_made: String,
     /// Where the database is.
     pub database: DatabaseKind,
     /// Whether all of the backup is in the folder.
@@ -43,7 +42,7 @@ impl Restored {
     pub fn write(&self, path: &Path) -> Result<(), FolderError> {
         let text = toml::to_string(self).expect("it is plain data");
         let text = format!(
-            "# This database went back, or was restored: no pairing from before that is served from it.\n\
+            "# This folder was restored from a backup: no pairing from before that is served from it.\n\
              # Without this file tokens could be spent twice.\n{text}"
         );
         replace(path, text.as_bytes())
@@ -63,35 +62,29 @@ impl Restored {
             return None;
         }
         let which = match is_of_backup {
-            true => "its pairing is that of then",
+            true => "its pairing is that of the backup",
             false => {
-                "its pairing was made before that by this machine's clock, so that the relay of \
-                 then may have served with it"
+                "its pairing was made before the restore by this machine's clock, so that the lost \
+                 relay may have served with it"
             }
         };
-        let renew = "Run `tocyn-issuer pairing renew` now, and `tocyn-relay pairing install FILE` \
-            with the new pairing.toml";
-        let Some(made) = &self.backup_made else {
-            return Some(format!(
-                "this relay's database went back; {which}, and which tokens were spent is \
-                 forgotten. {renew}"
-            ));
-        };
-        let (why, unless) = match self.database {
-            DatabaseKind::Sqlite => (
-                "which tokens were spent since the backup is forgotten",
-                "If no relay has served since the backup was made",
-            ),
-            DatabaseKind::Postgres => (
+        let why = match self.database {
+            DatabaseKind::Sqlite => "which tokens were spent since the backup is forgotten",
+            DatabaseKind::Postgres => {
                 "if its PostgreSQL database was restored too, or a standby took over, which tokens \
-                 were spent since is forgotten",
-                "If the PostgreSQL database has lost nothing",
-            ),
+                 were spent since is forgotten"
+            }
+        };
+        let unless = match self.database {
+            DatabaseKind::Sqlite => "If no relay has served since the backup was made",
+            DatabaseKind::Postgres => "If the PostgreSQL database has lost nothing",
         };
         Some(format!(
-            "this folder was restored from a backup of {made}; {which}, and {why}. {renew}. \
+            "this folder was restored from a backup of {}; {which}, and {why}. Run `tocyn-issuer \
+             pairing renew` now, and `tocyn-relay pairing install FILE` with the new pairing.toml. \
              {unless}, run `tocyn-relay pairing install --nothing-forgotten FILE` with the \
-             issuer's pairing.toml instead"
+             issuer's pairing.toml instead",
+            self.backup_made
         ))
     }
 }
@@ -112,24 +105,21 @@ mod tests {
         let mut restored = Restored {
             pairing_id: pairing_id(&old),
             restored_at: 100,
-            backup_made: Some("then".to_owned()),
+            backup_made: "then".to_owned(),
             database: DatabaseKind::Sqlite,
             complete: false,
             allowed: None,
         };
         assert!(restored.refusal(&new).unwrap().contains("cut short"));
         restored.complete = true;
-        assert!(restored.refusal(&old).unwrap().contains("is that of then"));
-        assert!(restored.refusal(&between).unwrap().contains("made before that"));
+        assert!(restored.refusal(&old).unwrap().contains("is that of the backup"));
+        assert!(restored.refusal(&between).unwrap().contains("made before the restore"));
         assert_eq!(restored.refusal(&new), None);
         restored.allowed = Some(pairing_id(&between));
         assert_eq!(restored.refusal(&between), None);
         assert!(restored.refusal(&old).is_some());
         restored.database = DatabaseKind::Postgres;
         assert!(restored.refusal(&old).unwrap().contains("PostgreSQL database has lost nothing"));
-        let (made, refused) = (restored.backup_made.take(), restored.refusal(&old).unwrap());
-        assert!(refused.contains("went back") && !refused.contains("--nothing-forgotten"));
-        restored.backup_made = made;
         assert_eq!(Restored::read(&path).unwrap(), None);
         restored.write(&path).unwrap();
         restored.write(&path).unwrap();

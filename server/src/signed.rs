@@ -5,29 +5,29 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tocyn_durable::names;
-use tocyn_protocol::pairing::Pairing;
+use tocyn_protocol::pairing::{Pairing, PairingId};
 use tocyn_service::folder::FolderError;
 use tokio::sync::watch;
 
-use crate::Clock;
-
 /// How long a new size may wait for its write: a log that grows is signed hundreds of times a second.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Digits of each of the two numbers in the file, so that a new line is written over the old one.
+/// Digits of the size in the file, so that a new line is written over the old one.
 const DIGITS: usize = 20;
-/// Bytes of the file: two numbers, a space and the end of the line. A disk writes them as a whole.
-const LINE_BYTES: usize = 2 * DIGITS + 2;
+/// Bytes of the file: the size, a space, the pairing's id in hex, the end of the line. A disk writes
+/// them as a whole.
+const LINE_BYTES: usize = DIGITS + 1 + 64 + 1;
 
-/// What is known of the log without its database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was signed last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signed {
-    /// Messages that it had, at least.
+    /// Messages that the log had, at least.
     pub size: u64,
-    /// When it had them, in unix seconds.
-    pub at: u64,
+    /// The newest pairing that was served with from this data folder.
+    pub pairing: PairingId,
 }
 
 impl Signed {
@@ -40,23 +40,14 @@ impl Signed {
         }
     }
 
-    /// What both know together.
-    pub fn and(self, other: Self) -> Self {
-        Self { size: self.size.max(other.size), at: self.at.max(other.at) }
-    }
-
-    /// Whether a database with `head` messages has lost some.
-    pub fn is_ahead_of(self, head: u64) -> bool {
-        self.size > head
-    }
-
     /// Why this pairing is not served from a database with `head` messages, and what to do. None if
-    /// nothing was lost, or the pairing was made after that.
-    pub fn refusal(self, head: u64, pairing: &Pairing) -> Option<String> {
-        if !self.is_ahead_of(head) || pairing.schedule().genesis > self.at {
+    /// nothing was lost, or the pairing replaces the one that was served with: none of its tokens was
+    /// spent before.
+    pub fn refusal(&self, head: u64, pairing: &Pairing) -> Option<String> {
+        let size = self.size;
+        if size <= head || pairing.replaces().contains(&self.pairing) {
             return None;
         }
-        let size = self.size;
         Some(format!(
             "this relay has signed a log of {size} messages, but the database has only {head}: it \
              was copied without its -wal file, restored, rolled back, or is another one. It has \
@@ -66,40 +57,63 @@ impl Signed {
              went back"
         ))
     }
+
+    fn line(self) -> String {
+        format!("{:0width$} {}\n", self.size, self.pairing, width = DIGITS)
+    }
+}
+
+fn parse(line: &str) -> Option<Signed> {
+    let (size, id) = line.strip_suffix('\n')?.split_once(' ')?;
+    let id = hex::decode(id).ok()?.try_into().ok()?;
+    Some(Signed { size: size.parse().ok()?, pairing: PairingId(id) })
+}
+
+fn damaged(path: &Path) -> FolderError {
+    let reason = "it does not say which size of the log was signed last. If the database is whole, \
+        as `tocyn-relay db check` says, and was not put back, remove this file: the relay makes a \
+        new one";
+    FolderError::invalid(path, reason)
 }
 
 /// The file, to write it.
 pub struct SignedFile(File);
 
 impl SignedFile {
-    /// Opens the file, and makes it if it is not there.
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
+    /// Opens the file, and makes it if it is not there. From now on this pairing is served with.
+    pub fn open(path: &Path, pairing: PairingId) -> Result<Self, FolderError> {
         let failed = |source| FolderError::io(path, source, "");
-        match names::create_new(path, 0o600, Signed::default().line().as_bytes()) {
+        match names::create_new(path, 0o600, Signed { size: 0, pairing }.line().as_bytes()) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        OpenOptions::new().read(true).write(true).open(path).map(Self).map_err(failed)
+        let file =
+            OpenOptions::new().read(true).write(true).open(path).map(Self).map_err(failed)?;
+        file.change(|last| Signed { pairing, ..last }).map_err(failed)?;
+        Ok(file)
     }
 
     /// Writes a larger size, durably. Several relays that share a folder may write at once.
-    pub fn raise(&self, signed: Signed) -> io::Result<()> {
-        self.write(|last| (signed.size > last.size).then_some(signed))
+    pub fn raise(&self, size: u64) -> io::Result<()> {
+        self.change(|last| Signed { size: size.max(last.size), ..last })
     }
 
     /// Goes back to this size: the operator has given up what came after it.
     pub fn lower(&self, size: u64) -> io::Result<()> {
-        self.write(|last| (size < last.size).then_some(Signed { size, ..last }))
+        self.change(|last| Signed { size: size.min(last.size), ..last })
     }
 
-    fn write(&self, change: impl FnOnce(Signed) -> Option<Signed>) -> io::Result<()> {
+    fn change(&self, change: impl FnOnce(Signed) -> Signed) -> io::Result<()> {
         self.0.lock()?;
         let written = (|| {
             let mut line = [0; LINE_BYTES];
             self.0.read_exact_at(&mut line, 0)?;
             let last = str::from_utf8(&line).ok().and_then(parse);
             let last = last.ok_or_else(|| io::Error::other("it is damaged"))?;
-            let Some(signed) = change(last) else { return Ok(()) };
+            let signed = change(last);
+            if signed == last {
+                return Ok(());
+            }
             self.0.write_all_at(signed.line().as_bytes(), 0)?;
             self.0.sync_data()
         })();
@@ -109,73 +123,75 @@ impl SignedFile {
 }
 
 /// Writes each size about a second after it was signed, and the last one when the log is no more.
-pub async fn keep_forever(file: SignedFile, mut sizes: watch::Receiver<u64>, clock: Clock) {
-    let file = std::sync::Arc::new(file);
-    let (mut is_last, mut has_failed) = (false, false);
-    while !is_last {
-        let (file, signed) =
-            (file.clone(), Signed { size: *sizes.borrow_and_update(), at: clock() });
-        let written = tokio::task::spawn_blocking(move || file.raise(signed)).await;
+pub async fn keep_forever(file: SignedFile, mut sizes: watch::Receiver<u64>) {
+    let file = Arc::new(file);
+    let mut has_failed = false;
+    loop {
+        let is_last = sizes.has_changed().is_err();
+        let (file, size) = (file.clone(), *sizes.borrow_and_update());
+        let written = tokio::task::spawn_blocking(move || file.raise(size)).await;
         let written = written.unwrap_or_else(|error| Err(error.into()));
-        match &written {
-            Err(error) if !has_failed => {
-                tracing::error!(
-                    %error,
-                    "cannot write log.size: should the database go back, it is not noticed"
-                );
-            }
-            _ => {}
+        if let (Err(error), false) = (&written, has_failed) {
+            tracing::error!(
+                %error,
+                "cannot write log.size: should the database go back now, it is not noticed"
+            );
         }
         has_failed = written.is_err();
-        is_last = sizes.changed().await.is_err();
-        if !is_last {
-            tokio::time::sleep(INTERVAL).await;
+        if is_last {
+            return;
+        }
+        tokio::time::sleep(INTERVAL).await;
+        if !has_failed {
+            let _ = sizes.changed().await; // an error: it is the last one
         }
     }
-}
-
-impl Signed {
-    fn line(self) -> String {
-        format!("{:0width$} {:0width$}\n", self.size, self.at, width = DIGITS)
-    }
-}
-
-fn parse(line: &str) -> Option<Signed> {
-    let (size, at) = line.strip_suffix('\n')?.split_once(' ')?;
-    Some(Signed { size: size.parse().ok()?, at: at.parse().ok()? })
-}
-
-fn damaged(path: &Path) -> FolderError {
-    let reason = "it is not two numbers: the size of the log that was last signed, and when. If \
-        the database is whole, as `tocyn-relay db check` says, and was not put back, remove this \
-        file: the relay makes a new one";
-    FolderError::invalid(path, reason)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ONE: PairingId = PairingId([1; 32]);
+    const TWO: PairingId = PairingId([2; 32]);
+
     #[test]
     fn a_size_is_raised_and_lowered_in_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.size");
         assert_eq!(Signed::read(&path).unwrap(), None);
-        let (file, other) = (SignedFile::open(&path).unwrap(), SignedFile::open(&path).unwrap());
-        assert_eq!(Signed::read(&path).unwrap(), Some(Signed::default()));
+        let file = SignedFile::open(&path, ONE).unwrap();
         let read = || Signed::read(&path).unwrap().unwrap();
-        file.raise(Signed { size: 5, at: 10 }).unwrap();
-        other.raise(Signed { size: 3, at: 20 }).unwrap();
-        assert_eq!(read(), Signed { size: 5, at: 10 }, "the one that is behind changes nothing");
+        assert_eq!(read(), Signed { size: 0, pairing: ONE });
+        file.raise(5).unwrap();
+        let other = SignedFile::open(&path, TWO).unwrap();
+        other.raise(3).unwrap();
+        assert_eq!(read(), Signed { size: 5, pairing: TWO }, "the one that is behind");
         file.lower(2).unwrap();
-        assert_eq!(read(), Signed { size: 2, at: 10 });
-        file.raise(Signed { size: u64::MAX, at: u64::MAX }).unwrap();
-        assert_eq!(read(), Signed { size: u64::MAX, at: u64::MAX });
+        assert_eq!(read(), Signed { size: 2, pairing: TWO });
+        file.raise(u64::MAX).unwrap();
+        assert_eq!(read(), Signed { size: u64::MAX, pairing: TWO });
         assert_eq!(std::fs::metadata(&path).unwrap().len(), LINE_BYTES as u64);
-        for damaged in ["", "1\n", "00000000000000000001 0000000000000000000x\n"] {
+        let half = &Signed { size: 1, pairing: ONE }.line()[..LINE_BYTES - 2];
+        for damaged in ["", "1\n", half] {
             names::replace(&path, 0o600, damaged.as_bytes()).unwrap();
             assert!(Signed::read(&path).is_err(), "{damaged:?}");
-            assert!(SignedFile::open(&path).unwrap().raise(Signed { size: 1, at: 1 }).is_err());
+            assert!(SignedFile::open(&path, ONE).is_err());
+        }
+    }
+
+    #[test]
+    fn only_a_pairing_that_replaces_the_served_one_goes_on() {
+        let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
+        let old = Pairing::generate("i", "r", 0, 1000, rng).unwrap();
+        let new = old.successor(1, rng).unwrap();
+        let newest = new.successor(2, rng).unwrap();
+        let stranger = Pairing::generate("i", "r", 9, 1000, rng).unwrap();
+        let signed = Signed { size: 5, pairing: new.id() };
+        assert_eq!(signed.refusal(5, &new), None);
+        assert_eq!(signed.refusal(4, &newest), None);
+        for pairing in [old, new, stranger] {
+            assert!(signed.refusal(4, &pairing).unwrap().contains("signed a log of 5"));
         }
     }
 
@@ -184,9 +200,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.size");
         let (sender, sizes) = watch::channel(1);
-        let clock: Clock = std::sync::Arc::new(|| 7);
-        let keeping = tokio::spawn(keep_forever(SignedFile::open(&path).unwrap(), sizes, clock));
-        while Signed::read(&path).unwrap() != Some(Signed { size: 1, at: 7 }) {
+        let keeping = tokio::spawn(keep_forever(SignedFile::open(&path, ONE).unwrap(), sizes));
+        while Signed::read(&path).unwrap().unwrap().size != 1 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         sender.send_replace(2);

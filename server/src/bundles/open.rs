@@ -55,10 +55,18 @@ fn refusal(folder: &Folder, reason: String) -> StoreError {
 /// What to do about bundles that are not there.
 pub(crate) fn lacks(folder: &Folder, sealed: &Range<u64>, missing: &[u64]) -> StoreError {
     let (first, last) = (missing[0], missing[missing.len() - 1]);
+    let asides = match folder.asides() {
+        none if none.is_empty() => String::new(),
+        asides => format!(
+            "Files of a database that had gone back were moved to {}: if it is the right one again, \
+             move them back. ",
+            asides.join(", ")
+        ),
+    };
     let reason = format!(
         "{} of {} files of sealed messages are not there or have another length, the first one {}. Is \
          this the right folder, and mounted? Restore it from the backup that was made after that of \
-         the database. To go on without what is missing, and all before it, stop all relays that \
+         the database. {asides}To go on without what is missing, and all before it, stop all relays that \
          use it and run `tocyn-relay db drop --before {}`",
         missing.len(),
         sealed.end - sealed.start,

@@ -97,7 +97,7 @@ pub(super) async fn backup(data: &DataDir, settings: Settings, to: &Path, now: u
     Ok(())
 }
 
-pub(super) fn kind(database: &Database) -> DatabaseKind {
+fn kind(database: &Database) -> DatabaseKind {
     if database.is_shared() { DatabaseKind::Postgres } else { DatabaseKind::Sqlite }
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn restore(
     let mut restored = Restored {
         pairing_id: manifest.pairing_id.clone(),
         restored_at: clock().max(manifest.made_at),
-        backup_made: Some(manifest.made.clone()),
+        backup_made: manifest.made.clone(),
         database: manifest.database,
         complete: false,
         allowed: None,

@@ -6,7 +6,8 @@ use tocyn_service::listen::{Address, Addresses, Listeners};
 use tocyn_service::open_files;
 use tocyn_service::serve::stop_signal;
 
-use super::{CliResult, Settings, went_back};
+use super::went_back::Known;
+use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::log::Log;
 use crate::messages::Messages;
@@ -55,7 +56,8 @@ pub(super) async fn serve(
     let log = Log::open(store.clone(), key, &pairing, &config, now).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
-    let keeping = keep_forever(SignedFile::open(&data.signed_path())?, log.signed(), clock.clone());
+    let signed = SignedFile::open(&data.signed_path(), pairing.id())?;
+    let keeping = keep_forever(signed, log.signed());
     let shutdown = stop_signal()?;
     listeners.announce()?;
     let (ended, ()) =
@@ -77,11 +79,11 @@ async fn check_database(
         Store::migrate(&settings.database).await?;
     }
     let key = own.as_ref().map(LogKey::verifier);
-    let known = went_back::known(data, settings, key.as_ref())?;
+    let known = Known::of(data, settings, key.as_ref())?;
     let store = match Store::look_at(&settings.database).await {
         Ok(store) => store,
         Err(StoreError::Open { reason, .. }) if reason == NOTHING_YET => {
-            went_back::check_is_new(data, known, &settings.database)?;
+            known.check_new(data, &settings.database)?;
             return Ok(own);
         }
         Err(error) => return Err(error.into()),
@@ -89,12 +91,12 @@ async fn check_database(
     let checked = async {
         check_key(data, settings, pairing, &store, own.as_ref(), now).await?;
         let head = store.range().await?.head;
-        went_back::check(data, known, head, pairing)?;
+        known.check(data, head, store.pairing_id().await?, pairing)?;
         if store.key().await?.is_some() {
             check_messages(data, settings, &store, own.as_ref()).await?;
         }
         match known.is_ahead_of(head) {
-            true => went_back::accept(data, settings, known, head, store.pairing_id().await?, now),
+            true => known.accept(data, head, pairing, now),
             false => Ok(()),
         }
     };

@@ -175,7 +175,7 @@ async fn a_pair_is_restored_from_backups_that_were_made_beside_its_work() {
         command("tocyn-relay", &relay_data, &["pairing", "install", file.to_str().unwrap()])
     };
     let said = refused(&mut install(&world.pairing_file()));
-    assert!(said.contains("its pairing is that of then"), "{said}");
+    assert!(said.contains("its pairing is that of the backup"), "{said}");
     let restore = ["restore", issuer_backup.to_str().unwrap()];
     let said = succeed(&mut command("tocyn-issuer", &issuer_data, &restore));
     assert!(said.contains("tocyn-relay pairing install"), "{said}");
@@ -226,16 +226,16 @@ async fn a_pairing_from_between_backup_and_restore_is_not_served() {
         command("tocyn-relay", &data, &["pairing", "install", file.to_str().unwrap()])
     };
     let said = refused(&mut install(&between));
-    assert!(said.contains("made before that"), "{said}");
+    assert!(said.contains("made before the restore"), "{said}");
     // Nor where it is put there by hand.
     std::fs::copy(&between, data.join("pairing.toml")).unwrap();
-    assert!(refuses_to_serve(&data).contains("made before that"));
+    assert!(refuses_to_serve(&data).contains("made before the restore"));
     world.issuer_command(&["pairing", "renew"]);
     succeed(&mut install(&world.pairing_file()));
     let relay = Service::start("tocyn-relay", &data);
     assert_eq!(relay.stop().code(), Some(0));
     // For good.
-    assert!(refused(&mut install(&between)).contains("made before that"));
+    assert!(refused(&mut install(&between)).contains("made before the restore"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,8 @@ use tocyn_service::doctor::Report;
 use tocyn_service::probe;
 
 use crate::bundles::Folder;
-use crate::cli::{Settings, went_back};
+use crate::cli::Settings;
+use crate::cli::went_back::Known;
 use crate::data_dir::DataDir;
 use crate::store::{Store, StoreError};
 
@@ -20,15 +21,15 @@ pub(super) async fn check_size(
     (store, pairing, key): (&Store, &Pairing, &VerifierKey),
 ) {
     let check = "log";
-    let known = match went_back::known(data, settings, Some(key)) {
+    let known = match Known::of(data, settings, Some(key)) {
         Ok(known) => known,
         Err(error) => return report.bad(check, error.to_string()),
     };
-    let head = match store.range().await {
-        Ok(range) => range.head,
-        Err(error) => return report.bad(check, error.to_string()),
+    let (head, bound) = match (store.range().await, store.pairing_id().await) {
+        (Ok(range), Ok(bound)) => (range.head, bound),
+        (Err(error), _) | (_, Err(error)) => return report.bad(check, error.to_string()),
     };
-    match known.refusal(head, pairing) {
+    match known.refusal(head, bound, pairing) {
         Some(why) => report.bad(check, why),
         None if known.is_ahead_of(head) => {
             report.warn(check, "the database went back; `serve` goes on with the new pairing");
