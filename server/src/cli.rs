@@ -197,15 +197,16 @@ async fn install(
         (Ok(store), Some(key)) => {
             let key = key?;
             let checked = async {
-                let bound = check_pairing(&store, &key, &pairing, &settings.config, now).await?;
+                let bound = check_pairing(&store, &key, &pairing, &settings.config, now).await;
+                let bound = bound.map_err(in_file)?;
                 let pairing = data.replacement(file, bound, how.new_issuer)?;
                 let tied = store.pairing_id().await?;
                 known.check(data, store.range().await?.head, tied, &pairing)?;
-                Ok(pairing)
+                Ok::<_, Box<dyn std::error::Error>>(pairing)
             };
             let checked = checked.await;
             store.close().await;
-            checked.map_err(in_file)?
+            checked?
         }
         _ => data.replacement(file, None, how.new_issuer)?,
     };

@@ -207,7 +207,8 @@ async fn a_client_does_not_buy_from_an_issuer_whose_keys_the_relay_does_not_show
 
     // With the right pairing the same command succeeds, once the person has accepted that.
     drop(relay);
-    other.relay_command(&["pairing", "install", world.pairing_file().to_str().unwrap()]);
+    let pairing = world.pairing_file();
+    other.relay_command(&["pairing", "install", "--new-issuer", pairing.to_str().unwrap()]);
     let relay = other.start_relay();
     let args = ["request", "--issuer", issuer.url(), "--relay", relay.url()];
     succeed(&mut world.tocyn(&["relay", "look", relay.url()]));
