@@ -30,7 +30,9 @@ const BYTES: usize = 16 * 1024;
 const RUNS: usize = 30;
 const MAX_RATIO: f64 = 20.0;
 /// Shorter times than this say more about the clock than about the bytes.
-const FLOOR: Duration = Duration::from_micros(5);
+const FLOOR: Duration = Duration::from_micros(10);
+/// What is too long is measured again: a machine that is busy makes times longer, and never shorter.
+const TRIES: usize = 5;
 
 /// The least of many times.
 fn least(read: &dyn Fn(&[u8]), bytes: &[u8]) -> Duration {
@@ -53,7 +55,9 @@ fn filled(head: &str, pattern: &str, end: &str) -> Vec<u8> {
 fn compare(name: &str, read: &dyn Fn(&[u8]), harmless: &[u8], bad: &[Vec<u8>]) {
     let at_rest = least(read, harmless).max(FLOOR);
     for bytes in bad {
-        let ratio = least(read, bytes).as_secs_f64() / at_rest.as_secs_f64();
+        let once = || least(read, bytes).as_secs_f64() / at_rest.as_secs_f64();
+        let ratio = (0..TRIES).map(|_| once()).find(|ratio| *ratio <= MAX_RATIO);
+        let ratio = ratio.unwrap_or_else(once);
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
         println!("{name}: {ratio:.2} for {start:?}");
         assert!(ratio <= MAX_RATIO, "{name}: {ratio:.1} times as long for {start:?}...");
