@@ -22,7 +22,7 @@ use crate::names;
 const CHUNK_BYTES: usize = 1 << 20;
 /// The WAL is cut back to this many bytes when it starts anew. A longer one was left by a reader
 /// that held it open; a shorter one would have to grow again, which makes each sync slower.
-const WAL_BYTES: &str = "67108864";
+const WAL_BYTES: &str = "134217728"; // 128 MiB
 
 /// Options for every connection of this project: nothing is copied back within a commit, where
 /// SQLite would drop the error of a failed sync.
@@ -198,11 +198,7 @@ impl Checkpointer {
     /// As those of [`checkpoint`].
     pub async fn copy_back(&mut self) -> Result<(), sqlx::Error> {
         self.version = self.data_version().await?;
-        // The second round is for what was written during the first.
-        for _ in 0..2 {
-            checkpoint(&mut self.connection).await?;
-        }
-        Ok(())
+        checkpoint(&mut self.connection).await
     }
 
     /// Closes the connection.
