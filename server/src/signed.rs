@@ -1,6 +1,7 @@
 //! The size of the log that was last signed, in a file beside its key: a database that has fewer
 //! messages went back, and has forgotten which tokens were spent since.
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
@@ -80,17 +81,19 @@ fn damaged(path: &Path) -> FolderError {
 pub struct SignedFile(File);
 
 impl SignedFile {
-    /// Opens the file, and makes it if it is not there. From now on this pairing is served with.
+    /// Opens the file, and makes it if it is not there, for a log without messages.
     pub fn open(path: &Path, pairing: PairingId) -> Result<Self, FolderError> {
         let failed = |source| FolderError::io(path, source, "");
         match names::create_new(path, 0o600, Signed { size: 0, pairing }.line().as_bytes()) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        let file =
-            OpenOptions::new().read(true).write(true).open(path).map(Self).map_err(failed)?;
-        file.change(|last| Signed { pairing, ..last }).map_err(failed)?;
-        Ok(file)
+        OpenOptions::new().read(true).write(true).open(path).map(Self).map_err(failed)
+    }
+
+    /// Notes that this pairing is served with, before anybody is served.
+    pub fn serve_with(&self, pairing: PairingId) -> io::Result<()> {
+        self.change(|last| Signed { pairing, ..last })
     }
 
     /// Writes a larger size, durably. Several relays that share a folder may write at once.
@@ -98,9 +101,10 @@ impl SignedFile {
         self.change(|last| Signed { size: size.max(last.size), ..last })
     }
 
-    /// Goes back to this size: the operator has given up what came after it.
-    pub fn lower(&self, size: u64) -> io::Result<()> {
-        self.change(|last| Signed { size: size.min(last.size), ..last })
+    /// Goes back to a smaller log, with a pairing of its own: both in one write, since the new pairing
+    /// beside the old size would be refused.
+    pub fn go_back(&self, signed: Signed) -> io::Result<()> {
+        self.change(|_| signed)
     }
 
     fn change(&self, change: impl FnOnce(Signed) -> Signed) -> io::Result<()> {
@@ -122,12 +126,10 @@ impl SignedFile {
     }
 }
 
-/// Writes each size about a second after it was signed, and the last one when the log is no more.
-pub async fn keep_forever(file: SignedFile, mut sizes: watch::Receiver<u64>) {
-    let file = Arc::new(file);
+/// Writes each size about a second after it was signed.
+pub async fn keep_forever(file: Arc<SignedFile>, mut sizes: watch::Receiver<u64>) -> Infallible {
     let mut has_failed = false;
     loop {
-        let is_last = sizes.has_changed().is_err();
         let (file, size) = (file.clone(), *sizes.borrow_and_update());
         let written = tokio::task::spawn_blocking(move || file.raise(size)).await;
         let written = written.unwrap_or_else(|error| Err(error.into()));
@@ -138,12 +140,9 @@ pub async fn keep_forever(file: SignedFile, mut sizes: watch::Receiver<u64>) {
             );
         }
         has_failed = written.is_err();
-        if is_last {
-            return;
-        }
         tokio::time::sleep(INTERVAL).await;
-        if !has_failed {
-            let _ = sizes.changed().await; // an error: it is the last one
+        if !has_failed && sizes.changed().await.is_err() {
+            std::future::pending::<()>().await; // the log is no more
         }
     }
 }
@@ -165,18 +164,20 @@ mod tests {
         assert_eq!(read(), Signed { size: 0, pairing: ONE });
         file.raise(5).unwrap();
         let other = SignedFile::open(&path, TWO).unwrap();
+        assert_eq!(read(), Signed { size: 5, pairing: ONE }, "it is there");
+        other.serve_with(TWO).unwrap();
         other.raise(3).unwrap();
         assert_eq!(read(), Signed { size: 5, pairing: TWO }, "the one that is behind");
-        file.lower(2).unwrap();
-        assert_eq!(read(), Signed { size: 2, pairing: TWO });
+        file.go_back(Signed { size: 2, pairing: ONE }).unwrap();
+        assert_eq!(read(), Signed { size: 2, pairing: ONE });
         file.raise(u64::MAX).unwrap();
-        assert_eq!(read(), Signed { size: u64::MAX, pairing: TWO });
+        assert_eq!(read(), Signed { size: u64::MAX, pairing: ONE });
         assert_eq!(std::fs::metadata(&path).unwrap().len(), LINE_BYTES as u64);
         let half = &Signed { size: 1, pairing: ONE }.line()[..LINE_BYTES - 2];
         for damaged in ["", "1\n", half] {
             names::replace(&path, 0o600, damaged.as_bytes()).unwrap();
             assert!(Signed::read(&path).is_err(), "{damaged:?}");
-            assert!(SignedFile::open(&path, ONE).is_err());
+            assert!(SignedFile::open(&path, ONE).unwrap().raise(1).is_err());
         }
     }
 
@@ -196,18 +197,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_size_is_written_when_the_log_is_no_more() {
+    async fn each_size_is_written_in_the_end_and_a_failed_write_is_done_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.size");
         let (sender, sizes) = watch::channel(1);
-        let keeping = tokio::spawn(keep_forever(SignedFile::open(&path, ONE).unwrap(), sizes));
-        while Signed::read(&path).unwrap().unwrap().size != 1 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let file = Arc::new(SignedFile::open(&path, ONE).unwrap());
+        let keeping = tokio::spawn(keep_forever(file, sizes));
+        let becomes = async |size| {
+            while !Signed::read(&path).is_ok_and(|signed| signed.unwrap().size == size) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        becomes(1).await;
+        // In place: the file that is open stays the one that has the name.
+        std::fs::File::options().write(true).open(&path).unwrap().write_at(b"x", 0).unwrap();
         sender.send_replace(2);
-        sender.send_replace(3);
+        tokio::time::sleep(2 * INTERVAL).await;
+        let whole = Signed { size: 1, pairing: ONE }.line();
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .write_at(whole.as_bytes(), 0)
+            .unwrap();
+        becomes(2).await;
         drop(sender);
-        keeping.await.unwrap();
-        assert_eq!(Signed::read(&path).unwrap().unwrap().size, 3);
+        tokio::time::sleep(2 * INTERVAL).await;
+        assert!(!keeping.is_finished(), "who serves ends it");
+        keeping.abort();
     }
 }

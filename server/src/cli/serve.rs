@@ -1,7 +1,10 @@
 //! `tocyn-relay serve`.
 
+use std::sync::Arc;
+
 use tocyn_protocol::log::note::LogKey;
 use tocyn_protocol::pairing::Pairing;
+use tocyn_service::folder::FolderError;
 use tocyn_service::listen::{Address, Addresses, Listeners};
 use tocyn_service::open_files;
 use tocyn_service::serve::stop_signal;
@@ -56,12 +59,19 @@ pub(super) async fn serve(
     let log = Log::open(store.clone(), key, &pairing, &config, now).await?;
     let messages =
         Messages::open(store, folder.as_deref(), log.verifier(), config.cell_bytes).await?;
-    let signed = SignedFile::open(&data.signed_path(), pairing.id())?;
-    let keeping = keep_forever(signed, log.signed());
+    let path = data.signed_path();
+    let unwritable = |source| FolderError::io(&path, source, "");
+    let signed = Arc::new(SignedFile::open(&path, pairing.id())?);
+    signed.serve_with(pairing.id()).map_err(unwritable)?;
+    let sizes = log.signed();
     let shutdown = stop_signal()?;
     listeners.announce()?;
-    let (ended, ()) =
-        tokio::join!(run(&config, pairing, messages, log, listeners, clock, shutdown), keeping);
+    // Connections that were cut off may hold the log for longer, and are not waited for.
+    let ended = tokio::select! {
+        ended = run(&config, pairing, messages, log, listeners, clock, shutdown) => ended,
+        never = keep_forever(signed.clone(), sizes.clone()) => match never {},
+    };
+    signed.raise(*sizes.borrow()).map_err(unwritable)?;
     Ok(ended?)
 }
 

@@ -101,8 +101,9 @@ impl Known {
             folder.set_aside(&lost, now)?;
         }
         let path = data.signed_path();
-        let lowered = SignedFile::open(&path, pairing.id())?.lower(head);
-        lowered.map_err(|source| FolderError::io(&path, source, ""))?;
+        let now_signed = Signed { size: head, pairing: pairing.id() };
+        let gone_back = SignedFile::open(&path, pairing.id())?.go_back(now_signed);
+        gone_back.map_err(|source| FolderError::io(&path, source, ""))?;
         tracing::warn!(
             signed = self.size(),
             head,

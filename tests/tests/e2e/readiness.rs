@@ -1,6 +1,7 @@
 //! `/readyz` follows what posts and requests meet, and comes back by itself. Log lines that nobody
 //! can read stop nothing.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -126,5 +127,31 @@ async fn a_server_that_may_not_write_is_not_ready() {
         set("off");
         becomes(&http, service.url(), 200).await;
         assert_eq!(service.stop().code(), Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_does_not_end_holds_no_stop_up() {
+    let (world, http) = (World::default(), http_client());
+    let issuer = world.start_issuer();
+    let token = buy(&http, issuer.url(), &world.voucher(16), 16).await.remove(0);
+    let mut command = serve("tocyn-relay", &world.relay_data(), "127.0.0.1:0");
+    command.env("TOCYN_RELAY__LIMITS__BODY_TIMEOUT", "1h");
+    command.env("TOCYN_RELAY__LIMITS__DRAIN_TIMEOUT", "1s");
+    let mut relay = Service::run(&mut command, &world.relay_data());
+    let mut half = std::net::TcpStream::connect(relay.address()).unwrap();
+    let authorization = bound(&token, &cell("half"));
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: relay\r\nauthorization: {authorization}\r\n\
+         content-type: application/octet-stream\r\ncontent-length: 2048\r\n\r\nhalf"
+    );
+    half.write_all(head.as_bytes()).unwrap();
+    half.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert!(half.read(&mut [0]).is_err(), "it waits for the rest");
+    relay.signal_stop();
+    let since = Instant::now();
+    while relay.is_alive() {
+        assert!(since.elapsed() < PATIENCE, "it does not end: {}", relay.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
