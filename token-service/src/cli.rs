@@ -4,37 +4,30 @@ mod backup;
 mod db;
 mod doctor;
 mod ledger;
+mod own;
+mod pairing;
+mod serve;
 mod voucher;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use getrandom::SysRng;
-use rand_core::{Rng, UnwrapErr};
-use serde_json::json;
-use tocyn_protocol::directory::TokenKey;
+use rand_core::UnwrapErr;
 use tocyn_protocol::pairing::Pairing;
 use tocyn_service::config::{ConfigCommand, Places, Sources};
 use tocyn_service::database::Database;
-use tocyn_service::doctor::Standing;
 use tocyn_service::folder::{create, pairing_text};
-use tocyn_service::listen::{Address, Addresses, Listeners};
-use tocyn_service::open_files;
-use tocyn_service::output::{print, stdout};
+use tocyn_service::listen::Address;
+use tocyn_service::output::print;
 use tocyn_service::program::{LogFormat, VERSION};
-use tocyn_service::secret::Secret;
-use tocyn_service::serve::stop_signal;
+use tocyn_service::time_text;
 
-use crate::attester::Attester;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::http::operator::{Credentials, MIN_CREDENTIAL};
-use crate::store::Store;
-use crate::{Clock, run, system_clock};
-use tocyn_service::time_text;
+use crate::{Clock, system_clock};
 
 /// The settings at their defaults, with what they mean.
 const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -179,20 +172,20 @@ impl Cli {
                 init(&data, &issuer_name, &origin_name, epoch, clock())
             }
             Command::Serve { listen, open } => {
-                runtime.block_on(serve(&data, listen, open, settings()?, clock))
+                runtime.block_on(serve::serve(&data, listen, open, settings()?, clock))
             }
             Command::Voucher(command) => runtime.block_on(command.run(&data, settings()?, clock())),
             Command::Ledger(command) => runtime.block_on(command.run(&data, settings()?, clock())),
-            Command::Pairing(PairingCommand::Show { json }) => show_pairing(&data, json, clock()),
+            Command::Pairing(PairingCommand::Show { json }) => pairing::show(&data, json, clock()),
             Command::Pairing(PairingCommand::Renew { planned: false }) => {
-                runtime.block_on(renew(&data, &settings()?.database, &clock))
+                runtime.block_on(pairing::renew(&data, &settings()?.database, &clock))
             }
             Command::Pairing(PairingCommand::Renew { planned: true }) => {
-                plan_renewal(&data, clock())
+                pairing::plan_renewal(&data, clock())
             }
-            Command::Key(KeyCommand::List { json }) => list_keys(&data, json, clock()),
+            Command::Key(KeyCommand::List { json }) => pairing::list_keys(&data, json, clock()),
             Command::Config(command) => command.run(&places, EXAMPLE, |config: &Config| {
-                credentials(&data, config)?;
+                serve::credentials(&data, config)?;
                 Database::find(&config.database.url, None, data.database_path())?;
                 Ok(())
             }),
@@ -254,245 +247,5 @@ fn init(
         data.pairing_path().display(),
         time_text(pairing.schedule().last_end())
     ))?;
-    Ok(())
-}
-
-async fn serve(
-    data: &DataDir,
-    listen: Option<Address>,
-    open: bool,
-    settings: Settings,
-    clock: Clock,
-) -> CliResult {
-    let Settings { mut config, database, sources } = settings;
-    let pairing = data.pairing()?;
-    // Several issuers may share a folder if they share a server.
-    let _lock = if database.is_shared() { data.lock_shared()? } else { data.lock()? };
-    if let Some(address) = listen {
-        config.listen = Addresses(vec![address]);
-    }
-    if database.is_shared() {
-        Store::leave_file(&data.database_path()).await?;
-    }
-    match (config.attesters.open.enabled, open) {
-        (true, false) => {
-            return Err(
-                "attesters.open.enabled gives tokens to everyone; if that is meant, start \
-                `serve --open`"
-                    .into(),
-            );
-        }
-        (false, true) => {
-            return Err("--open: attesters.open.enabled is false in the settings".into());
-        }
-        (true, true) => tracing::warn!("open: everyone who reaches this issuer is given tokens"),
-        (false, false) => {}
-    }
-    check_there(data, &database)?;
-    open_files::raise(config.limits.max_connections);
-    let shared = database.is_shared();
-    // Before the database is tied to the pairing: a start that fails takes nothing from others.
-    let listeners =
-        Listeners::open(&config.listen, &config.admin.listen, data.path(), shared).await?;
-    let store = Store::open(&database).await?;
-    // After the database: where there is a credential, there was a database.
-    make_credential(data, &config)?;
-    let credentials = credentials(data, &config).map_err(|error| sources.blame(error))?;
-    let credentials = credentials.ok_or("admin.credential was just made, and is gone")?;
-    store.bind(&pairing).await?;
-    for attester in Attester::ALL.into_iter().filter(|attester| attester.is_shared()) {
-        store.make_account(attester).await?;
-    }
-    let shutdown = stop_signal()?;
-    listeners.announce()?;
-    Ok(run(&config, pairing, store, listeners, credentials, clock, shutdown).await?)
-}
-
-/// Refuses to begin a new database where there was one: its vouchers would be unknown, and its budgets
-/// would begin anew.
-fn check_there(data: &DataDir, database: &Database) -> CliResult {
-    let credential = data.file(CREDENTIAL);
-    match database.file() {
-        Some(file) if !file.exists() && credential.exists() => Err(format!(
-            "{}: the database is not there, and this issuer had one. Is its disk mounted, and \
-             database.url right? If it is lost, make a data folder of a backup with `tocyn-issuer \
-             --data DIR restore`. To begin anew, without its vouchers, remove {} first",
-            file.display(),
-            credential.display()
-        )
-        .into()),
-        _ => Ok(()),
-    }
-}
-
-/// Opens the database for a command, unless it is another issuer's.
-async fn open_own(data: &DataDir, database: &Database) -> CliResult<Store> {
-    check_there(data, database)?;
-    let pairing = data.pairing()?;
-    let store = Store::open(database).await?;
-    match store.standing(&pairing).await {
-        Ok(Standing::Foreign) => {
-            store.close().await;
-            Err(format!(
-                "{database}: it belongs to another issuer or another pairing, and nothing was \
-                 changed; set database.url right, or give --data the data folder that goes with it. \
-                 `doctor` says more"
-            )
-            .into())
-        }
-        Ok(_) => Ok(store),
-        Err(error) => {
-            store.close().await;
-            Err(error.into())
-        }
-    }
-}
-
-/// The operator's own credential, at the first start.
-fn make_credential(data: &DataDir, config: &Config) -> CliResult {
-    let path = data.file(CREDENTIAL);
-    if config.admin.credential.is_none() && !path.exists() {
-        let mut bytes = zeroize::Zeroizing::new([0; 32]);
-        UnwrapErr(SysRng).fill_bytes(bytes.as_mut());
-        create(&path, hex::encode(bytes.as_slice()).as_bytes())?;
-    }
-    Ok(())
-}
-
-/// What the operator's listener asks for; None before the first start has made the operator's.
-fn credentials(
-    data: &DataDir,
-    config: &Config,
-) -> Result<Option<Credentials>, Box<dyn std::error::Error>> {
-    let read = |what: &str, secret: &Secret| {
-        let text = secret.read().map_err(|error| format!("{what}: {error}"))?;
-        match text.len() {
-            MIN_CREDENTIAL.. => Ok(text),
-            _ => Err(format!("{what}: a credential has at least {MIN_CREDENTIAL} characters")),
-        }
-    };
-    let webhook = &config.attesters.webhook;
-    let webhook = match webhook.enabled {
-        true => Some(read("attesters.webhook.credential", &webhook.credential)?),
-        false => None,
-    };
-    let path = data.file(CREDENTIAL);
-    let own = Secret::from(format!("file:{}", path.display()).as_str());
-    let operator = match config.admin.credential.is_none() {
-        true if !path.exists() => return Ok(None),
-        true => &own,
-        false => &config.admin.credential,
-    };
-    Ok(Some(Credentials { operator: read("admin.credential", operator)?, webhook }))
-}
-
-fn show_pairing(data: &DataDir, json: bool, now: u64) -> CliResult {
-    let pairing = data.pairing()?;
-    let epoch = pairing.schedule().epoch_at(now)?;
-    if json {
-        print(json!({
-            "issuer_name": pairing.issuer_name(),
-            "origin_name": pairing.origin_name(),
-            "genesis": pairing.schedule().genesis,
-            "epoch_seconds": pairing.schedule().epoch_seconds,
-            "epoch": epoch,
-            "epochs": pairing.schedule().count,
-            "renewed_at": pairing.renewed_at(),
-        }))?;
-        return Ok(());
-    }
-    let mut out = stdout();
-    writeln!(out, "issuer   {}", pairing.issuer_name())?;
-    writeln!(out, "origin   {}", pairing.origin_name())?;
-    writeln!(out, "genesis  {}", time_text(pairing.schedule().genesis))?;
-    let length = humantime::format_duration(Duration::from_secs(pairing.schedule().epoch_seconds));
-    let end = time_text(pairing.schedule().end(epoch));
-    writeln!(out, "epoch    {epoch}, of {length}, until {end}")?;
-    writeln!(out, "keys     until {}", time_text(pairing.schedule().last_end()))?;
-    if let Some(below) = pairing.renewed_at() {
-        let start = time_text(pairing.schedule().start(below));
-        writeln!(out, "renewed  as planned, with new keys from epoch {below} on, from {start}")?;
-    }
-    writeln!(out, "secret   not shown; it is in {}", data.pairing_path().display())?;
-    Ok(())
-}
-
-/// A pairing that begins now, for the same names; and when that is.
-fn renewed(old: &Pairing, clock: &Clock) -> Result<(Pairing, u64), Box<dyn std::error::Error>> {
-    // Clients tell the epochs of two pairings apart by their start.
-    if clock() == old.schedule().genesis {
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    let now = clock();
-    Ok((old.successor(now, &mut UnwrapErr(SysRng))?, now))
-}
-
-async fn renew(data: &DataDir, database: &Database, clock: &Clock) -> CliResult {
-    let _lock = data.lock()?;
-    let old = data.pairing()?;
-    let (fresh, now) = renewed(&old, clock)?;
-    // The database may be tied to another one still, as after a restore. Where it cannot be asked
-    // now, `serve` asks it.
-    let mut bound = None;
-    if let Ok(Some(store)) = Store::look_at(database).await {
-        bound = store.tied_to(&old).await?;
-        store.close().await;
-    }
-    let kept = data.replace_pairing(&fresh.replacing(bound), now)?;
-    print(format_args!(
-        "wrote a new {}; the old one is {}",
-        data.pairing_path().display(),
-        kept.display()
-    ))?;
-    print(
-        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay pairing install FILE` (or to /etc/tocyn there, where a unit takes it from); then start all again. Tokens handed out so far are void",
-    )?;
-    Ok(())
-}
-
-/// A new secret from a later epoch on.
-fn plan_renewal(data: &DataDir, now: u64) -> CliResult {
-    let _lock = data.lock()?;
-    let old = data.pairing()?;
-    let fresh = old.renewed(now, &mut UnwrapErr(SysRng))?;
-    let kept = data.replace_pairing(&fresh, now)?;
-    let below = fresh.renewed_at().expect("it was renewed just now");
-    print(format_args!(
-        "wrote a new {}; the old one is {}",
-        data.pairing_path().display(),
-        kept.display()
-    ))?;
-    print(format_args!(
-        "copy it to every other issuer's data folder, and to the relay's machine for `tocyn-relay \
-         pairing install FILE` (or to /etc/tocyn there, where a unit takes it from); then start all \
-         again, before {}: then epoch {below} begins, whose keys come from the new secret. All tokens \
-         stay good",
-        time_text(fresh.schedule().start(below))
-    ))?;
-    if fresh.schedule().count == old.schedule().count {
-        print(format_args!(
-            "the keys end at {} as before: a pairing has no more epochs than that. Before then, run \
-             `tocyn-issuer pairing renew`, which voids all tokens",
-            time_text(fresh.schedule().last_end())
-        ))?;
-    }
-    Ok(())
-}
-
-fn list_keys(data: &DataDir, json: bool, now: u64) -> CliResult {
-    let pairing = data.pairing()?;
-    let keys: Vec<TokenKey> = pairing
-        .schedule()
-        .listed_by_issuer(now)?
-        .into_iter()
-        .map(|epoch| TokenKey::for_epoch(&pairing, epoch))
-        .collect();
-    if json {
-        return Ok(print(serde_json::to_string(&keys)?)?);
-    }
-    for key in keys {
-        let (from, to) = (time_text(key.not_before), time_text(key.not_after));
-        print(format_args!("epoch {}  {}  from {from} to {to}", key.epoch, key.token_key))?;
-    }
     Ok(())
 }

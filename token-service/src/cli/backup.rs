@@ -12,7 +12,8 @@ use tocyn_service::database::Database;
 use tocyn_service::folder::{create, pairing_text, replace};
 use tocyn_service::output::print;
 
-use super::{CREDENTIAL, CliResult, Settings, renewed};
+use super::pairing::renewed;
+use super::{CREDENTIAL, CliResult, Settings};
 use crate::Clock;
 use crate::data_dir::DataDir;
 use crate::store::Store;

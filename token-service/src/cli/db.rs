@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use super::{CliResult, Settings, check_there};
+use super::own::check_there;
+use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::store::{Copying, Stats, Store, StoreError};
 use tocyn_service::database::Database;

@@ -6,7 +6,8 @@ use tocyn_protocol::relay::RelayInfo;
 
 use tocyn_service::doctor::{KeysAt, ListensOn, Report};
 
-use super::{CliResult, Settings, credentials, ledger};
+use super::serve::credentials;
+use super::{CliResult, Settings, ledger};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::store::Store;

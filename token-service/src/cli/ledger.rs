@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use tocyn_protocol::pairing::Pairing;
 
-use super::{CliResult, Settings, open_own};
+use super::own::open_own;
+use super::{CliResult, Settings};
 use crate::data_dir::DataDir;
 use crate::observed::key_text;
 use crate::store::{LedgerRow, out_of_line};

@@ -12,7 +12,8 @@ use tocyn_durable::names;
 use tocyn_service::folder::create;
 use tocyn_service::output::{print, stdout, tell};
 
-use super::{CliResult, Settings, open_own};
+use super::own::open_own;
+use super::{CliResult, Settings};
 use crate::attester::Attester;
 use crate::data_dir::DataDir;
 use crate::sheet::Sheet;
