@@ -1,10 +1,10 @@
-//! What is on disk after a power cut.
+//! Files, folders and SQLite databases that survive a power cut.
 //!
 //! | promise | module |
 //! |---|---|
-//! | a name that was created, renamed or removed stays so | [`names`] |
-//! | a database shows nothing that the next cut would take back | [`sqlite`] |
-//! | a disk that has room has room | [`room`] |
+//! | created, renamed and removed names are durable | [`names`] |
+//! | rows are durable before they are read | [`sqlite`] |
+//! | a disk takes writes of some size | [`room`] |
 //!
 //! `docs/adr/0016-durability.md` says what is synced when, and why.
 

@@ -2,7 +2,7 @@
 //!
 //! POSIX makes a name durable only with an fsync of the folder that holds it. Everything outside of
 //! tests that creates, renames or removes a file goes through here; clippy refuses `std::fs` for it.
-#![allow(clippy::disallowed_methods, reason = "they are called here so that nobody else has to")]
+#![allow(clippy::disallowed_methods, reason = "this module wraps them")]
 
 mod batch;
 
@@ -15,9 +15,9 @@ use tempfile::NamedTempFile;
 
 pub use batch::Batch;
 
-/// Why a folder cannot be synced that this process cannot have changed either.
+/// Errors of folders that this process may not sync, and so cannot have changed.
 const NOT_OURS: [ErrorKind; 2] = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem];
-/// What a file system says that has no sync for folders, such as some network ones.
+/// Errors of file systems without fsync for folders, such as some network ones.
 const NO_SYNC: [ErrorKind; 2] = [ErrorKind::InvalidInput, ErrorKind::Unsupported];
 
 /// Makes a folder, and those above it that are missing. One that exists stays as it is.
@@ -57,7 +57,7 @@ fn sync_own_name(path: &Path) -> io::Result<()> {
 /// file, or none: never a name without the bytes, at which a start would fail.
 ///
 /// # Errors
-/// `AlreadyExists`, or whatever the disk says. Then no file is left.
+/// `AlreadyExists`, or any other I/O error. No file is left then.
 pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let fresh = write_fresh(path, mode, bytes)?;
     fresh.persist_noclobber(path).map_err(|error| error.error)?;
@@ -69,7 +69,7 @@ pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
 /// Opens a file to write it, and makes it if it is not there. What the caller writes is not synced.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any I/O error.
 pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(mode).open(path)?;
     // Also one that was there: who made it may have been killed before its name was synced.
@@ -81,7 +81,7 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
 /// there is either the old file or the new one, whole.
 ///
 /// # Errors
-/// Whatever the disk says. Then one of the two is there, whole.
+/// Any I/O error. Either file is then there, whole.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let fresh = write_fresh(path, mode, bytes)?;
     fresh.persist(path).map_err(|error| error.error)?;
@@ -100,17 +100,17 @@ fn write_fresh(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<NamedTempFile
 /// Renames a file whose content is durable, in place of one that has the new name.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any I/O error.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_parent(to)?;
     if parent(from) == parent(to) { Ok(()) } else { sync_parent(from) }
 }
 
-/// Gives a file whose content is durable a second name; refuses one that is taken.
+/// Adds a second name to a file whose content is durable; refuses a name that is taken.
 ///
 /// # Errors
-/// `AlreadyExists`, or whatever the disk says.
+/// `AlreadyExists`, or any other I/O error.
 pub fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to)?;
     sync_parent(to)
@@ -119,7 +119,7 @@ pub fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
 /// Removes a file.
 ///
 /// # Errors
-/// Whatever the disk says, `NotFound` too.
+/// Any I/O error, `NotFound` included.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     sync_parent(path)

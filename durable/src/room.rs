@@ -1,12 +1,12 @@
-//! Whether a disk has room. Only a write tells: a quota is in nothing that a file system reports.
+//! Test write for free space: file systems do not report quotas.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes and syncs so many bytes in this folder, in a file without a name.
+/// Writes and syncs `bytes` bytes in this folder, in a file without a name.
 ///
 /// # Errors
-/// `StorageFull`, `QuotaExceeded`, or whatever the disk says.
+/// `StorageFull`, `QuotaExceeded`, or any other I/O error.
 pub fn check(folder: &Path, bytes: usize) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&vec![0xa5; bytes])?;

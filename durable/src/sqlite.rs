@@ -47,7 +47,7 @@ pub async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection,
 }
 
 /// Connects to read beside a process that may write, without holding it up. [`settle`]s, unless the
-/// database is being written to: whoever does that has settled it.
+/// database is being written to: the writer has settled it.
 ///
 /// # Errors
 /// If the database cannot be opened.
@@ -160,7 +160,7 @@ pub async fn stranger(
 /// waits for one: then some of it stays for the next time.
 ///
 /// # Errors
-/// Whatever SQLite says. One of [`exit_if_sync_failed`] has ended the process before.
+/// Any SQLite error but those that [`exit_if_sync_failed`] ends the process for.
 pub async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let copied = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(connection).await;
     copied.map(drop).inspect_err(exit_if_sync_failed)

@@ -31,7 +31,7 @@ const RUNS: usize = 30;
 const MAX_RATIO: f64 = 20.0;
 /// Shorter times than this say more about the clock than about the bytes.
 const FLOOR: Duration = Duration::from_micros(10);
-/// What is too long is measured again: a machine that is busy makes times longer, and never shorter.
+/// Measurements at most, where the ratio is too high: a busy machine makes times longer, never shorter.
 const TRIES: usize = 5;
 
 /// The least of many times.

@@ -110,7 +110,7 @@ impl Pipeline {
         async move { while writer.changed().await.is_ok() {} }
     }
 
-    /// What became of the last transaction.
+    /// Result of the last transaction.
     pub fn writing(&self) -> &Writing<StoreError> {
         &self.writing
     }
@@ -198,8 +198,8 @@ impl Writer {
             {
                 taken.extend(more);
             }
-            // What panics is a bug. The dropped answers are a 500; the same post again finds out.
-            // All of the round is in here: a writer that ends takes every later post with it.
+            // A panic is a bug. The dropped answers become 500; a retry finds out what was stored.
+            // The whole round is in here: without a writer no later post can be stored.
             if AssertUnwindSafe(self.round(taken)).catch_unwind().await.is_err() {
                 let _ = catch_unwind(|| tracing::error!("the writer has panicked, and goes on"));
             }

@@ -79,7 +79,7 @@ pub struct Relay {
     pub log: Arc<Log>,
     /// Unix seconds.
     pub clock: Clock,
-    /// What may be deleted by it.
+    /// The clock that deletions go by.
     pub settled: SettledClock,
     /// The operator's settings.
     pub config: Config,

@@ -22,7 +22,7 @@ const DIGITS: usize = 20;
 /// them as a whole.
 const LINE_BYTES: usize = DIGITS + 1 + 64 + 1;
 
-/// What was signed last.
+/// Newest signed size, and the pairing of that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signed {
     /// Messages that the log had, at least.

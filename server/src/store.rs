@@ -254,7 +254,7 @@ impl Store {
     /// that. One from after it was stored by a clock that was ahead: its age is not known, and it
     /// goes and stays with those around it.
     ///
-    /// Gives how many. A large number takes several transactions. The files of bundles stay; whoever
+    /// Returns how many. A large number takes several transactions. The files of bundles stay; whoever
     /// has the folder removes them after that.
     pub async fn trim(
         &self,

@@ -83,7 +83,7 @@ impl Folder {
         found.unwrap_or_else(|| self.file(name))
     }
 
-    /// The same, but not the one in `/etc/tocyn`, which says nothing about this folder.
+    /// [`Self::secret_file`] without `/etc/tocyn`, which says nothing about this folder.
     fn own_secret(&self, name: &str) -> Option<PathBuf> {
         let passed = std::env::var_os("CREDENTIALS_DIRECTORY");
         let passed = passed.map(|folder| Path::new(&folder).join(name));
@@ -155,7 +155,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
 pub fn pairing_text(pairing: &Pairing) -> zeroize::Zeroizing<String> {
     let text = toml::to_string(pairing).expect("a pairing is plain data");
     zeroize::Zeroizing::new(format!(
-        "# The secret that this issuer and its relay share. Whoever has it can make tokens.\n\
+        "# The secret that this issuer and its relay share. Its holder can make tokens.\n\
          # Copy it to the relay over a channel that nobody reads, and keep it at mode 0600.\n{text}"
     ))
 }

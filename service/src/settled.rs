@@ -42,7 +42,7 @@ impl Point {
     }
 }
 
-/// What [`SettledClock::settle`] returns.
+/// Result of [`SettledClock::settle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// Unix seconds; never after the clock.
@@ -62,7 +62,7 @@ impl SettledClock {
     /// once.
     pub fn settle(&self, now: u64, at: Instant, noted: Option<u64>) -> Settled {
         let mut state = self.state.lock().expect("no panic under the lock");
-        // What another process has believed, or this one before it was started.
+        // Another process may have accepted a later time, or this one before its restart.
         let last = state.last.map(|last| last.time_at(at)).max(noted);
         let time = match last {
             Some(last) if now > last.saturating_add(TOLERANCE_SECONDS) => {

@@ -19,8 +19,8 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Bytes that must be free after a disk was full: some transactions.
 const ROOM_BYTES: usize = 1 << 18;
 
-/// What became of the last write. The writer tells; `/readyz` asks, and tries where there is nothing
-/// to write.
+/// Result of the last write. The writer reports it; `/readyz` reads it, and tests with a write of its
+/// own where there was none for some time.
 pub struct Writing<E> {
     last: Mutex<Last<E>>,
     /// One request tries, the others wait for what it finds.
@@ -96,7 +96,7 @@ impl<E: Error + 'static> Writing<E> {
 /// log that was begun anew, where a transaction has none.
 ///
 /// # Errors
-/// Whatever the disk says; [`is_full`] tells which.
+/// Any I/O error; see [`is_full`].
 pub async fn check_room(database: PathBuf) -> io::Result<()> {
     let check = move || room::check(database.parent().unwrap_or(Path::new(".")), ROOM_BYTES);
     tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| Err(error.into()))

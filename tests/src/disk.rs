@@ -1,6 +1,6 @@
 //! A disk in memory that loses power: a FUSE file system under real processes.
 //!
-//! What a process writes is in a model of the page cache until it syncs. A cut keeps what was
+//! All writes go to a model of the page cache until the process syncs. A cut keeps what was
 //! synced, and of the rest what a seed draws: that is the disk of the next start. Names are kept by
 //! one of two [`Rules`]; a third one lies, so that a trial can show that it would notice.
 
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// All that is on a disk whose processes have ended.
 pub struct Image(Model);
 
-/// A mounted disk. Whoever drops it must have killed the processes on it.
+/// A mounted disk. Kill the processes on it before it is dropped.
 pub struct Disk {
     path: PathBuf,
     shared: Arc<Shared>,
@@ -88,7 +88,7 @@ impl Disk {
         state.plan = plan;
     }
 
-    /// What was asked of it since it was mounted.
+    /// Requests since it was mounted.
     pub fn counts(&self) -> Counts {
         self.shared.state().counts
     }

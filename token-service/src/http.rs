@@ -57,7 +57,7 @@ pub struct AppState {
     metrics: Metrics,
     pub(crate) attesters: Attesters,
     pub(crate) secrets: Secrets,
-    /// What may be forgotten by the clock.
+    /// The clock that deletions go by.
     pub(crate) settled: Arc<SettledClock>,
     /// Vouchers whose requests were refused: an empty one buys no decoding without end.
     pub(crate) refused: Arc<Tally>,

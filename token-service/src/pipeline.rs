@@ -182,7 +182,7 @@ impl Pipeline {
         async move { while writer.changed().await.is_ok() {} }
     }
 
-    /// What became of the last transaction.
+    /// Result of the last transaction.
     pub fn writing(&self) -> &Writing<StoreError> {
         &self.writing
     }
@@ -259,7 +259,7 @@ impl Writer {
         let mut requests = Vec::new();
         while ready.recv_many(&mut requests, CHARGE_BATCH).await > 0 {
             // What panics is a bug. These requests are answered 500, the next ones may do better.
-            // All of the round is in here: a writer that ends takes every later request with it.
+            // The whole round is in here: without a writer no later request can be charged.
             let round = self.round(std::mem::take(&mut requests));
             if AssertUnwindSafe(round).catch_unwind().await.is_err() {
                 let _ = catch_unwind(|| tracing::error!("the writer has panicked, and goes on"));

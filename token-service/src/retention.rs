@@ -1,4 +1,4 @@
-//! What the issuer forgets: the charges of closed epochs, old secrets and the ids of old grants.
+//! Deletion by time: the charges of closed epochs, old secrets and the ids of old grants.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ async fn settle(state: &AppState, now: u64, at: Instant) -> Result<Option<u64>, 
     Ok(Some(settled.time))
 }
 
-/// Forgets the charges of closed epochs; gives how many.
+/// Forgets the charges of closed epochs; returns how many.
 async fn prune(state: &AppState, settled: u64) -> Result<u64, StoreError> {
     match state.keyring.oldest_at(settled) {
         Ok(oldest) => state.store.prune(oldest).await,

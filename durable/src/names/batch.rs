@@ -33,17 +33,17 @@ impl Batch {
     /// Makes a file, for the caller to write and sync; one that exists is not opened.
     ///
     /// # Errors
-    /// `AlreadyExists`, or whatever the disk says.
+    /// `AlreadyExists`, or any other I/O error.
     pub fn create_file(&mut self, path: &Path, mode: u32) -> io::Result<File> {
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         self.add(path);
         Ok(file)
     }
 
-    /// Gives a file whose content is durable a second name; refuses one that is taken.
+    /// Adds a second name to a file whose content is durable; refuses a name that is taken.
     ///
     /// # Errors
-    /// `AlreadyExists`, or whatever the disk says.
+    /// `AlreadyExists`, or any other I/O error.
     pub fn hard_link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)?;
         self.add(to);
@@ -53,7 +53,7 @@ impl Batch {
     /// Renames a file within its folder, in place of one that has the new name.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any I/O error.
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
         self.add(from);
@@ -64,7 +64,7 @@ impl Batch {
     /// Removes a file.
     ///
     /// # Errors
-    /// Whatever the disk says, `NotFound` too.
+    /// Any I/O error, `NotFound` included.
     pub fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)?;
         self.add(path);
@@ -74,7 +74,7 @@ impl Batch {
     /// Removes an empty folder.
     ///
     /// # Errors
-    /// Whatever the disk says: `DirectoryNotEmpty`, `NotFound`.
+    /// Any I/O error, such as `DirectoryNotEmpty` or `NotFound`.
     pub fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
         fs::remove_dir(path)?;
         self.made.remove(path);
@@ -85,7 +85,7 @@ impl Batch {
     /// Removes a folder and all that is in it.
     ///
     /// # Errors
-    /// Whatever the disk says, `NotFound` too.
+    /// Any I/O error, `NotFound` included.
     pub fn remove_dir_all(&mut self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)?;
         self.made.retain(|folder| !folder.starts_with(path));
@@ -93,7 +93,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes in a name that others have changed.
+    /// Adds a name that the caller has changed by other means.
     pub fn add(&mut self, path: &Path) {
         self.changed.extend(super::parent(path).map(Path::to_owned));
     }

@@ -6,7 +6,7 @@ use tocyn_durable::names::Batch;
 
 use super::{Folder, FolderError, list};
 
-/// What the names of folders begin with that lost bundles are moved to.
+/// Prefix of the folders that lost bundles are moved to.
 const ASIDE: &str = "went-back-";
 
 impl Folder {

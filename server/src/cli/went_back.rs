@@ -12,7 +12,7 @@ use crate::bundles::Folder;
 use crate::data_dir::DataDir;
 use crate::signed::{Signed, SignedFile};
 
-/// What is known of the log without its database.
+/// Evidence of the size of the log outside of its database.
 pub(super) struct Known {
     signed: Option<Signed>,
     folder: Option<Folder>,
@@ -21,7 +21,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// To be asked before the database is: other relays may be at work.
+    /// Read this before the head of the database, which other relays may raise.
     pub(super) fn of(
         data: &DataDir,
         settings: &Settings,
@@ -58,7 +58,7 @@ impl Known {
         Signed { size: self.size(), pairing: served }.refusal(head, pairing)
     }
 
-    /// The same as an error.
+    /// [`Self::refusal`] as an error.
     pub(super) fn check(
         &self,
         data: &DataDir,
@@ -86,8 +86,8 @@ impl Known {
         Err(FolderError::invalid(data.path(), reason).into())
     }
 
-    /// The log goes on from message `head`, with a pairing that [`Self::check`] lets through. What is
-    /// cut short here is done again.
+    /// The log goes on from message `head`, with a pairing that passes [`Self::check`]. After a
+    /// crash the next start does all of it again.
     pub(super) fn accept(
         &self,
         data: &DataDir,

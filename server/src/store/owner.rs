@@ -30,7 +30,7 @@ pub(super) const BOUND: &str = "SELECT CAST(cell_bytes AS bigint) AS cell_bytes,
          EXISTS (SELECT 1 FROM retired_pairings WHERE pairing_id = $1) AS retired
      FROM log";
 
-/// What there is to change in a database that may be served from.
+/// Change that a relay makes to its database before it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     None,

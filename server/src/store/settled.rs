@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError};
 
-/// The same in both databases.
+/// Valid for SQLite and PostgreSQL.
 pub(super) const SETTLED: &str = "SELECT settled_at FROM settled";
 pub(super) const SETTLE: &str = "INSERT INTO settled (id, settled_at) VALUES (1, $1)
      ON CONFLICT (id) DO UPDATE SET settled_at = excluded.settled_at";

@@ -72,7 +72,7 @@ impl Scene {
         scene
     }
 
-    /// The same database, and nothing that was in memory.
+    /// A relay on this database after a restart: nothing is left in memory.
     async fn restart(&mut self) {
         self.f.reopen().await;
         self.relay = relay(&self.f, &self.config, &self.clock).await;

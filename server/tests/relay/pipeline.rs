@@ -108,7 +108,7 @@ async fn a_panic_fails_the_posts_that_it_meets_and_no_others(on: On) {
     }
 }
 
-/// What panics once more where the panic was caught: nothing else ends the writer.
+/// Panics again when the caught panic is dropped: nothing else ends the writer.
 struct Bomb;
 
 impl Drop for Bomb {

@@ -33,11 +33,11 @@ impl Change {
 /// A regular file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct File {
-    /// What a reader sees.
+    /// Content as readers see it.
     pub(super) cached: Vec<u8>,
-    /// What survives every cut.
+    /// Content that survives every cut.
     pub(super) durable: Vec<u8>,
-    /// What was changed since the last sync, in order.
+    /// Changes since the last sync, in order.
     pub(super) changes: Vec<Change>,
     /// Pages that a failed sync left clean: they are never written unless they are dirtied again.
     lost: BTreeSet<usize>,

@@ -17,7 +17,7 @@ use super::shared::{Refuse, Shared};
 /// Nothing is remembered by the kernel but pages: what is done and not answered must be found.
 const REMEMBERED: Duration = Duration::ZERO;
 
-/// What the mount runs.
+/// Handler of the mount's requests.
 pub(super) struct Fuse(pub(super) Arc<Shared>);
 
 fn attributes(model: &Model, ino: Ino) -> Result<FileAttr, Errno> {

@@ -14,7 +14,7 @@ pub(super) type Ino = u64;
 /// The topmost folder.
 pub(super) const ROOT: Ino = 1;
 
-/// What a disk promises.
+/// Promises of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
     /// ext4 with data=ordered: names and new sizes wait in one journal, which any sync of an inode
@@ -22,7 +22,7 @@ pub enum Rules {
     Ext4,
     /// POSIX and no more: only a sync of the folder makes its names durable; a cut keeps any subset.
     Strict,
-    /// Syncs do nothing: whoever trusts it loses data, and a trial that does not notice is broken.
+    /// Syncs do nothing: a program that trusts it loses data, and a trial that does not notice is broken.
     Lying,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Node {
 /// All that is on a disk.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
-    /// What it promises.
+    /// Its promises.
     pub(super) rules: Rules,
     /// By number. What has no name any more stays.
     pub(super) nodes: HashMap<Ino, Node>,

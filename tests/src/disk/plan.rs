@@ -1,4 +1,4 @@
-//! What goes wrong with a disk, and when.
+//! Faults of a disk, and their times.
 
 use std::ffi::OsStr;
 
@@ -40,7 +40,7 @@ impl Point {
     }
 }
 
-/// What goes wrong. Nothing, by default.
+/// Faults; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// From here on the disk does not answer. Whether this request is done, though not answered.
@@ -53,7 +53,7 @@ pub struct Plan {
     pub room: Option<u64>,
 }
 
-/// What a disk does with a request.
+/// Reaction of a disk to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// As it should.

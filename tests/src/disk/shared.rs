@@ -1,4 +1,4 @@
-//! What the mount and the test share: the model, the plan, and requests that wait.
+//! State that the mount and the test share: the model, the plan, and requests that wait.
 
 use std::ffi::OsString;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -34,7 +34,7 @@ pub struct Counts {
     pub syncs: u64,
     /// Syncs that failed by plan.
     pub failed_syncs: u64,
-    /// What was refused with EIO or ENOSPC by plan.
+    /// Requests that the plan refused with EIO or ENOSPC.
     pub refused: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What is on a disk after the power was cut, drawn from a seed.
+//! Content of a disk after the power was cut, drawn from a seed.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +61,7 @@ pub(super) fn survivors(model: &Model, strategy: Strategy, dice: &mut Dice) -> M
             *file = File::durable(bytes);
         }
     }
-    // What no name leads to is gone. Numbers go on from the highest one, so that only bytes go.
+    // A file without a name is gone. Numbers go on from the highest one, so that only bytes go.
     let mut reached = BTreeSet::from([ROOT]);
     let mut folders = vec![ROOT];
     while let Some(folder) = folders.pop() {

@@ -1,5 +1,5 @@
 //! {protocol, durable} <- {client, token-service, server} <- tests, and no edge among the middle three.
-//! What both services run on is in service, which only they use.
+//! `service` has the code that both services run on, and only they use it.
 
 use std::process::Command;
 

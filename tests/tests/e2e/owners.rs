@@ -46,7 +46,7 @@ impl Pairs {
         Service::run(&mut serve("tocyn-relay", &data, &self.relay_url), &data)
     }
 
-    /// What all tables of both databases hold.
+    /// Rows of all tables of both databases.
     async fn contents(&self) -> [String; 2] {
         [contents(&self.issuer_url).await, contents(&self.relay_url).await]
     }

@@ -101,7 +101,7 @@ async fn send(relay: &Service, token: &Token, text: &str) -> StatusCode {
     post(&http_client(), relay.url(), &bound(token, &cell), &cell).await.unwrap().status()
 }
 
-/// The same for both databases, of which 20 messages are lost.
+/// For either database, of which 20 messages are lost.
 async fn goes_on_with_a_newer_pairing_only(pair: Pair) {
     let said = pair.refused();
     assert!(said.contains("signed a log of 40 messages, but the database has only 20"), "{said}");

@@ -20,7 +20,7 @@ pub(crate) const TOKENS: usize = 6000;
 /// Folders as `init` leaves them, and tokens for the relay.
 pub(crate) struct Bank {
     pub(crate) world: World,
-    /// What the pair has now.
+    /// Balances and tokens of the pair now.
     pub(crate) key: KeyPair,
     tokens: OnceLock<Vec<Token>>,
 }

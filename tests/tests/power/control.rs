@@ -13,7 +13,7 @@ use crate::wallet_run::{BATCH, Scene, WalletRun};
 
 /// Runs of each control.
 const RUNS: u64 = 2;
-/// What a disk that lies keeps: nothing, or what it cannot lose without being noticed.
+/// Content that a lying disk keeps: nothing, or all that it cannot lose unnoticed.
 const STRATEGIES: [Strategy; 2] = [Strategy::Lost, Strategy::Names];
 
 /// Every run of a control must find something.

@@ -76,7 +76,7 @@ impl IssuerRun {
     fn check_ledger(&mut self) -> Result<(), String> {
         let ledger = ["ledger", "show", "--json"];
         let said = self.machine.service("tocyn-issuer", "issuer", &ledger)?;
-        // What it warns of comes in other lines.
+        // Warnings are on other lines.
         let json = said.lines().find(|line| line.starts_with('[')).unwrap_or("[]");
         let rows: Vec<Value> = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let issued: u64 = rows.iter().filter_map(|row| row["issued"].as_u64()).sum();

@@ -38,11 +38,11 @@ fn prepared(request: usize) -> &'static Prepared {
     &all[request]
 }
 
-/// What buyers know: by request, whether it was answered with tokens.
+/// Knowledge of the buyers: for each request, whether tokens came back.
 #[derive(Default)]
 pub(crate) struct Purchases {
     answered: BTreeMap<usize, bool>,
-    /// What was refused or answered in a way that must not be.
+    /// Answers and refusals that must not happen.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Buyer {
 }
 
 impl Buyer {
-    /// Sends a request, also one that was sent before; gives the status, if there is an answer.
+    /// Sends a request, also one that was sent before; returns the status, if there is an answer.
     pub(crate) async fn send(&self, request: usize) -> Option<u16> {
         let prepared = prepared(request);
         self.note(|purchases| {

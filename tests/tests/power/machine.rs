@@ -34,7 +34,7 @@ pub(crate) struct Machine {
     outside: TempDir,
     disk: Option<Disk>,
     running: Vec<Child>,
-    /// What is drawn for this run.
+    /// Choices of this run.
     pub(crate) dice: Dice,
     /// Cuts so far.
     pub(crate) tally: Tally,
@@ -86,7 +86,7 @@ impl Machine {
         self.outside.path().join(name)
     }
 
-    /// Starts `serve` on a folder of the disk; gives its URL. An error is what it says where it
+    /// Starts `serve` on a folder of the disk; returns its URL. An error is its output where it
     /// ends, or None where the disk froze before it was up.
     pub(crate) fn serve(&mut self, name: &str, folder: &str) -> Result<String, Option<String>> {
         let log = self.outside.path().join(format!("{}.stderr", folder.replace('/', "-")));
@@ -167,7 +167,7 @@ impl Machine {
         }
     }
 
-    /// A command of a service on a folder of the disk, which must succeed; gives what it says.
+    /// A command of a service on a folder of the disk, which must succeed; returns its output.
     pub(crate) fn service(
         &mut self,
         name: &str,

@@ -30,7 +30,7 @@ impl RelayRun {
         }
     }
 
-    /// The same of the log alone: after a restore no token of before is good.
+    /// Checks the log alone: after a restore no earlier token is good.
     pub(crate) async fn check_log(&mut self) -> Result<(), String> {
         let before = self.info().await?;
         let mut decoder = CellDecoder::new(self.cell_bytes);
@@ -71,7 +71,7 @@ impl RelayRun {
         let mut lost = Vec::new();
         for (seq, token) in &told.receipts {
             let expected = MessageId::of(&cell_of(*token, self.cell_bytes));
-            // What is dropped was known, or the whole run has not seen it.
+            // Dropped messages were known, or no client of this run has seen them.
             if *seq > head || self.known.get(seq).is_some_and(|id| *id != expected) {
                 lost.push(*seq);
             }

@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 
 use crate::bank::{Lease, cell_of};
 
-/// What clients know.
+/// Knowledge of the clients.
 #[derive(Clone, Default)]
 pub(crate) struct Told {
     /// Sequence and token of each receipt.
     pub(crate) receipts: Vec<(u64, usize)>,
     /// Signed ones.
     pub(crate) checkpoints: Vec<Checkpoint>,
-    /// What was refused in a way that must not be.
+    /// Refusals that must not happen.
     pub(crate) wrong: Vec<String>,
 }
 

@@ -50,7 +50,7 @@ async fn a_kill_between_write_and_sync_of_a_commit_takes_nothing_back() {
             run.post(60).await;
             run.restart().await?;
             run.take_checkpoint().await?;
-            // The same posts again, as clients send them that have no answer.
+            // Retry the posts, as clients without an answer do.
             if dice.below(2) == 0 {
                 for token in first..first + 4 + dice.below(40) as usize {
                     run.repeat(token).await;

@@ -185,7 +185,7 @@ impl RelayRun {
         Posting { clients }
     }
 
-    /// The same post again; gives its status, if there is an answer.
+    /// Retries a post; returns the status, if there is an answer.
     pub(crate) async fn repeat(&self, token: usize) -> Option<u16> {
         let client = Client {
             bank: self.bank.clone(),

@@ -10,7 +10,7 @@ use tocyn_e2e::faults::Dice;
 /// Runs of a quick case in `./test`.
 const MOST: u64 = 6;
 
-/// What a run has done.
+/// Counts of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) cuts: u64,

@@ -37,7 +37,7 @@ pub(crate) struct WalletRun<'a> {
     pub(crate) machine: Machine,
     scene: &'a Scene,
     voucher: Value,
-    /// What it has tried to post, and the texts among it that were acknowledged.
+    /// Texts that it has tried to post, and those that were acknowledged.
     texts: Vec<String>,
     acknowledged: Vec<String>,
 }

@@ -79,7 +79,7 @@ fn make_credential(data: &DataDir, config: &Config) -> CliResult {
     Ok(())
 }
 
-/// What the operator's listener asks for; None before the first start has made the operator's.
+/// Credentials of the operator's listener; None before the first start has made one.
 pub(super) fn credentials(
     data: &DataDir,
     config: &Config,

@@ -43,7 +43,7 @@ pub(super) const STORED: &str = "SELECT pairing_id, keys_id, issuer_name, origin
 pub(super) const RETIRED: &str =
     "SELECT pairing_id FROM retired_pairings WHERE pairing_id IN ($1, $2)";
 
-/// What there is to change in a database that an issuer may serve from.
+/// Change that an issuer makes to its database before it serves.
 #[derive(Debug)]
 pub(super) enum Change {
     None,

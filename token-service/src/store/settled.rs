@@ -2,7 +2,7 @@
 
 use super::{Backend, Store, StoreError, on_backend};
 
-/// The same in both databases.
+/// Valid for SQLite and PostgreSQL.
 pub(super) const SETTLED: &str = "SELECT settled_at FROM issuer";
 pub(super) const SETTLE: &str = "UPDATE issuer SET settled_at = $1";
 

@@ -1,4 +1,4 @@
-//! What the doctor says of the log: its key, its size, where it is shown, its sealed files.
+//! The doctor's checks of the log: its key, its size, where it is served, its sealed files.
 
 use axum::http::StatusCode;
 use tocyn_protocol::log::checkpoint::Checkpoint;

@@ -248,7 +248,7 @@ async fn bind(
     }
 }
 
-/// The same where something is to be changed, under locks that other relays wait for.
+/// Ties the log to another pairing, under locks that other relays wait for.
 async fn rebind(
     connection: &mut PgConnection,
     owner: &Owner<'_>,
